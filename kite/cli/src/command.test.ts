@@ -1,0 +1,133 @@
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { completionScript } from "./completion.ts";
+import { createProgram } from "./main.ts";
+
+const bin = join(import.meta.dirname, "../bin/kite.js");
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "kite-cli-"));
+});
+afterAll(async () => {
+  await rm(root, { recursive: true, force: true });
+});
+
+test("it runs from its sources in any folder, and prints its version", async () => {
+  const { status, stdout } = await kite(["--version"], { cwd: "/" });
+
+  expect([status, stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
+});
+
+test("without a key it says where it looked and how to get one", async () => {
+  const { status, stderr } = await kite(["list"], { cwd: root, home: join(root, "nothing") });
+
+  expect(status).toBe(3);
+  expect(stderr).toMatch(/^kite: KITE_HOME names .*nothing, which holds no kite\.key; start a mesh with npm start.*\n$/);
+});
+
+test("a key is found in the nearest .kite above the working folder", async () => {
+  const port = await closedPort();
+  await writeKeyFile(join(root, "checkout", ".kite"), `http://127.0.0.1:${port}`);
+  await mkdir(join(root, "checkout", "deep", "below"), { recursive: true });
+
+  const { status, stderr } = await kite(["list"], { cwd: join(root, "checkout", "deep", "below") });
+
+  expect(status).toBe(3);
+  expect(stderr).toBe(
+    `kite: no mesh is running at http://127.0.0.1:${port} (nobody listens there); start it with npm start in its checkout, or set KITE_KONTROL_URL\n`,
+  );
+});
+
+test("the address can be overridden, and exec tells a way that failed from the program's own status", async () => {
+  const home = join(root, "overridden");
+  await writeKeyFile(home, "http://127.0.0.1:1");
+  const port = await closedPort();
+
+  const { status, stderr } = await kite(["exec", "hello", "--", "true"], { home, env: { KITE_KONTROL_URL: `http://127.0.0.1:${port}` } });
+
+  expect([status, stderr]).toEqual([255, expect.stringContaining(`127.0.0.1:${port}`)]);
+});
+
+test("a key file that holds something else is named", async () => {
+  const home = join(root, "garbage");
+  await mkdir(home);
+  await writeFile(join(home, "kite.key"), "hello");
+
+  const { status, stderr } = await kite(["whoami"], { home });
+
+  expect([status, stderr]).toEqual([1, expect.stringMatching(/kite\.key should hold a kite\.key .* and holds something else/)]);
+});
+
+test.each([
+  [["lisst"], /^kite: unknown command 'lisst' \(Did you mean list\?\)/],
+  [["stack", "aply"], /^kite: unknown command 'aply' \(Did you mean apply\?\)/],
+  [["list", "--jsn"], /^kite: unknown option '--jsn' \(Did you mean --json\?\)/],
+  [["stack", "plan"], /^kite: required option '-f, --file <file>' not specified/],
+  [["call", "math"], /^kite: missing required argument 'method'/],
+  [["completion", "csh"], /^kite: a shell was expected \(bash, zsh, fish\), got "csh"/],
+  [["call", "--timeout", "soon", "math", "square"], /^kite: --timeout should be a number of seconds/],
+  [["ssh", "hello"], /^kite: kite ssh needs a terminal/],
+  [["stack", "plan", "-f", "/nowhere.yaml"], /^kite: the stack's template \/nowhere\.yaml cannot be read/],
+])("%j is used wrongly: status 2, one line", async (args, message) => {
+  const { status, stdout, stderr } = await kite(args, { cwd: root });
+
+  expect(stderr).toMatch(message);
+  expect([status, stdout, stderr.split("\n").length]).toEqual([2, "", 2]);
+});
+
+test("every command says what it does and what it takes", () => {
+  const program = createProgram();
+  const commands = [...program.commands, ...program.commands.flatMap((command) => command.commands)];
+
+  expect(commands.length).toBeGreaterThan(20);
+  for (const command of commands) expect(command.description(), command.name()).not.toBe("");
+});
+
+test("the completion of each shell knows commands, their commands and options", () => {
+  const program = createProgram();
+
+  for (const shell of ["bash", "zsh", "fish"])
+    expect(completionScript(program, shell)).toMatch(/stack[\s\S]*destroy[\s\S]*--watch|--watch[\s\S]*destroy/);
+});
+
+test("bash completes a subcommand with it", async () => {
+  const script = `${completionScript(createProgram(), "bash")}
+COMP_WORDS=(kite stack de); COMP_CWORD=2; _kite; echo "\${COMPREPLY[@]}"
+COMP_WORDS=(kite ssh hello --s); COMP_CWORD=3; _kite; echo "\${COMPREPLY[@]}"`;
+
+  const { stdout } = await run("bash", ["-c", script]);
+
+  expect(stdout).toBe("destroy\n--session\n");
+});
+
+async function kite(args: string[], { cwd = root, home, env = {} }: { cwd?: string; home?: string; env?: NodeJS.ProcessEnv } = {}) {
+  const { KITE_HOME: _home, KITE_KONTROL_URL: _url, ...outer } = process.env;
+  return run(process.execPath, [bin, ...args], cwd, { ...outer, HOME: root, ...(home === undefined ? {} : { KITE_HOME: home }), ...env });
+}
+
+function run(file: string, args: string[], cwd = root, env: NodeJS.ProcessEnv = process.env) {
+  return new Promise<{ status: number; stdout: string; stderr: string }>((resolve) => {
+    execFile(file, args, { cwd, env, timeout: 20_000 }, (error, stdout, stderr) => {
+      resolve({ status: error === null ? 0 : Number(error.code ?? -1), stdout, stderr });
+    });
+  });
+}
+
+async function closedPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Whoever only reads the address in it does not care that nobody signed it. */
+async function writeKeyFile(home: string, kontrolURL: string): Promise<void> {
+  await mkdir(home, { recursive: true });
+  const claims = Buffer.from(JSON.stringify({ sub: "alice", kontrolURL })).toString("base64url");
+  await writeFile(join(home, "kite.key"), `e30.${claims}.e30`);
+}

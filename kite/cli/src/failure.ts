@@ -1,0 +1,45 @@
+import type { KiteError } from "@kite-mesh/kite";
+import { readOptions } from "./options.ts";
+
+/** What the command exits with. `exec` exits with the remote program's status, and with 255 when the way to it failed, as ssh does. */
+export const EXIT = { ok: 0, error: 1, usage: 2, noMesh: 3, remoteLost: 255 } as const;
+
+/** A failure that is the command's own: a sentence for people, and what to exit with. */
+export class Failure extends Error {
+  override readonly name = "Failure";
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number = EXIT.error, options: ErrorOptions = {}) {
+    super(message, options);
+    this.exitCode = exitCode;
+  }
+}
+
+/** One line, whatever was thrown: what was expected, what came, what to do. */
+export function explain(thrown: unknown): { line: string; exitCode: number } {
+  if (thrown instanceof Failure) return { line: oneLine(thrown.message), exitCode: thrown.exitCode };
+  if (!isKiteError(thrown)) return { line: oneLine(thrown instanceof Error ? thrown.message : String(thrown)), exitCode: EXIT.error };
+  const hint = HINTS[thrown.code];
+  return { line: oneLine(hint === undefined ? thrown.message : `${thrown.message}; ${hint(readOptions().home)}`), exitCode: EXIT.error };
+}
+
+/** The library is loaded late, and perhaps not at all: its errors are known by their name. */
+export function isKiteError(thrown: unknown): thrown is KiteError {
+  return thrown instanceof Error && thrown.name === "KiteError";
+}
+
+const HINTS: Partial<Record<KiteError["code"], (home: string) => string>> = {
+  unauthenticated: (home) => `the key in ${home} is not accepted there: set KITE_HOME to the folder of the mesh that you mean`,
+  disconnected: () => "the connection was lost; what was asked for may have happened, look before you repeat it",
+  deadline_exceeded: () => "it may still happen; look before you repeat it",
+};
+
+/** The words may be a stranger's: without control characters they cannot steer the terminal. */
+function oneLine(text: string): string {
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .join(" ")
+    .replaceAll(/\p{Cc}+/gu, " ")
+    .trim();
+}

@@ -1,0 +1,61 @@
+import { inspect, styleText } from "node:util";
+import { wantsColor } from "./options.ts";
+
+/** Whether a person is looking at standard output. */
+export const isTerminal = (): boolean => process.stdout.isTTY === true;
+
+/** One JSON value on one line; bytes as base64, big integers as decimal text. */
+export function json(value: unknown): string {
+  return JSON.stringify(value, forJson) ?? "null";
+}
+
+/** A result for people on a terminal, and as JSON for programs. */
+export function pretty(value: unknown): string {
+  if (!isTerminal()) return json(value);
+  if (typeof value === "string") return value;
+  return inspect(value, {
+    colors: wantsColor(),
+    depth: null,
+    maxArrayLength: null,
+    maxStringLength: null,
+    breakLength: process.stdout.columns,
+  });
+}
+
+/** Columns as wide as their widest cell; the heading is dim. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = headings.map((heading, column) => Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd();
+  return [dim(line(headings)), ...rows.map(line)].join("\n");
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** For what is said about the work and is not its result. */
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+export const dim = (text: string): string => paint("dim", text);
+export const green = (text: string): string => paint("green", text);
+export const red = (text: string): string => paint("red", text);
+export const yellow = (text: string): string => paint("yellow", text);
+
+function paint(style: "dim" | "green" | "red" | "yellow", text: string): string {
+  return isTerminal() && wantsColor() ? styleText(style, text) : text;
+}
+
+function forJson(this: Record<string, unknown>, key: string, value: unknown): unknown {
+  // JSON.stringify has already called toJSON on the value, which spells a Buffer out number by number.
+  const original = this[key];
+  if (original instanceof Uint8Array) return Buffer.from(original).toString("base64");
+  if (typeof value === "bigint") return value.toString();
+  if (value instanceof Error) return { name: value.name, message: value.message };
+  return value;
+}

@@ -1,0 +1,20 @@
+/**
+ * Ctrl-C, `kill` and a closed window, as one signal for what is under way. `leave` runs once; a second Ctrl-C ends the process
+ * without waiting for it. The process then exits as a shell expects: 128 + the signal's number.
+ */
+export function interrupted(leave: () => unknown): AbortSignal {
+  const controller = new AbortController();
+  for (const [name, number] of [
+    ["SIGINT", 2],
+    ["SIGTERM", 15],
+    ["SIGHUP", 1],
+  ] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(128 + number);
+      process.exitCode = 128 + number;
+      controller.abort();
+      Promise.resolve(leave()).catch(() => process.exit(128 + number));
+    });
+  }
+  return controller.signal;
+}

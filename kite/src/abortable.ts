@@ -1,0 +1,70 @@
+import { KiteError } from "./errors.ts";
+
+/** The items of a source until the signal is aborted; then the iteration ends, also while it waits, and the source is told to end. */
+export async function* itemsUntil<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
+  const iterator = source[Symbol.asyncIterator]();
+  try {
+    while (!signal.aborted) {
+      const next = await nextUntil(iterator, signal);
+      if (next === undefined || next.done) return;
+      yield next.value;
+    }
+  } finally {
+    // Not awaited: a source whose connection is gone may never answer, and whoever iterates has what it wants.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/**
+ * A generator that can be ended while it waits. By itself `return()` of a generator is heard only at its next `yield`;
+ * this one aborts the signal first, which the generator must heed.
+ */
+export class Endable<T> implements AsyncIterableIterator<T> {
+  readonly #ending = new AbortController();
+  readonly #items: AsyncGenerator<T, void, undefined>;
+
+  constructor(make: (signal: AbortSignal) => AsyncGenerator<T, void, undefined>, outer?: AbortSignal) {
+    this.#items = make(outer === undefined ? this.#ending.signal : AbortSignal.any([this.#ending.signal, outer]));
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    return this.#items.next();
+  }
+
+  async return(): Promise<IteratorResult<T>> {
+    this.#ending.abort();
+    await this.#items.return(undefined);
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+/**
+ * Waits for a promise that goes on for others, unless the signal ends this wait first.
+ *
+ * @throws {KiteError} `cancelled` when the signal was aborted.
+ */
+export function waitUntil<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(new KiteError("cancelled", "the call was cancelled", { cause: signal.reason }));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** One listener per item, removed again: a promise that lives as long as the signal would gather one reaction per item. */
+function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T> | undefined> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => resolve(undefined);
+    signal.addEventListener("abort", abort, { once: true });
+    iterator
+      .next()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", abort));
+  });
+}

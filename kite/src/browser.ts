@@ -1,0 +1,18 @@
+import { type ClientOptions, KiteClient } from "./client.ts";
+import { dialBrowserSocket } from "./transport/browser-websocket.ts";
+
+/** A kite in a browser: calls others and is called back through what it passes, but serves nothing and opens no port. */
+export class Kite extends KiteClient {
+  constructor(options: ClientOptions) {
+    super(options, dialBrowserSocket);
+  }
+}
+
+export type { ClientOptions, ConnectOptions } from "./client.ts";
+export { KiteError, type KiteErrorCode } from "./errors.ts";
+export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } from "./identity.ts";
+export type * from "./registry.ts";
+export { callWith, peerOf, type Remote } from "./remote.ts";
+export type { CallOptions } from "./session/calls.ts";
+export type { Peer, PeerState } from "./session/peer.ts";
+export { RemoteStream } from "./session/streams.ts";

@@ -1,0 +1,122 @@
+/** Everything that can go wrong between two kites. The set is closed: a `switch` over it is exhaustive. */
+export type KiteErrorCode =
+  | "invalid_argument"
+  | "invalid_result"
+  | "method_not_found"
+  | "unauthenticated"
+  | "token_expired"
+  | "permission_denied"
+  | "not_found"
+  | "already_exists"
+  | "failed_precondition"
+  | "conflict"
+  | "cancelled"
+  | "deadline_exceeded"
+  | "disconnected"
+  | "overloaded"
+  | "limit_exceeded"
+  | "protocol_error"
+  | "unavailable"
+  | "internal";
+
+const CODES: ReadonlySet<string> = new Set<KiteErrorCode>([
+  "invalid_argument",
+  "invalid_result",
+  "method_not_found",
+  "unauthenticated",
+  "token_expired",
+  "permission_denied",
+  "not_found",
+  "already_exists",
+  "failed_precondition",
+  "conflict",
+  "cancelled",
+  "deadline_exceeded",
+  "disconnected",
+  "overloaded",
+  "limit_exceeded",
+  "protocol_error",
+  "unavailable",
+  "internal",
+]);
+
+/** Whether the remote method may have had its effect: `not_run` is a promise that it did not. */
+export type Outcome = "not_run" | "unknown";
+
+export interface KiteErrorOptions {
+  /** The error that led to this one. It stays in this process; it is never sent to a peer. */
+  cause?: unknown;
+  /** For `disconnected`, `deadline_exceeded` and `cancelled`: may the call have run? */
+  outcome?: Outcome;
+  /** A finer word of the service's own, such as klient's `SubNotFound`. */
+  reason?: string;
+  /** Facts for programs: plain JSON, no credentials. */
+  details?: Record<string, unknown>;
+}
+
+/** What crosses the wire of a {@link KiteError}. */
+export interface WireError {
+  code: KiteErrorCode;
+  message: string;
+  outcome?: Outcome;
+  reason?: string;
+  details?: Record<string, unknown>;
+}
+
+/**
+ * The one error that kite throws and that crosses the wire.
+ *
+ * @example
+ * try {
+ *   await math.square(12);
+ * } catch (cause) {
+ *   const error = KiteError.from(cause);
+ *   if (error.code === "disconnected" && error.outcome === "not_run") await retry();
+ * }
+ */
+export class KiteError extends Error {
+  override readonly name = "KiteError";
+  readonly code: KiteErrorCode;
+  readonly outcome: Outcome | undefined;
+  readonly reason: string | undefined;
+  readonly details: Record<string, unknown> | undefined;
+
+  constructor(code: KiteErrorCode, message: string, options: KiteErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.outcome = options.outcome;
+    this.reason = options.reason;
+    this.details = options.details;
+  }
+
+  /** Turns whatever was thrown into a {@link KiteError}; an error that already is one is returned as it is. */
+  static from(thrown: unknown, fallback: KiteErrorCode = "internal"): KiteError {
+    if (thrown instanceof KiteError) return thrown;
+    if (thrown instanceof Error) {
+      const code = thrown.name === "AbortError" ? "cancelled" : fallback;
+      return new KiteError(code, thrown.message || thrown.name, { cause: thrown });
+    }
+    return new KiteError(fallback, typeof thrown === "string" ? thrown : "something that is not an error was thrown", { cause: thrown });
+  }
+
+  /** Reads an error that a peer sent. A code this version does not know becomes `internal`, and keeps its message. */
+  static fromWire(sent: unknown): KiteError {
+    if (typeof sent !== "object" || sent === null) return new KiteError("internal", "the peer sent an error without a message");
+    const { code, message, outcome, reason, details } = sent as Partial<Record<keyof WireError, unknown>>;
+    const known = typeof code === "string" && CODES.has(code) ? (code as KiteErrorCode) : "internal";
+    const options: KiteErrorOptions = {};
+    if (outcome === "not_run" || outcome === "unknown") options.outcome = outcome;
+    if (typeof reason === "string") options.reason = reason;
+    if (typeof details === "object" && details !== null) options.details = details as Record<string, unknown>;
+    return new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
+  }
+
+  /** What the peer may see: code, sentence and facts; neither stack nor cause. */
+  toWire(): WireError {
+    const wire: WireError = { code: this.code, message: this.message };
+    if (this.outcome !== undefined) wire.outcome = this.outcome;
+    if (this.reason !== undefined) wire.reason = this.reason;
+    if (this.details !== undefined) wire.details = this.details;
+    return wire;
+  }
+}

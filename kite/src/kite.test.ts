@@ -1,0 +1,128 @@
+import { expect, test } from "vitest";
+import { z } from "zod";
+import { KiteError } from "./errors.ts";
+import { Kite } from "./kite.ts";
+import { type ContractOf, method } from "./method.ts";
+import { callWith, peerOf } from "./remote.ts";
+import { testCaller, until } from "./testing.ts";
+
+const methods = {
+  square: method({ role: "viewer", input: z.number(), output: z.number() }, (n) => n * n),
+  whoami: method({ role: "anyone" }, (call) => call.caller.username),
+  echo: method({ role: "viewer", input: z.unknown() }, (value) => value),
+};
+type Contract = ContractOf<typeof methods>;
+
+function math(): Kite {
+  return new Kite({ name: "math", version: "1.0.0", username: "alice", methods, authenticate: async () => testCaller() });
+}
+
+test("a kite that listens answers a kite that dials", async () => {
+  await using server = math();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const { url } = await server.listen();
+
+  const remote = client.dial<Contract>({ url });
+
+  expect(await remote.square(12)).toBe(144);
+  expect(peerOf(remote).identity).toEqual(server.identity);
+});
+
+test("bytes cross a real socket as they are", async () => {
+  await using server = math();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const remote = client.dial<Contract>(await server.listen());
+  const bytes = Uint8Array.from({ length: 300_000 }, (_, index) => index % 251);
+
+  expect(await remote.echo({ bytes })).toEqual({ bytes });
+});
+
+test("a kite without a kite.key verifies nobody, and says why", async () => {
+  await using server = new Kite({ name: "math", version: "1.0.0", methods });
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+
+  const call = client.dial<Contract>({ ...(await server.listen()), auth: { type: "token", key: "x" } }).square(1);
+
+  await expect(call).rejects.toMatchObject({
+    code: "unauthenticated",
+    message: expect.stringContaining("no kite.key"),
+    outcome: "not_run",
+  });
+});
+
+test("a kite that is not there is reported at once", async () => {
+  await using server = math();
+  const { url } = await server.listen();
+  await server.close();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+
+  await expect(client.dial<Contract>({ url }).square(1)).rejects.toMatchObject({ code: "unavailable", outcome: "not_run" });
+});
+
+test("a port that is taken is named", async () => {
+  await using first = math();
+  await using second = math();
+  const { port } = await first.listen();
+
+  await expect(second.listen({ port })).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining(String(port)) });
+});
+
+test("closing a kite tells its callers, and leaves nothing open", async () => {
+  const server = math();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const remote = client.dial<Contract>(await server.listen());
+  await remote.square(1);
+
+  await server.close();
+  await until(() => peerOf(remote).state === "suspended");
+
+  expect([...server.sessions]).toEqual([]);
+});
+
+test("after a restart at the same address the next call works", async () => {
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const first = math();
+  const { url, port } = await first.listen();
+  const remote = client.dial<Contract>({ url });
+  await remote.square(1);
+  await first.close();
+
+  await using second = math();
+  await second.listen({ port });
+
+  expect(await remote.square(3)).toBe(9);
+});
+
+test("sessions of a revoked caller end, and the others go on", async () => {
+  const callers = [testCaller({ username: "alice" }), testCaller({ username: "bob" })];
+  await using server = new Kite({ name: "math", version: "1.0.0", methods, authenticate: async () => callers.shift() ?? testCaller() });
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const { url } = await server.listen();
+  const [alice, bob] = [client.dial<Contract>({ url }), client.dial<Contract>({ url })];
+  await alice.whoami();
+  await bob.whoami();
+
+  const ended = server.endSessions(({ username }) => username === "alice", new KiteError("unauthenticated", "revoked"));
+  await until(() => peerOf(alice).state !== "open");
+
+  expect(ended).toBe(1);
+  expect(await bob.whoami()).toBe("bob");
+});
+
+test("a plain HTTP request is told what this is", async () => {
+  await using server = math();
+  const { url } = await server.listen();
+
+  const response = await fetch(url);
+
+  expect(response.status).toBe(404);
+  expect(await response.text()).toContain("kite.v1");
+});
+
+test("a caller may give up while it connects", async () => {
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+
+  const call = callWith(client.dial<Contract>({ url: "http://127.0.0.1:1" }), { signal: AbortSignal.abort() }).square(1);
+
+  await expect(call).rejects.toMatchObject({ code: "cancelled" });
+});

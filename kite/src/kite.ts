@@ -1,0 +1,210 @@
+import { hostname } from "node:os";
+import { KeySet, publishedKeys } from "./auth/key-set.ts";
+import { parseKiteKey } from "./auth/kite-key.ts";
+import { readKiteKey } from "./auth/kite-key-file.ts";
+import { Revocations } from "./auth/revocations.ts";
+import { anonymous, tokenAuthenticator } from "./auth/token.ts";
+import { type ClientOptions, KiteClient } from "./client.ts";
+import { KiteError } from "./errors.ts";
+import { formatIdentity } from "./identity.ts";
+import { RegistryClient } from "./kontrol.ts";
+import { Listener, type ListenOptions } from "./listener.ts";
+import type { Caller, Methods } from "./method.ts";
+import { readEnvironment } from "./options.ts";
+import type { RelayLink, Revocation, Visibility } from "./registry.ts";
+import { type Middleware, serveMethods } from "./serve.ts";
+import { Acceptor, type Authenticate } from "./session/acceptor.ts";
+import { linkTransport } from "./transport/link.ts";
+import type { Transport } from "./transport/transport.ts";
+import { dialWebSocket } from "./transport/websocket.ts";
+
+export interface KiteOptions extends Omit<ClientOptions, "auth"> {
+  /** What the kite serves; nested names are called with dots. */
+  readonly methods?: Methods | undefined;
+  readonly middleware?: readonly Middleware[] | undefined;
+  /** Decides who callers are. Default: by tokens of kontrol for this kite; without a kite.key nobody but strangers calls. */
+  readonly authenticate?: Authenticate | undefined;
+  /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
+  readonly graceMs?: number | undefined;
+  readonly heartbeatMs?: number | undefined;
+  /** A new kite.key came from kontrol; default: it is written to the home that `openKite` read the old one from. */
+  readonly onKey?: ((kiteKey: string) => void) | undefined;
+}
+
+export interface RegisterOptions {
+  /** Default `private`: the owner, and whoever has a grant. */
+  readonly visibility?: Visibility | undefined;
+  readonly labels?: Record<string, string> | undefined;
+  /** Where others dial it. Default: where it listens; a kite that does not listen is reached through kontrol's relay. */
+  readonly url?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A service of the mesh: serves methods, calls other kites, and is found by them. Close it when done, best with
+ * `await using`.
+ *
+ * @example
+ * const kite = await openKite({ name: "math", version: "1.0.0", methods: { square } });
+ * await kite.listen();
+ * await kite.register();
+ */
+export class Kite extends KiteClient {
+  readonly #options: KiteOptions;
+  readonly #acceptor: Acceptor;
+  readonly #revocations: Revocations;
+  #keys: KeySet | undefined;
+  #listener: Listener | undefined;
+  /** Also while the port is being opened, so that a kite that is closed meanwhile leaves none open. */
+  #opening: Promise<Listener> | undefined;
+  #authenticator: Promise<Authenticate> | undefined;
+
+  constructor(options: KiteOptions) {
+    super({ hostname: hostname(), ...options }, dialWebSocket);
+    const { methods = {}, middleware, graceMs, heartbeatMs } = options;
+    this.#options = options;
+    this.#revocations = new Revocations({ kiteId: this.identity.id });
+    this.#acceptor = new Acceptor({
+      limits: this.limits,
+      serve: serveMethods({ methods, middleware, log: this.log }),
+      authenticate: options.authenticate ?? ((auth, claimed) => this.#authenticate(auth, claimed)),
+      identity: this.identity,
+      graceMs,
+      heartbeatMs,
+      log: this.log,
+    });
+  }
+
+  /** Where it listens, such as `http://127.0.0.1:3636`; undefined before {@link listen}. */
+  get url(): string | undefined {
+    return this.#listener?.url;
+  }
+
+  /** The sessions that others have opened here, those that wait for their peer included. */
+  get sessions(): Acceptor["sessions"] {
+    return this.#acceptor.sessions;
+  }
+
+  /**
+   * Opens a port for callers, on 127.0.0.1 unless said otherwise.
+   *
+   * @throws {KiteError} `unavailable` naming the port when it is taken.
+   */
+  async listen(options: ListenOptions = {}): Promise<{ url: string; port: number }> {
+    if (this.#opening !== undefined) throw new KiteError("failed_precondition", "this kite listens already, or has closed");
+    this.#opening = Listener.open(options, this.limits, (transport) => this.serve(transport));
+    try {
+      this.#listener = await this.#opening;
+    } catch (thrown) {
+      this.#opening = undefined;
+      throw thrown;
+    }
+    const { url, port } = this.#listener;
+    return { url, port };
+  }
+
+  /** Serves a caller over any transport. */
+  serve(transport: Transport): void {
+    this.#acceptor.accept(transport);
+  }
+
+  /**
+   * Enters this kite into kontrol's directory and keeps it there, also when kontrol restarts, until it is closed.
+   *
+   * @throws {KiteError} what kontrol refused it with, or `unavailable` when kontrol does not answer.
+   */
+  async register({ visibility, labels, url = this.url, signal }: RegisterOptions = {}): Promise<void> {
+    await this.registry.register(
+      {
+        kite: this.identity,
+        ...(url === undefined ? { onLink: (link: RelayLink) => this.#onLink(link) } : { url }),
+        ...(visibility === undefined ? {} : { visibility }),
+        ...(labels === undefined ? {} : { labels }),
+      },
+      signal === undefined ? {} : { signal },
+    );
+    this.log.info({ kite: formatIdentity(this.identity), url: url ?? "through the relay" }, "registered");
+  }
+
+  /** Ends the sessions of callers that match; they are told why. Answers with how many. */
+  endSessions(matches: (caller: Caller) => boolean, why: KiteError): number {
+    return this.#acceptor.endWhere(matches, why);
+  }
+
+  /** Leaves the directory, ends all sessions and closes the port. */
+  override async close(): Promise<void> {
+    await super.close();
+    const closed = new KiteError("disconnected", `${this.identity.name} has closed`);
+    this.#acceptor.close(closed);
+    this.#keys?.close();
+    this.#opening ??= Promise.reject(closed);
+    const listener = await this.#opening.catch(() => undefined);
+    await listener?.close();
+    this.#listener = undefined;
+  }
+
+  protected override makeRegistry(): RegistryClient {
+    return new RegistryClient({
+      reach: (options) => this.reachKontrol(options),
+      log: this.log,
+      backoff: this.registryBackoff,
+      onRevoked: (revocation) => this.#onRevoked(revocation),
+      onKey: (kiteKey) => this.#options.onKey?.(kiteKey),
+    });
+  }
+
+  #onLink(link: RelayLink): AsyncIterable<string | Uint8Array> {
+    const { transport, outgoing } = linkTransport(link.incoming);
+    this.serve(transport);
+    return outgoing;
+  }
+
+  #onRevoked(revocation: Revocation): void {
+    this.#revocations.add(revocation);
+    const { username, reason } = revocation;
+    const ended = this.#acceptor.endWhere(
+      (caller) => this.#isRevoked(caller),
+      new KiteError("unauthenticated", `the credential was revoked: ${reason}`),
+    );
+    if (ended > 0) this.log.info({ username, reason, ended }, "ended the sessions of a revoked credential");
+  }
+
+  #isRevoked({ username, credential }: Caller): boolean {
+    if (credential?.issuedAt === undefined) return false;
+    return this.#revocations.find({ username, jti: credential.jti, issuedAt: credential.issuedAt }) !== undefined;
+  }
+
+  async #authenticate(...[auth, claimed]: Parameters<Authenticate>): Promise<Caller> {
+    // Who shows nothing is a stranger, also to a kite without a kite.key.
+    if (auth === undefined) return anonymous(claimed);
+    this.#authenticator ??= this.#tokenAuthenticator();
+    return (await this.#authenticator)(auth, claimed);
+  }
+
+  async #tokenAuthenticator(): Promise<Authenticate> {
+    if (this.kiteKey === undefined) {
+      throw new KiteError("unauthenticated", "this kite has no kite.key, so it can verify nobody's token");
+    }
+    const own = await parseKiteKey(this.kiteKey);
+    this.#keys = new KeySet({ trusted: [own.kontrolKey], fetchKeys: publishedKeys(this.kontrolUrl), log: this.log });
+    return tokenAuthenticator({ keys: this.#keys, issuer: own.issuer, audience: this.identity, revocations: this.#revocations });
+  }
+}
+
+/**
+ * A kite with the credential and the names that the environment gives it: the kite.key in `$KITE_HOME`, `KITE_ENVIRONMENT`,
+ * `KITE_REGION`, `KITE_KONTROL_URL`. What `options` say goes first.
+ *
+ * @throws {KiteError} `not_found` when there is no kite.key.
+ */
+export async function openKite(options: KiteOptions): Promise<Kite> {
+  const environment = readEnvironment();
+  const kiteKey = options.kiteKey ?? (await readKiteKey(environment.home)).jwt;
+  return new Kite({
+    ...options,
+    kiteKey,
+    environment: options.environment ?? environment.environment,
+    region: options.region ?? environment.region,
+    kontrolUrl: options.kontrolUrl ?? environment.kontrolUrl,
+  });
+}

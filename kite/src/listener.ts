@@ -1,0 +1,111 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import { KiteError } from "./errors.ts";
+import type { Limits } from "./limits.ts";
+import type { Transport } from "./transport/transport.ts";
+import { webSocketTransport } from "./transport/websocket.ts";
+import { PROTOCOL } from "./wire/v1.ts";
+
+export interface ListenOptions {
+  /** 0, the default, picks a free one. */
+  port?: number | undefined;
+  /** Default `127.0.0.1`: nothing is open to the network by omission. */
+  host?: string | undefined;
+  /** Answers plain HTTP requests on the same port. Default: 404. */
+  http?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
+  /** May take an upgrade for itself by returning true; others become sessions of this kite. */
+  upgrade?: ((request: IncomingMessage, socket: Duplex, head: Buffer) => boolean) | undefined;
+}
+
+/** An open port whose WebSockets become transports. Whoever opened it closes it. */
+export class Listener {
+  readonly url: string;
+  readonly port: number;
+  readonly #server: Server;
+  readonly #sockets: WebSocketServer;
+  readonly #upgraded: Set<Duplex>;
+
+  private constructor(server: Server, sockets: WebSocketServer, upgraded: Set<Duplex>, host: string) {
+    this.#server = server;
+    this.#sockets = sockets;
+    this.#upgraded = upgraded;
+    this.port = (server.address() as AddressInfo).port;
+    this.url = `http://${host.includes(":") ? `[${host}]` : host}:${this.port}`;
+  }
+
+  /**
+   * Opens the port.
+   *
+   * @throws {KiteError} `unavailable` naming the port when it is taken or not allowed.
+   */
+  static async open(options: ListenOptions, limits: Limits, onTransport: (transport: Transport) => void): Promise<Listener> {
+    const { port = 0, host = "127.0.0.1", http = notFound, upgrade } = options;
+    const sockets = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      // Room for the frame's own numbers around a message of the largest size, and for the batch before it.
+      maxPayload: limits.frameBytes * 2,
+      handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
+    });
+    const server = createServer(http);
+    const upgraded = new Set<Duplex>();
+    server.on("upgrade", (request, socket, head) => {
+      upgraded.add(socket);
+      socket.once("close", () => upgraded.delete(socket));
+      socket.on("error", () => socket.destroy());
+      if (upgrade?.(request, socket, head)) return;
+      if (!offers(request, PROTOCOL)) return refuseUpgrade(socket);
+      sockets.handleUpgrade(request, socket, head, (webSocket) => onTransport(webSocketTransport(webSocket)));
+    });
+    await listening(server, port, host);
+    return new Listener(server, sockets, upgraded, host);
+  }
+
+  /** Takes no more connections; those that are there get a moment to say goodbye. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#sockets.close();
+    this.#server.closeIdleConnections();
+    const late = setTimeout(() => {
+      this.#server.closeAllConnections();
+      for (const socket of this.#upgraded) socket.destroy();
+    }, GOODBYE_MS);
+    await closed;
+    clearTimeout(late);
+  }
+}
+
+// A peer on the same continent has answered a close frame by then; one that has not will find out by itself.
+const GOODBYE_MS = 500;
+
+function listening(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const why =
+        cause.code === "EADDRINUSE"
+          ? "is taken by another program; choose another, or 0 for a free one"
+          : `cannot be opened: ${cause.message}`;
+      reject(new KiteError("unavailable", `port ${port} on ${host} ${why}`, { cause, reason: cause.code ?? "listen" }));
+    });
+    // Later errors, such as too many open files, concern one connection that was not taken; the server goes on.
+    server.listen(port, host, () => resolve(void server.removeAllListeners("error").on("error", () => {})));
+  });
+}
+
+function offers(request: IncomingMessage, protocol: string): boolean {
+  const offered = request.headers["sec-websocket-protocol"] ?? "";
+  return offered.split(",").some((name) => name.trim() === protocol);
+}
+
+function refuseUpgrade(socket: Duplex): void {
+  const body = `a WebSocket here speaks ${PROTOCOL}; offer it as subprotocol\n`;
+  socket.end(
+    `HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  );
+}
+
+function notFound(_: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(404, { "content-type": "text/plain" }).end("this is a kite; call it over kite.v1\n");
+}

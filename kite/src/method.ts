@@ -1,0 +1,138 @@
+import type { Identity } from "./identity.ts";
+import type { Schema, SchemaInput, SchemaOutput } from "./standard-schema.ts";
+
+/** What a caller may do with somebody's kite, from least to most. Every role includes the ones before it. */
+export const ROLES = ["viewer", "operator", "owner"] as const;
+export type Role = (typeof ROLES)[number];
+
+/** Who is calling, as verified. Nothing in here was merely claimed. */
+export interface Caller {
+  /** The account that the token or key names; `anonymous` for methods that are open. */
+  readonly username: string;
+  /** Undefined for a caller who showed no credential: only methods with `role: "anyone"` answer. */
+  readonly role: Role | undefined;
+  /** The calling kite's own word about itself, with the username replaced by the verified one. */
+  readonly kite: Identity | undefined;
+  /** When the credential ends, in milliseconds since the epoch; undefined for one without an end (kite.key). */
+  readonly expiresAt: number | undefined;
+  /** If set, the only methods that the credential allows. */
+  readonly methods: readonly string[] | undefined;
+  /** The ids under which the credential can be revoked. */
+  readonly credential: Credential | undefined;
+}
+
+/** What a caller showed, as far as it can be named in a revocation. */
+export interface Credential {
+  /** `token`, `kiteKey` or whatever the kite's own authenticator knows. */
+  readonly type: string;
+  readonly jti: string | undefined;
+  readonly kid: string | undefined;
+  /** Milliseconds since the epoch, by kontrol's clock: what was issued after a revocation is good again. */
+  readonly issuedAt?: number | undefined;
+}
+
+/** What a method knows about the call that it is answering; always its last argument. */
+export interface Call {
+  readonly method: string;
+  readonly caller: Caller;
+  /**
+   * Aborted when the caller cancels, its deadline passes or its session ends. For a method whose result holds streams also
+   * when their reader leaves, which a generator that waits for something else does not hear otherwise.
+   */
+  readonly signal: AbortSignal;
+  /** Milliseconds left until the caller stops waiting. */
+  readonly remainingMs: number;
+  /** Identifies the session that carries the call, for methods that keep something per session. */
+  readonly session: CallSession;
+}
+
+/** The session of a call, as far as a method may use it. */
+export interface CallSession {
+  readonly id: string;
+  /** Aborted when the session has ended for good; a dropped socket that may come back does not abort it. */
+  readonly closed: AbortSignal;
+}
+
+type AnySchema = Schema;
+/** One schema per positional argument. */
+export type InputSchemas = AnySchema | readonly AnySchema[] | undefined;
+
+type Arguments<I extends InputSchemas> = I extends readonly AnySchema[]
+  ? { [K in keyof I]: SchemaOutput<I[K]> }
+  : I extends AnySchema
+    ? [SchemaOutput<I>]
+    : [];
+type CallerArguments<I extends InputSchemas> = I extends readonly AnySchema[]
+  ? { [K in keyof I]: SchemaInput<I[K]> }
+  : I extends AnySchema
+    ? undefined extends SchemaInput<I>
+      ? [input?: SchemaInput<I>]
+      : [input: SchemaInput<I>]
+    : [];
+
+/** How a method is called, who may call it and what it says of itself. */
+export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends AnySchema | undefined = AnySchema | undefined> {
+  /** The least role that may call it. `anyone` also answers callers without a credential. Default: `owner`. */
+  role?: Role | "anyone";
+  /** One Standard Schema for a method with one argument, a list of them for several; left out: none. */
+  input?: I;
+  /** A Standard Schema that the result must satisfy; left out: the result is passed on as it is. */
+  output?: O;
+  /** One sentence for `kite.describe` and the documentation. */
+  description?: string;
+}
+
+type Result<O> = O extends AnySchema ? SchemaInput<O> | Promise<SchemaInput<O>> : unknown;
+
+/** A method as a kite serves it. Make one with {@link method}. */
+export interface Method<Args extends readonly unknown[] = readonly unknown[], R = unknown> {
+  readonly options: MethodOptions;
+  readonly handler: (...args: never[]) => unknown;
+  /** Exists in types only: what a caller passes and gets. */
+  readonly signature?: (...args: Args) => Promise<R>;
+}
+
+/** A tree of methods; `{ fs: { readFile } }` is called as `fs.readFile`. */
+export interface Methods {
+  readonly [name: string]: Method<never, unknown> | Methods;
+}
+
+/**
+ * Declares a method: its contract first, then the function that answers it.
+ *
+ * @example
+ * const square = method({ role: "viewer", input: z.number(), output: z.number() }, (n) => n * n);
+ * const add = method({ input: [z.number(), z.number()], output: z.number() }, (a, b) => a + b);
+ */
+export function method<
+  const I extends InputSchemas = undefined,
+  O extends AnySchema | undefined = undefined,
+  H extends (...args: [...Arguments<I>, Call]) => Result<O> = (...args: [...Arguments<I>, Call]) => Result<O>,
+>(options: MethodOptions<I, O>, handler: H): Method<CallerArguments<I>, O extends AnySchema ? SchemaOutput<O> : Awaited<ReturnType<H>>> {
+  return { options: options as MethodOptions, handler: handler as (...args: never[]) => unknown };
+}
+
+/** The contract that a tree of methods offers: what `kite.connect<…>()` takes as its type argument. */
+export type ContractOf<M> = {
+  [K in keyof M]: M[K] extends Method<infer A, infer R> ? (...args: A) => Promise<R> : ContractOf<M[K]>;
+};
+
+/** Flattens a tree of methods into the names that travel on the wire. */
+export function flattenMethods(methods: Methods, prefix = ""): Map<string, Method> {
+  const flat = new Map<string, Method>();
+  for (const [name, entry] of Object.entries(methods)) {
+    if (isMethod(entry)) flat.set(prefix + name, entry);
+    else for (const [inner, found] of flattenMethods(entry as Methods, `${prefix}${name}.`)) flat.set(inner, found);
+  }
+  return flat;
+}
+
+/** Whether a caller in this role may call a method that asks for `needed`. */
+export function roleAllows(role: Role | undefined, needed: Role | "anyone"): boolean {
+  if (needed === "anyone") return true;
+  return role !== undefined && ROLES.indexOf(role) >= ROLES.indexOf(needed);
+}
+
+function isMethod(entry: Method<never, unknown> | Methods): entry is Method {
+  return typeof (entry as Method).handler === "function";
+}

@@ -1,0 +1,228 @@
+import { KiteError } from "../errors.ts";
+import { type Limits, limitError } from "../limits.ts";
+import type { Call, Caller, CallSession } from "../method.ts";
+import { deadlines, type Expiring } from "./deadlines.ts";
+import { sharedController } from "./shared-signal.ts";
+
+/** How one call is made; every field may be left out. */
+export interface CallOptions {
+  /** Cancels the call here and, with the next frame, the work over there. */
+  signal?: AbortSignal | undefined;
+  /** How long to wait for the answer, in milliseconds; it travels with the call. Default 60,000. */
+  timeoutMs?: number | undefined;
+}
+
+// One minute: far above what any healthy method takes, and short enough for a person to see that something is wrong.
+const DEFAULT_TIMEOUT_MS = 60_000;
+
+/** Calls that this side made and that wait for their answer. */
+export class OutgoingCalls {
+  readonly #limits: Limits;
+  readonly #cancel: (id: number) => void;
+  readonly #pending = new Map<number, PendingCall>();
+  readonly #signals = new SharedSignals();
+  #next = 1;
+
+  constructor(limits: Limits, cancel: (id: number) => void) {
+    this.#limits = limits;
+    this.#cancel = cancel;
+  }
+
+  get size(): number {
+    return this.#pending.size;
+  }
+
+  /** Opens a call: `send` writes it under the id it is given; the promise settles with the answer, exactly once. */
+  open(name: string, options: CallOptions, frame: number, send: (id: number, remainingMs: number) => void): Promise<unknown> {
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    if (signal?.aborted) return Promise.reject(cancelled(name, signal, "not_run"));
+    if (this.#pending.size >= this.#limits.pendingCalls) {
+      return Promise.reject(limitError("pendingCalls", this.#limits, `${name} would have been one more; wait for answers`));
+    }
+    return new Promise((resolve, reject) => {
+      const id = this.#next++;
+      try {
+        send(id, timeoutMs);
+      } catch (thrown) {
+        reject(thrown);
+        return;
+      }
+      const call = new PendingCall({ id, name, timeoutMs, frame, signal, resolve, reject, calls: this });
+      this.#pending.set(id, call);
+      call.deadline = deadlines.add(call, timeoutMs);
+      if (signal !== undefined) this.#signals.add(signal, call);
+    });
+  }
+
+  /** An answer came in; late and unknown ones are ignored, since the caller may have given up. */
+  resolve(id: number, value: unknown): void {
+    this.#take(id)?.resolve(value);
+  }
+
+  /** As {@link resolve}, for a failure. */
+  reject(id: number, error: KiteError): void {
+    this.#take(id)?.reject(error);
+  }
+
+  /** Gives up one call from this side, and tells the peer. */
+  abandon(id: number, error: KiteError): void {
+    const call = this.#take(id);
+    if (call === undefined) return;
+    this.#cancel(id);
+    call.reject(error);
+  }
+
+  /** Ends all calls at once; `wasSent` tells whether a call's frame can have reached the peer. */
+  failAll(why: KiteError, wasSent: (frame: number) => boolean): void {
+    for (const { id, name, frame } of [...this.#pending.values()]) {
+      this.reject(id, wasSent(frame) ? lost(name, why) : notSent(name, why));
+    }
+  }
+
+  #take(id: number): PendingCall | undefined {
+    const call = this.#pending.get(id);
+    if (call === undefined) return undefined;
+    this.#pending.delete(id);
+    deadlines.remove(call, call.deadline);
+    if (call.signal !== undefined) this.#signals.remove(call.signal, call);
+    return call;
+  }
+}
+
+interface PendingCallParts {
+  readonly id: number;
+  readonly name: string;
+  readonly timeoutMs: number;
+  readonly frame: number;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: KiteError) => void;
+  readonly calls: OutgoingCalls;
+}
+
+class PendingCall implements Expiring {
+  readonly id: number;
+  readonly name: string;
+  readonly frame: number;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: KiteError) => void;
+  readonly #timeoutMs: number;
+  readonly #calls: OutgoingCalls;
+  deadline = 0;
+
+  constructor({ id, name, timeoutMs, frame, signal, resolve, reject, calls }: PendingCallParts) {
+    this.id = id;
+    this.name = name;
+    this.frame = frame;
+    this.signal = signal;
+    this.resolve = resolve;
+    this.reject = reject;
+    this.#timeoutMs = timeoutMs;
+    this.#calls = calls;
+  }
+
+  expire(): void {
+    const message = `${this.name} did not answer within ${this.#timeoutMs} ms; it may have run`;
+    this.#calls.abandon(this.id, new KiteError("deadline_exceeded", message, { outcome: "unknown" }));
+  }
+
+  abort(signal: AbortSignal): void {
+    this.#calls.abandon(this.id, cancelled(this.name, signal, "unknown"));
+  }
+}
+
+/** One listener for all calls that share a signal: Node takes eleven on one signal for a leak, and each costs more than a call. */
+class SharedSignals {
+  readonly #bySignal = new Map<AbortSignal, { calls: Set<PendingCall>; abort: () => void }>();
+
+  add(signal: AbortSignal, call: PendingCall): void {
+    let shared = this.#bySignal.get(signal);
+    if (shared === undefined) {
+      const calls = new Set<PendingCall>();
+      const abort = () => {
+        for (const each of [...calls]) each.abort(signal);
+      };
+      shared = { calls, abort };
+      this.#bySignal.set(signal, shared);
+      signal.addEventListener("abort", abort, { once: true });
+    }
+    shared.calls.add(call);
+  }
+
+  remove(signal: AbortSignal, call: PendingCall): void {
+    const shared = this.#bySignal.get(signal);
+    shared?.calls.delete(call);
+    if (shared === undefined || shared.calls.size > 0) return;
+    signal.removeEventListener("abort", shared.abort);
+    this.#bySignal.delete(signal);
+  }
+}
+
+function lost(name: string, why: KiteError): KiteError {
+  return new KiteError("disconnected", `${name}: ${why.message}; it may have run`, { outcome: "unknown", cause: why });
+}
+
+/** Nothing is doubtful about a call that never left: its error is the reason itself. */
+function notSent(name: string, why: KiteError): KiteError {
+  return new KiteError(why.code, `${name}: ${why.message}; it did not run`, { outcome: "not_run", cause: why });
+}
+
+function cancelled(name: string, signal: AbortSignal, outcome: "not_run" | "unknown"): KiteError {
+  return new KiteError("cancelled", `${name} was cancelled by its caller`, { outcome, cause: signal.reason });
+}
+
+/** What answers calls: the value, a promise of it, or a throw. */
+export type Serve = (call: IncomingCall) => unknown;
+
+/** One call that the peer made. It is also what the method sees as its {@link Call}. */
+export class IncomingCall implements Call, Expiring {
+  readonly method: string;
+  readonly args: readonly unknown[];
+  readonly session: CallSession;
+  readonly caller: Caller;
+  readonly #dueAt: number;
+  #deadline: number | undefined;
+  #controller: AbortController | undefined;
+  #ended: KiteError | undefined;
+
+  constructor(method: string, args: readonly unknown[], session: CallSession, caller: Caller, timeoutMs: number | undefined) {
+    this.method = method;
+    this.args = args;
+    this.session = session;
+    this.caller = caller;
+    this.#dueAt = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+  }
+
+  get remainingMs(): number {
+    return this.#dueAt === Number.POSITIVE_INFINITY ? this.#dueAt : Math.max(0, this.#dueAt - performance.now());
+  }
+
+  // Made when first asked for: most methods never look at it, and it would cost more than the rest of the call.
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = sharedController();
+      if (this.#ended !== undefined) this.#controller.abort(this.#ended);
+    }
+    return this.#controller.signal;
+  }
+
+  /** Starts the deadline; not done for calls that were answered at once. */
+  arm(): void {
+    if (this.#dueAt !== Number.POSITIVE_INFINITY) this.#deadline = deadlines.add(this, this.remainingMs);
+  }
+
+  disarm(): void {
+    if (this.#deadline !== undefined) deadlines.remove(this, this.#deadline);
+  }
+
+  expire(): void {
+    this.end(new KiteError("deadline_exceeded", `${this.method} ran out of its caller's time`));
+  }
+
+  /** Tells the method that nobody waits any more. */
+  end(why: KiteError): void {
+    this.#ended ??= why;
+    this.#controller?.abort(why);
+  }
+}

@@ -1,0 +1,114 @@
+import { KiteError, type WireError } from "../errors.ts";
+import { checkIdentity, type Identity } from "../identity.ts";
+import { isCount, type RawFrame } from "../wire/v1.ts";
+
+/** A credential as it is shown to a peer: `token`, `kiteKey`, or a type that the peer's own authenticator knows. */
+export interface Auth {
+  readonly type: string;
+  readonly key: string;
+}
+
+/** The dialler's first frame: who it is, and which session it wants to go on with. */
+export interface Hello {
+  readonly auth: Auth | undefined;
+  readonly kite: Identity | undefined;
+  readonly resume: { readonly id: string; readonly secret: string; readonly received: number } | undefined;
+}
+
+/** The answer: a session, new or resumed. */
+export interface Welcome {
+  readonly session: { readonly id: string; readonly secret: string; readonly received: number };
+  readonly resumed: boolean;
+  /** How long the session waits for the dialler to come back, in milliseconds. */
+  readonly graceMs: number;
+  readonly kite: Identity | undefined;
+}
+
+export function writeHello(hello: Hello): string {
+  return JSON.stringify({ hello });
+}
+
+export function writeWelcome(welcome: Welcome): string {
+  return JSON.stringify({ welcome });
+}
+
+export function writeRefusal(error: WireError): string {
+  return JSON.stringify({ refused: error });
+}
+
+/**
+ * Reads a dialler's first frame.
+ *
+ * @throws {KiteError} `protocol_error` saying what was expected.
+ */
+export function readHello(raw: RawFrame): Hello {
+  const { hello } = parse(raw);
+  if (!isRecord(hello)) throw new KiteError("protocol_error", "the first frame is a hello");
+  return { auth: readAuth(hello.auth), kite: readIdentity(hello.kite), resume: readResume(hello.resume) };
+}
+
+/**
+ * Reads the acceptor's answer.
+ *
+ * @throws {KiteError} the refusal, or `protocol_error`.
+ */
+export function readWelcome(raw: RawFrame): Welcome {
+  const { welcome, refused } = parse(raw);
+  if (refused !== undefined) throw KiteError.fromWire(refused);
+  if (!isRecord(welcome) || !isRecord(welcome.session)) throw new KiteError("protocol_error", "the answer to a hello is a welcome");
+  const { id, secret, received } = welcome.session;
+  if (typeof id !== "string" || typeof secret !== "string" || !isCount(received) || !isCount(welcome.graceMs)) {
+    throw new KiteError("protocol_error", "a welcome names a session and its grace period");
+  }
+  return {
+    session: { id, secret, received },
+    resumed: welcome.resumed === true,
+    graceMs: welcome.graceMs,
+    kite: readIdentity(welcome.kite),
+  };
+}
+
+/**
+ * Reads a credential.
+ *
+ * @throws {KiteError} `protocol_error` when it is neither absent nor `{ type, key }`.
+ */
+export function readAuth(auth: unknown): Auth | undefined {
+  if (auth === undefined || auth === null) return undefined;
+  if (!isRecord(auth) || typeof auth.type !== "string" || typeof auth.key !== "string") {
+    throw new KiteError("protocol_error", "a credential has a type and a key");
+  }
+  return { type: auth.type, key: auth.key };
+}
+
+function readIdentity(kite: unknown): Identity | undefined {
+  if (kite === undefined || kite === null) return undefined;
+  if (!isRecord(kite)) throw new KiteError("protocol_error", "a kite's identity is an object");
+  return checkIdentity(kite as Partial<Identity>);
+}
+
+function readResume(resume: unknown): Hello["resume"] {
+  if (resume === undefined || resume === null) return undefined;
+  if (!isRecord(resume) || typeof resume.id !== "string" || typeof resume.secret !== "string" || !isCount(resume.received)) {
+    throw new KiteError("protocol_error", "a session is resumed by its id, its secret and the last frame received");
+  }
+  return { id: resume.id, secret: resume.secret, received: resume.received };
+}
+
+function parse(raw: RawFrame): Record<string, unknown> {
+  if (typeof raw !== "string" || raw.length > MAX_HANDSHAKE) throw new KiteError("protocol_error", "a handshake is a short text frame");
+  try {
+    const parsed: unknown = JSON.parse(raw);
+    if (isRecord(parsed)) return parsed;
+  } catch (cause) {
+    throw new KiteError("protocol_error", "a handshake is a JSON object", { cause });
+  }
+  throw new KiteError("protocol_error", "a handshake is a JSON object");
+}
+
+// A kite.key with its public key has about one KiB; RS256 with custom claims stays far below this.
+const MAX_HANDSHAKE = 64 * 1024;
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,247 @@
+import { KiteError } from "../errors.ts";
+import { type Limits, limitError } from "../limits.ts";
+import type { Transport } from "../transport/transport.ts";
+import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
+import { type Flushable, flushLater } from "./schedule.ts";
+
+export interface OutboxOptions {
+  readonly limits: Limits;
+  /** The peer has acknowledged enough that streams may go on. */
+  readonly onRoom: () => void;
+  /** So much waits for the peer's acknowledgement that the session must end. */
+  readonly onOverflow: (why: KiteError) => void;
+}
+
+/**
+ * What goes out on a session: gathers the messages of a tick into one frame, numbers it, and keeps it until the peer has
+ * acknowledged it, so that it can be sent again over the next transport. The session owns it.
+ */
+export class Outbox implements Flushable {
+  readonly #options: OutboxOptions;
+  readonly #limits: Limits;
+  #transport: Transport | undefined;
+  #messages: string[] = [];
+  #segments: Uint8Array[] = [];
+  #committed = 0;
+  #uncommittedBytes = 0;
+  #pendingBytes = 0;
+  #scheduled = false;
+  #pinged = false;
+  #sequence = 0;
+  #sentThrough = 0;
+  #unacked: Unacked[] = [];
+  #unackedBytes = 0;
+  /** The last frame that came in, and the last one that the peer knows of. */
+  #received = 0;
+  #ackSent = 0;
+  #bytesSinceAck = 0;
+
+  constructor(options: OutboxOptions) {
+    this.#options = options;
+    this.#limits = options.limits;
+  }
+
+  /** The number of the last frame that was received; the peer replays what follows it. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** How far both sides have come, in frames; what stands still is a connection over which nothing gets through. */
+  get progress(): number {
+    return this.#received + this.#sequence - this.#unacked.length;
+  }
+
+  /** Why nothing new should be sent now, if so: the peer has yet to acknowledge what was sent. */
+  get congestion(): KiteError | undefined {
+    if (!this.#congested) return undefined;
+    return limitError(
+      "unackedBytes",
+      this.#limits,
+      `${this.#unackedBytes + this.#pendingBytes} bytes wait for a peer that acknowledges none of them`,
+    );
+  }
+
+  /**
+   * Asked before a message that holds values of the application is pushed.
+   *
+   * @throws {KiteError} `limit_exceeded` when it is larger than a frame may be; then `discard` takes its bytes back.
+   */
+  checkSize(message: string): void {
+    const { frameBytes } = this.#limits;
+    // One UTF-16 unit becomes at most three bytes; only when that could be too much is the exact size worth finding.
+    if (message.length * MAX_UTF8_BYTES + this.#uncommittedBytes <= frameBytes) return;
+    const size = encoder.encode(message).byteLength + this.#uncommittedBytes;
+    if (size > frameBytes) throw limitError("frameBytes", this.#limits, `the message has ${size} bytes; send large data as a stream`);
+  }
+
+  /** Adds one message, already JSON text, and the bytes added since the last one, to the frame of this tick. */
+  push(message: string): void {
+    this.#messages.push(message);
+    this.#pendingBytes += message.length + this.#uncommittedBytes;
+    const full =
+      this.#messages.length >= EAGER_FLUSH_MESSAGES || this.#pendingBytes > EAGER_FLUSH_BYTES || this.#uncommittedBytes > COPIED_BYTES;
+    if (!full && this.#segments.length > this.#committed) this.#copySegments();
+    this.#committed = this.#segments.length;
+    this.#uncommittedBytes = 0;
+    if (full) this.flush();
+    else this.#schedule();
+  }
+
+  /** Adds bytes for the message that is being written; answers with their segment's number. */
+  addSegment(bytes: Uint8Array): number {
+    this.#uncommittedBytes += bytes.byteLength;
+    return this.#segments.push(bytes) - 1;
+  }
+
+  /** Takes back the bytes of a message that could not be written. */
+  discard(): void {
+    this.#segments.length = this.#committed;
+    this.#uncommittedBytes = 0;
+  }
+
+  /** Sends a message that is neither numbered nor replayed, at once. */
+  control(message?: string): void {
+    this.#pinged = false;
+    this.#ackSent = this.#received;
+    this.#bytesSinceAck = 0;
+    this.#transport?.send(writeControl(this.#received, message));
+  }
+
+  /** Answers a ping at the end of the tick: many pings of one tick get one answer. */
+  pong(): void {
+    this.#pinged = true;
+    this.#schedule();
+  }
+
+  flush(): void {
+    this.#scheduled = false;
+    if (this.#messages.length === 0) {
+      if (this.#pinged || this.#ackSent < this.#received) this.#acknowledgeIfRead();
+      return;
+    }
+    const raw = writeFrame(++this.#sequence, this.#received, this.#messages, this.#segments);
+    const size = raw.length;
+    this.#messages = [];
+    if (this.#segments.length > 0) this.#segments = [];
+    this.#committed = 0;
+    this.#pendingBytes = 0;
+    this.#unacked.push({ sequence: this.#sequence, raw, size });
+    this.#unackedBytes += size;
+    this.#pinged = false;
+    this.#ackSent = this.#received;
+    this.#bytesSinceAck = 0;
+    if (this.#unackedBytes > this.#limits.unackedBytes * OVERFLOW) this.#overflow();
+    if (this.#transport === undefined) return;
+    this.#sentThrough = this.#sequence;
+    this.#transport.send(raw);
+  }
+
+  /**
+   * Takes note of a frame that came in; false means it was seen before and must be ignored.
+   *
+   * @throws {KiteError} `protocol_error` when frames are missing or acknowledge what was never sent.
+   */
+  accept(sequence: number, ack: number, size: number): boolean {
+    if (ack > this.#sequence) throw new KiteError("protocol_error", `an acknowledgement up to ${this.#sequence} was expected, got ${ack}`);
+    this.#acknowledged(ack);
+    if (sequence === 0) return true;
+    if (sequence <= this.#received) return false;
+    if (sequence !== this.#received + 1) throw new KiteError("protocol_error", `frame ${this.#received + 1} was expected, got ${sequence}`);
+    this.#received = sequence;
+    this.#bytesSinceAck += size;
+    if (sequence - this.#ackSent >= ACK_FRAMES || this.#bytesSinceAck >= ACK_BYTES) this.#schedule();
+    return true;
+  }
+
+  /** Tells the peer what was received, if it does not know yet. */
+  acknowledge(): void {
+    if (this.#ackSent < this.#received) this.control();
+  }
+
+  /** Goes on over this transport; the peer has frames up to `peerReceived`, the others are sent again. */
+  attach(transport: Transport, peerReceived: number): void {
+    this.#transport = transport;
+    this.#ackSent = this.#received;
+    this.#acknowledged(peerReceived);
+    for (const { raw } of this.#unacked) transport.send(raw);
+    this.#sentThrough = this.#sequence;
+    this.flush();
+  }
+
+  detach(): void {
+    this.#transport = undefined;
+  }
+
+  /** The number of the frame that the next message will be in. */
+  get nextFrame(): number {
+    return this.#sequence + 1;
+  }
+
+  /** Whether a frame was ever given to a transport; if not, the peer cannot have seen it. */
+  wasSent(frame: number): boolean {
+    return frame <= this.#sentThrough;
+  }
+
+  #acknowledged(ack: number): void {
+    let count = 0;
+    const congested = this.#congested;
+    for (const entry of this.#unacked) {
+      if (entry.sequence > ack) break;
+      this.#unackedBytes -= entry.size;
+      count++;
+    }
+    if (count === 0) return;
+    if (count === this.#unacked.length) this.#unacked = [];
+    else this.#unacked.splice(0, count);
+    if (congested && !this.#congested) this.#options.onRoom();
+  }
+
+  get #congested(): boolean {
+    return this.#unackedBytes + this.#pendingBytes > this.#limits.unackedBytes;
+  }
+
+  /** An acknowledgement more is of no use to a peer that reads none, and would only fill our memory. */
+  #acknowledgeIfRead(): void {
+    if (this.#transport !== undefined && this.#transport.bufferedBytes < UNREAD_BYTES) this.control();
+  }
+
+  /** Later, since whoever is sending now is in the middle of something. */
+  #overflow(): void {
+    const why = this.congestion;
+    if (why !== undefined) queueMicrotask(() => this.#options.onOverflow(why));
+  }
+
+  /** What was passed is what arrives, also if its owner fills the same bytes again before the tick ends. */
+  #copySegments(): void {
+    const kept = this.#segments.slice(0, this.#committed);
+    this.#segments = [...kept, ...this.#segments.slice(this.#committed).map((segment) => new Uint8Array(segment))];
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    flushLater(this);
+  }
+}
+
+interface Unacked {
+  readonly sequence: number;
+  readonly raw: RawFrame;
+  readonly size: number;
+}
+
+const encoder = new TextEncoder();
+const MAX_UTF8_BYTES = 3;
+// The peer works on the first part of a burst while the rest is written; in one frame, both sides would take turns.
+const EAGER_FLUSH_MESSAGES = 16;
+// Enough to fill socket buffers; a longer wait for the end of the tick only adds memory.
+const EAGER_FLUSH_BYTES = 256 * 1024;
+// More than this is written into its frame at once, which copies it anyway; less is copied and waits for the tick's end.
+const COPIED_BYTES = 16 * 1024;
+// When nothing flows back that could carry it, an acknowledgement goes out after this much.
+const ACK_FRAMES = 64;
+const ACK_BYTES = 512 * 1024;
+// A peer that has left this much unread in its socket does not wait for an acknowledgement.
+const UNREAD_BYTES = 1024 * 1024;
+// Calls and streams stop at the limit; answers to the peer's own calls may go this many times as far.
+const OVERFLOW = 2;

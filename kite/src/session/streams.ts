@@ -1,0 +1,333 @@
+import { KiteError } from "../errors.ts";
+import { type Limits, limitError } from "../limits.ts";
+import { isCount } from "../wire/v1.ts";
+import { weightOf } from "../wire/values.ts";
+
+/** How a stream's messages leave; the session provides it. */
+export interface StreamWires {
+  chunk(id: number, chunk: unknown): void;
+  end(id: number, error: KiteError | undefined): void;
+  credit(id: number, weight: number): void;
+  stop(id: number): void;
+  /** Whether so much waits to be acknowledged that nothing more should be produced; `resume` tells when that is over. */
+  congested(): boolean;
+}
+
+/** Streams that this side produces. Each is pulled only while the reader has credit left, so back-pressure is the producer's pace. */
+export class OutgoingStreams {
+  readonly #limits: Limits;
+  readonly #wires: StreamWires;
+  readonly #open = new Map<number, Producer>();
+  #next = 1;
+
+  constructor(limits: Limits, wires: StreamWires) {
+    this.#limits = limits;
+    this.#wires = wires;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  add(source: AsyncIterable<unknown>): number {
+    if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "one stream more was to be sent");
+    const id = this.#next++;
+    // Removed when it is over for the reader; a producer that never comes back from its wait must not count for ever.
+    const producer = new Producer({ id, source, window: this.#limits.streamWindow, wires: this.#wires, over: () => this.#open.delete(id) });
+    this.#open.set(id, producer);
+    // Not before the message that carries the id: chunks must not overtake it.
+    queueMicrotask(() => void producer.run());
+    return id;
+  }
+
+  /**
+   * The reader of a stream has made room.
+   *
+   * @throws {KiteError} `protocol_error` for room that there cannot be.
+   */
+  credit(id: number, weight: unknown): void {
+    if (!isCount(weight)) throw new KiteError("protocol_error", `credit for a stream is a whole number, got ${JSON.stringify(weight)}`);
+    this.#open.get(id)?.refill(weight);
+  }
+
+  stop(id: number): void {
+    this.#open.get(id)?.stop();
+  }
+
+  /** There is room again after `congested`. */
+  resume(): void {
+    for (const producer of this.#open.values()) producer.resume();
+  }
+
+  /** Calls `left` when all of these streams are over and a reader left one of them before its end. */
+  whenLeft(ids: readonly number[], left: () => void): void {
+    const producers = ids.flatMap((id) => this.#open.get(id) ?? []);
+    let open = producers.length;
+    let early = false;
+    for (const producer of producers) {
+      producer.onOver((stopped) => {
+        early ||= stopped;
+        if (--open === 0 && early) left();
+      });
+    }
+  }
+
+  clear(): void {
+    for (const producer of [...this.#open.values()]) producer.stop();
+  }
+}
+
+interface ProducerOptions {
+  readonly id: number;
+  readonly source: AsyncIterable<unknown>;
+  readonly window: number;
+  readonly wires: StreamWires;
+  readonly over: () => void;
+}
+
+class Producer {
+  readonly #options: ProducerOptions;
+  readonly #listeners: ((stopped: boolean) => void)[];
+  #credit: number;
+  #over = false;
+  #iterator: AsyncIterator<unknown> | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(options: ProducerOptions) {
+    this.#options = options;
+    this.#credit = options.window;
+    this.#listeners = [options.over];
+  }
+
+  onOver(listener: (stopped: boolean) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async run(): Promise<void> {
+    // Stopped before it began: an iterator that was never asked for anything has nothing to clean up.
+    if (this.#over) return;
+    try {
+      this.#iterator = this.#options.source[Symbol.asyncIterator]();
+      await this.#pump(this.#iterator);
+      this.#end(undefined);
+    } catch (thrown) {
+      this.#end(KiteError.from(thrown));
+    }
+  }
+
+  refill(weight: number): void {
+    const { id, window } = this.#options;
+    this.#credit += weight;
+    if (this.#credit > window) throw new KiteError("protocol_error", `stream ${id} was given more credit than was used of its window`);
+    this.resume();
+  }
+
+  resume(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  /**
+   * The reader has left. A generator hears `return` only at its next `yield`, so one that waits for something else must
+   * heed its call's signal; either way nothing here waits for it.
+   */
+  stop(): void {
+    if (this.#over) return;
+    this.#finish(true);
+    this.#letGo();
+  }
+
+  async #pump(iterator: AsyncIterator<unknown>): Promise<void> {
+    const { id, wires } = this.#options;
+    for (;;) {
+      while ((this.#credit <= 0 || wires.congested()) && !this.#over) await new Promise<void>((wake) => (this.#wake = wake));
+      if (this.#over) return;
+      const { done, value } = await iterator.next();
+      if (done || this.#over) return;
+      try {
+        wires.chunk(id, value);
+      } catch (thrown) {
+        this.#letGo();
+        throw thrown;
+      }
+      this.#credit -= weightOf(value);
+    }
+  }
+
+  #end(error: KiteError | undefined): void {
+    if (this.#over) return;
+    this.#options.wires.end(this.#options.id, error);
+    this.#finish(false);
+  }
+
+  #finish(stopped: boolean): void {
+    this.#over = true;
+    this.resume();
+    for (const listener of this.#listeners) listener(stopped);
+  }
+
+  #letGo(): void {
+    const iterator = this.#iterator;
+    // Whatever goes wrong in the producer's own clean-up, nobody is left to be told.
+    void (async () => iterator?.return?.())().catch(() => {});
+  }
+}
+
+/** Streams that the peer produces. */
+export class IncomingStreams {
+  readonly #limits: Limits;
+  readonly #wires: StreamWires;
+  readonly #open = new Map<number, StreamReader>();
+  /** A stream that nobody can read any more ends like one that was left. */
+  readonly #abandoned = new FinalizationRegistry<StreamReader>((reader) => reader.cancel());
+
+  constructor(limits: Limits, wires: StreamWires) {
+    this.#limits = limits;
+    this.#wires = wires;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  add(id: number): RemoteStream<unknown> {
+    if (this.#open.has(id)) throw new KiteError("protocol_error", `stream ${id} was announced twice`);
+    if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
+    const reader = new StreamReader(this.#limits.streamWindow, {
+      consumed: (weight) => this.#wires.credit(id, weight),
+      stopped: () => this.#stop(id),
+    });
+    this.#open.set(id, reader);
+    const stream = new RemoteStream<unknown>(reader);
+    this.#abandoned.register(stream, reader);
+    return stream;
+  }
+
+  chunk(id: number, chunk: unknown): void {
+    this.#open.get(id)?.push(chunk);
+  }
+
+  end(id: number, error: KiteError | undefined): void {
+    const reader = this.#open.get(id);
+    if (reader === undefined) return;
+    this.#open.delete(id);
+    reader.end(error);
+  }
+
+  clear(error: KiteError): void {
+    for (const reader of this.#open.values()) reader.end(error);
+    this.#open.clear();
+  }
+
+  #stop(id: number): void {
+    if (this.#open.delete(id)) this.#wires.stop(id);
+  }
+}
+
+/**
+ * A stream that another kite produces: read it once, with `for await`. Leaving the loop, or `cancel()`, ends the producer.
+ * What was read makes room for more; a reader that stops reading stops the producer too.
+ *
+ * @example for await (const line of await klient.log.tail({ path })) console.log(line);
+ */
+export class RemoteStream<T> implements AsyncIterableIterator<T> {
+  readonly #reader: StreamReader;
+
+  constructor(reader: StreamReader) {
+    this.#reader = reader;
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    return this.#reader.next(this) as Promise<IteratorResult<T>>;
+  }
+
+  async return(): Promise<IteratorResult<T>> {
+    this.cancel();
+    return { done: true, value: undefined };
+  }
+
+  /** Ends the stream at its producer. What has arrived but was not read is dropped. */
+  cancel(): void {
+    this.#reader.cancel();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cancel();
+  }
+}
+
+interface Waiting {
+  /** Keeps the stream from being collected, and so ended, while somebody waits for its next chunk. */
+  readonly stream: object;
+  resolve(result: IteratorResult<unknown>): void;
+  reject(error: KiteError): void;
+}
+
+class StreamReader {
+  readonly #window: number;
+  readonly #events: { consumed(weight: number): void; stopped(): void };
+  #chunks: unknown[] = [];
+  #waiting: Waiting[] = [];
+  #inFlight = 0;
+  #consumed = 0;
+  #ended: { error: KiteError | undefined } | undefined;
+
+  constructor(window: number, events: { consumed(weight: number): void; stopped(): void }) {
+    this.#window = window;
+    this.#events = events;
+  }
+
+  push(chunk: unknown): void {
+    // One chunk may overdraw the window, whatever its size; the next one must have waited.
+    if (this.#inFlight >= this.#window) throw new KiteError("protocol_error", `a stream was sent beyond its window of ${this.#window}`);
+    this.#inFlight += weightOf(chunk);
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) this.#chunks.push(chunk);
+    else waiting.resolve({ done: false, value: this.#take(chunk) });
+  }
+
+  end(error: KiteError | undefined): void {
+    this.#ended ??= { error };
+    for (const waiting of this.#waiting.splice(0)) this.#finish(waiting);
+  }
+
+  next(stream: object): Promise<IteratorResult<unknown>> {
+    if (this.#chunks.length > 0) return Promise.resolve({ done: false, value: this.#take(this.#chunks.shift()) });
+    return new Promise((resolve, reject) => {
+      const waiting = { stream, resolve, reject };
+      if (this.#ended === undefined) this.#waiting.push(waiting);
+      else this.#finish(waiting);
+    });
+  }
+
+  cancel(): void {
+    this.#chunks = [];
+    if (this.#ended !== undefined) return;
+    this.end(undefined);
+    this.#events.stopped();
+  }
+
+  #take(chunk: unknown): unknown {
+    const weight = weightOf(chunk);
+    this.#consumed += weight;
+    // In halves: a message for every chunk would double the traffic, the whole window would make the producer wait.
+    if (this.#consumed >= this.#window / 2 && this.#ended === undefined) {
+      this.#inFlight -= this.#consumed;
+      this.#events.consumed(this.#consumed);
+      this.#consumed = 0;
+    }
+    return chunk;
+  }
+
+  #finish(waiting: Waiting): void {
+    const error = this.#ended?.error;
+    // An error is told once; whoever asks again finds the end.
+    this.#ended = { error: undefined };
+    if (error === undefined) waiting.resolve({ done: true, value: undefined });
+    else waiting.reject(error);
+  }
+}

@@ -1,0 +1,160 @@
+import { KiteError as Failure, type KiteError } from "./errors.ts";
+import type { Identity } from "./identity.ts";
+import { LIMITS, type Limits } from "./limits.ts";
+import type { Caller, ContractOf, Methods } from "./method.ts";
+import { type Remote, remote } from "./remote.ts";
+import { type Middleware, serveMethods } from "./serve.ts";
+import { Acceptor, type Authenticate } from "./session/acceptor.ts";
+import type { Auth } from "./session/handshake.ts";
+import { Peer } from "./session/peer.ts";
+import { type MemoryLink, memoryLink } from "./transport/memory.ts";
+import type { Transport, TransportReceiver } from "./transport/transport.ts";
+import type { RawFrame } from "./wire/v1.ts";
+
+/** An identity for tests; every field can be replaced. */
+export function testIdentity(fields: Partial<Identity> = {}): Identity {
+  return {
+    username: "alice",
+    environment: "test",
+    name: "test",
+    version: "1.0.0",
+    region: "here",
+    hostname: "host",
+    id: "id-1",
+    ...fields,
+  };
+}
+
+/** A verified caller for tests; an owner unless said otherwise. */
+export function testCaller(fields: Partial<Caller> = {}): Caller {
+  return { username: "alice", role: "owner", kite: undefined, expiresAt: undefined, methods: undefined, credential: undefined, ...fields };
+}
+
+export interface PairOptions {
+  readonly limits?: Partial<Limits>;
+  readonly middleware?: readonly Middleware[];
+  readonly authenticate?: Authenticate;
+  readonly auth?: Auth;
+  readonly graceMs?: number;
+  readonly heartbeatMs?: number;
+}
+
+/** A client and a server that share a session over memory transports; what a test can do to the link is listed here. */
+export interface ConnectedPair<M extends Methods> extends AsyncDisposable {
+  readonly client: Remote<ContractOf<M>>;
+  readonly peer: Peer;
+  readonly acceptor: Acceptor;
+  /** Cuts the link as a pulled cable would; the client dials again by itself. */
+  cut(): void;
+  /** Makes dials fail until `mend` is called. */
+  block(): void;
+  mend(): void;
+  /** Sends a frame as the other side never would. */
+  inject(to: "client" | "server", raw: RawFrame): void;
+  /** Everything that was sent before, in both directions, has arrived when this resolves. */
+  fence(): Promise<void>;
+  /** The link's frames so far, as they were sent. */
+  readonly frames: { from: "client" | "server"; raw: RawFrame }[];
+}
+
+/**
+ * Serves `methods` to a client in this process.
+ *
+ * @example
+ * await using pair = await connectedPair({ square: method({ input: z.number() }, (n) => n * n) });
+ * expect(await pair.client.square(12)).toBe(144);
+ */
+export async function connectedPair<const M extends Methods>(methods: M, options: PairOptions = {}): Promise<ConnectedPair<M>> {
+  const limits = { ...LIMITS, ...options.limits };
+  const { authenticate = async () => testCaller(), auth, graceMs, heartbeatMs, middleware } = options;
+  const acceptor = new Acceptor({ limits, authenticate, graceMs, heartbeatMs, serve: serveMethods({ methods, middleware }) });
+  const link = new TestLink(acceptor);
+  const peer = new Peer({
+    target: async () => ({ url: "memory:", auth }),
+    dial: async () => link.dial(),
+    limits,
+    heartbeatMs,
+    random: () => 0,
+  });
+  await peer.connect();
+  return {
+    client: remote<ContractOf<M>>(peer),
+    peer,
+    acceptor,
+    frames: link.frames,
+    cut: () => link.cut(),
+    block: () => link.block(),
+    mend: () => link.mend(),
+    inject: (to, raw) => link.inject(to, raw),
+    fence: () => fence(peer),
+    [Symbol.asyncDispose]: async () => {
+      await peer[Symbol.asyncDispose]();
+      acceptor.close(new Failure("disconnected", "the test is over"));
+    },
+  };
+}
+
+/** Waits until `condition` holds, looking again after every turn of the event loop. */
+export async function until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
+  const end = Date.now() + timeoutMs;
+  while (!condition()) {
+    if (Date.now() > end) throw new Failure("deadline_exceeded", `this did not come true within ${timeoutMs} ms: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** A round trip behind everything that was sent before it. An unknown method is answered in order, whatever the kite serves. */
+async function fence(peer: Peer): Promise<void> {
+  await peer.call("kite.fence", []).catch((error: KiteError) => {
+    if (error.code !== "method_not_found") throw error;
+  });
+}
+
+class TestLink {
+  readonly frames: { from: "client" | "server"; raw: RawFrame }[] = [];
+  readonly #acceptor: Acceptor;
+  #current: MemoryLink | undefined;
+  #blocked = false;
+
+  constructor(acceptor: Acceptor) {
+    this.#acceptor = acceptor;
+  }
+
+  dial(): Transport {
+    if (this.#blocked) throw new Failure("unavailable", "the test blocks the link");
+    this.#current = memoryLink();
+    const [here, there] = this.#current.ends;
+    this.#acceptor.accept(recorded(there, (raw) => this.frames.push({ from: "server", raw })));
+    return recorded(here, (raw) => this.frames.push({ from: "client", raw }));
+  }
+
+  cut(): void {
+    this.#current?.sever();
+  }
+
+  inject(to: "client" | "server", raw: RawFrame): void {
+    this.#current?.ends[to === "server" ? 0 : 1].send(raw);
+  }
+
+  block(): void {
+    this.#blocked = true;
+  }
+
+  mend(): void {
+    this.#blocked = false;
+  }
+}
+
+function recorded(transport: Transport, record: (raw: RawFrame) => void): Transport {
+  return {
+    start: (receiver: TransportReceiver) => transport.start(receiver),
+    send: (raw) => {
+      record(raw);
+      transport.send(raw);
+    },
+    close: (code, reason) => transport.close(code, reason),
+    get bufferedBytes() {
+      return transport.bufferedBytes;
+    },
+  };
+}

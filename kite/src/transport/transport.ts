@@ -1,0 +1,51 @@
+import type { RawFrame } from "../wire/v1.ts";
+
+/**
+ * What carries frames, in order, until it closes. It does not know what is in them. Whoever made a transport, or was
+ * given it, closes it; closing twice is allowed, and `closed` is told exactly once after `start`. Neither `send` nor
+ * `close` throws: what cannot be sent any more is dropped, and the session sends it again over the next transport.
+ */
+export interface Transport {
+  /** Begins to deliver. Frames that came before are delivered first. */
+  start(receiver: TransportReceiver): void;
+  send(frame: RawFrame): void;
+  close(code: number, reason: string): void;
+  /** Bytes that were sent but not yet taken by the network. */
+  readonly bufferedBytes: number;
+}
+
+export interface TransportReceiver {
+  frame(frame: RawFrame): void;
+  closed(why: { code: number; reason: string }): void;
+}
+
+/** Close codes of kite, in WebSocket's range for applications. */
+export const CLOSE = {
+  /** The session has ended on purpose. */
+  goodbye: 4000,
+  /** The peer broke the rules of the protocol. */
+  protocolError: 4001,
+  /** Who the peer is could not be verified. */
+  unauthenticated: 4002,
+  /** The peer said nothing for too long. */
+  silent: 4003,
+  /** The same session went on over a newer transport. */
+  replaced: 4004,
+} as const;
+
+/**
+ * What a WebSocket accepts as its close code and reason: a code of its own range, and at most 123 bytes of UTF-8 (RFC 6455,
+ * 5.5 and 7.4). Anything else makes `close` throw, and a reason may quote what a stranger sent.
+ */
+export function closeArguments(code: number, reason: string): [code: number, reason: string] {
+  const bytes = encoder.encode(reason);
+  let end = Math.min(bytes.length, MAX_REASON_BYTES);
+  // Not in the middle of a character: the bytes that continue one begin with the bits 10.
+  while (end < bytes.length && end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  const sendable = code === 1000 || (code >= 3000 && code <= 4999);
+  return [sendable ? code : CLOSE.goodbye, decoder.decode(bytes.subarray(0, end))];
+}
+
+const MAX_REASON_BYTES = 123;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();

@@ -1,0 +1,89 @@
+import { expect, test } from "vitest";
+import { WebSocket } from "ws";
+import { z } from "zod";
+import { Kite } from "../kite.ts";
+import { type ContractOf, method } from "../method.ts";
+import { peerOf } from "../remote.ts";
+import { testCaller, until } from "../testing.ts";
+import { PROTOCOL } from "../wire/v1.ts";
+import { dialWebSocket } from "./websocket.ts";
+
+const methods = { length: method({ role: "viewer", input: z.string() }, (text) => text.length) };
+type Contract = ContractOf<typeof methods>;
+
+function math(limits = {}): Kite {
+  return new Kite({ name: "math", version: "1.0.0", username: "alice", methods, limits, authenticate: async () => testCaller() });
+}
+
+test("a frame larger than the other side takes ends the session instead of being sent again for ever", async () => {
+  await using server = math({ frameBytes: 1_000 });
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const remote = client.dial<Contract>(await server.listen());
+
+  const call = remote.length("x".repeat(5_000));
+
+  await expect(call).rejects.toMatchObject({ code: "disconnected", message: expect.stringContaining("1009") });
+  await until(() => [...server.sessions].length === 0);
+  expect(await remote.length("short")).toBe(5);
+});
+
+test("a reason of any length and alphabet closes the socket, also one that a stranger chose", async () => {
+  await using server = math();
+  const { url } = await server.listen();
+  const socket = new WebSocket(url, [PROTOCOL]);
+  const heard: string[] = [];
+  const closed = new Promise<string>((resolve) => socket.once("close", (_, reason) => resolve(reason.toString())));
+  socket.on("message", (data) => heard.push(String(data)));
+
+  socket.once("open", () => socket.send(JSON.stringify({ hello: { kite: { name: "鳶".repeat(200) } } })));
+
+  expect(Buffer.byteLength(await closed)).toBeLessThanOrEqual(123);
+  expect(await closed).not.toContain("\ufffd");
+  expect(heard[0]).toMatch(/^\{"refused":/);
+});
+
+test("a frame of text that is not UTF-8 ends the session", async () => {
+  await using server = math();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const { url } = await server.listen();
+  const remote = client.dial<Contract>({ url });
+  await remote.length("a");
+  const socket = new WebSocket(url, [PROTOCOL]);
+  socket.on("error", () => {});
+  socket.once("open", () => socket.send('{"hello":{}}'));
+  await until(() => [...server.sessions].length === 2);
+
+  socket.send(Buffer.from([0xff, 0xfe]), { binary: false });
+
+  await until(() => [...server.sessions].length === 1);
+  expect(await remote.length("ab")).toBe(2);
+});
+
+test("an address that is none is refused as what it is", async () => {
+  const dial = dialWebSocket({ url: "not an address", protocols: [PROTOCOL], maxFrameBytes: 1, signal: new AbortController().signal });
+
+  await expect(dial).rejects.toMatchObject({ code: "invalid_argument" });
+});
+
+test("a server that is no kite is reported", async () => {
+  await using server = math();
+  await server.listen();
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const dialled = client.dial<Contract>({ url: `${server.url}`.replace("http", "https") });
+
+  await expect(dialled.length("a")).rejects.toMatchObject({ code: "unavailable", outcome: "not_run" });
+  expect(peerOf(dialled).state).toBe("connecting");
+});
+
+test("a kite that is closed while its port opens leaves none open, and calls nobody any more", async () => {
+  const server = math();
+  const opening = server.listen();
+
+  await server.close();
+  const { port } = await opening;
+
+  await using other = math();
+  expect((await other.listen({ port })).port).toBe(port);
+  expect(() => server.dial({ url: "http://127.0.0.1:1" })).toThrow(expect.objectContaining({ code: "failed_precondition" }));
+  await expect(server.listen()).rejects.toMatchObject({ code: "failed_precondition" });
+});

@@ -1,0 +1,111 @@
+import { WebSocket } from "ws";
+import { KiteError } from "../errors.ts";
+import type { RawFrame } from "../wire/v1.ts";
+import { closeArguments, type Transport, type TransportReceiver } from "./transport.ts";
+
+/** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
+export type DialSocket = (request: DialRequest) => Promise<Transport>;
+
+export interface DialRequest {
+  /** `ws:`, `wss:`, `http:` or `https:`. */
+  url: string;
+  protocols: string[];
+  maxFrameBytes: number;
+  signal: AbortSignal;
+}
+
+/**
+ * Opens a WebSocket to a kite.
+ *
+ * @throws {KiteError} `unavailable` when it cannot be reached, `cancelled` when the signal says so first.
+ */
+export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signal }) =>
+  new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(KiteError.from(signal.reason, "cancelled"));
+    const socket = open(url, protocols, maxFrameBytes);
+    const abort = () => {
+      socket.terminate();
+      reject(KiteError.from(signal.reason, "cancelled"));
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    socket.on("error", (cause) => {
+      signal.removeEventListener("abort", abort);
+      reject(
+        new KiteError("unavailable", `no kite answers at ${url}: ${cause.message || (cause as NodeJS.ErrnoException).code}`, { cause }),
+      );
+    });
+    socket.once("open", () => {
+      signal.removeEventListener("abort", abort);
+      resolve(webSocketTransport(socket));
+    });
+  });
+
+function open(url: string, protocols: string[], maxPayload: number): WebSocket {
+  try {
+    return new WebSocket(toSocketUrl(url), protocols, { perMessageDeflate: false, maxPayload });
+  } catch (cause) {
+    throw new KiteError("invalid_argument", `an address of a kite was expected, such as http://127.0.0.1:3636; got ${url}`, { cause });
+  }
+}
+
+/** Carries frames over a socket of `ws`, on either side. */
+export function webSocketTransport(socket: WebSocket): Transport {
+  return new WebSocketTransport(socket);
+}
+
+/** `http://host:1/kite` → `ws://host:1/kite`. */
+function toSocketUrl(url: string): string {
+  return url.replace(/^http/, "ws");
+}
+
+class WebSocketTransport implements Transport {
+  readonly #socket: WebSocket;
+  #closing = false;
+  #refused: { code: number; reason: string } | undefined;
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket;
+    // Without a listener an error would end the process. The close event that follows says 1006 for all of them.
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      const code = REFUSED[error.code ?? ""];
+      if (code !== undefined) this.#refused = { code, reason: error.message };
+    });
+    socket.pause();
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket.bufferedAmount;
+  }
+
+  start(receiver: TransportReceiver): void {
+    this.#socket.on("message", (data: Buffer, isBinary: boolean) =>
+      // A plain Uint8Array: handlers must not see that a Buffer carried it.
+      receiver.frame(isBinary ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : data.toString("utf8")),
+    );
+    if (this.#socket.readyState === WebSocket.CLOSED) receiver.closed({ code: 1006, reason: "the socket had closed" });
+    else this.#socket.once("close", (code, reason) => receiver.closed(this.#refused ?? { code, reason: reason.toString("utf8") }));
+    this.#socket.resume();
+  }
+
+  send(frame: RawFrame): void {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame);
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(...closeArguments(code, reason));
+    if (this.#socket.readyState === WebSocket.CLOSED || this.#closing) return;
+    this.#closing = true;
+    // A peer that is gone never answers the close frame; do not wait for it longer than it takes a healthy one.
+    const timer = setTimeout(() => this.#socket.terminate(), CLOSE_WAIT_MS);
+    timer.unref();
+    this.#socket.once("close", () => clearTimeout(timer));
+  }
+}
+
+const CLOSE_WAIT_MS = 2_000;
+
+/** What this side could not take in, by the names of `ws`, as the close code that the peer is told. */
+const REFUSED: Record<string, number | undefined> = {
+  WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 1009,
+  WS_ERR_INVALID_UTF8: 1007,
+};

@@ -1,0 +1,159 @@
+import { KiteError } from "../errors.ts";
+import { nestedBeyond } from "../json-depth.ts";
+import { LIMITS, limitError } from "../limits.ts";
+
+/** The WebSocket subprotocol's name. */
+export const PROTOCOL = "kite.v1";
+
+/** What a message is; the number is its first element on the wire. See PROTOCOL.md. */
+export const MESSAGE = {
+  call: 0,
+  result: 1,
+  error: 2,
+  cancel: 3,
+  notify: 4,
+  invoke: 5,
+  release: 6,
+  chunk: 7,
+  credit: 8,
+  end: 9,
+  stop: 10,
+  authenticate: 11,
+  ping: 12,
+  goodbye: 13,
+} as const;
+
+/** A frame as read: its sequence number (0: not counted), the peer's acknowledgement, and its messages. */
+export interface Frame {
+  readonly sequence: number;
+  readonly ack: number;
+  readonly messages: readonly (readonly unknown[])[];
+  readonly segments: readonly Uint8Array[];
+  /** Whether any value may need reviving. */
+  readonly marked: boolean;
+}
+
+export type RawFrame = string | Uint8Array;
+
+/**
+ * Writes a frame from messages that are JSON text already. With bytes it becomes a binary frame: the length of the JSON
+ * (four bytes, big endian), the JSON, then the segments; their lengths are the frame's third element.
+ */
+export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
+  if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
+  const lengths = segments.map((segment) => segment.byteLength);
+  const head = encoder.encode(`[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`);
+  const size = lengths.reduce((sum, length) => sum + length, HEADER_BYTES + head.byteLength);
+  const frame = new Uint8Array(size);
+  new DataView(frame.buffer).setUint32(0, head.byteLength);
+  frame.set(head, HEADER_BYTES);
+  let offset = HEADER_BYTES + head.byteLength;
+  for (const segment of segments) {
+    frame.set(segment, offset);
+    offset += segment.byteLength;
+  }
+  return frame;
+}
+
+/** A frame that carries nothing but an acknowledgement, and at most one uncounted message. */
+export function writeControl(ack: number, message?: string): string {
+  return message === undefined ? `[0,${ack}]` : `[0,${ack},${message}]`;
+}
+
+/**
+ * Reads a frame. How deep its values are nested is for whoever reads them to check, but what would keep `JSON.parse` busy
+ * for seconds is not parsed at all.
+ *
+ * @throws {KiteError} `protocol_error` saying what was expected, `limit_exceeded` when a large frame is nested too deeply.
+ */
+export function readFrame(raw: RawFrame, maxDepth: number = LIMITS.depth): Frame {
+  return typeof raw === "string" ? readText(raw, maxDepth) : readBinary(raw, maxDepth);
+}
+
+const HEADER_BYTES = 4;
+const encoder = new TextEncoder();
+// Fatal: replacement characters would turn one message into another without anyone noticing.
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+function readText(text: string, maxDepth: number): Frame {
+  const parts = parse(text, maxDepth);
+  const [sequence, ack] = parts;
+  if (!isCount(sequence) || !isCount(ack)) throw badNumbers();
+  // Searching for one rare character is much cheaper than for the whole mark; a dollar sign in a text only costs a walk.
+  return { sequence, ack, messages: messagesFrom(parts, 2), segments: NO_SEGMENTS, marked: text.includes("$") };
+}
+
+const NO_SEGMENTS: readonly Uint8Array[] = [];
+
+function readBinary(bytes: Uint8Array, maxDepth: number): Frame {
+  if (bytes.byteLength < HEADER_BYTES) throw malformed("a binary frame begins with the length of its JSON");
+  const jsonLength = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  const jsonEnd = HEADER_BYTES + jsonLength;
+  if (jsonEnd > bytes.byteLength) throw malformed("a binary frame's JSON is longer than the frame");
+  const parts = parse(decode(bytes.subarray(HEADER_BYTES, jsonEnd)), maxDepth);
+  const [sequence, ack, lengths] = parts;
+  if (!isCount(sequence) || !isCount(ack)) throw badNumbers();
+  return { sequence, ack, messages: messagesFrom(parts, 3), segments: cut(bytes, jsonEnd, lengths), marked: true };
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return decoder.decode(bytes);
+  } catch (cause) {
+    throw malformed("a frame's JSON is UTF-8", cause);
+  }
+}
+
+function parse(text: string, maxDepth: number): unknown[] {
+  if (text.length > SCANNED_LENGTH && nestedBeyond(text, maxDepth + FRAME_DEPTH)) {
+    throw limitError("depth", { ...LIMITS, depth: maxDepth }, "a frame is nested deeper");
+  }
+  let parts: unknown;
+  try {
+    parts = JSON.parse(text);
+  } catch (cause) {
+    throw malformed("a frame is a JSON array", cause);
+  }
+  if (!Array.isArray(parts)) throw malformed("a frame is a JSON array");
+  return parts;
+}
+
+// A shorter frame is parsed in a millisecond, however deep it is. 32 MiB of brackets take six seconds and a gigabyte.
+const SCANNED_LENGTH = 64 * 1024;
+// The frame, its messages, their arguments, and two more for every value that is written as a mark.
+const FRAME_DEPTH = 8;
+
+function badNumbers(): KiteError {
+  return malformed("a frame begins with its sequence number and an acknowledgement");
+}
+
+function messagesFrom(parts: readonly unknown[], first: number): (readonly unknown[])[] {
+  const messages: (readonly unknown[])[] = [];
+  for (let index = first; index < parts.length; index++) {
+    const message = parts[index];
+    if (!Array.isArray(message)) throw malformed("a message is a JSON array");
+    messages.push(message);
+  }
+  return messages;
+}
+
+function cut(bytes: Uint8Array, start: number, lengths: unknown): Uint8Array[] {
+  if (!Array.isArray(lengths) || !lengths.every(isCount)) throw malformed("a binary frame lists the lengths of its segments");
+  let offset = start;
+  const segments = lengths.map((length) => {
+    const segment = bytes.subarray(offset, offset + length);
+    offset += length;
+    return segment;
+  });
+  if (offset !== bytes.byteLength) throw malformed(`a binary frame's segments fill it: expected ${offset} bytes, got ${bytes.byteLength}`);
+  return segments;
+}
+
+/** Whether a value that a peer sent can be a number, a length or an id: a whole number from 0 that is exact. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function malformed(expected: string, cause?: unknown): KiteError {
+  return new KiteError("protocol_error", expected, cause === undefined ? {} : { cause });
+}

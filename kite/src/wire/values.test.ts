@@ -1,0 +1,97 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { reviveValue, stringifyValue, type ValueSink, type ValueSource, weightOf } from "./values.ts";
+
+test.each([
+  ["undefined", undefined, '{"$":["u"]}'],
+  ["a bigint", 12n, '{"$":["n","12"]}'],
+  ["a date", new Date(1_700_000_000_000), '{"$":["d",1700000000000]}'],
+  ["NaN", Number.NaN, '{"$":["x","NaN"]}'],
+  ["an object with a key $", { $: 1 }, '{"$":["o",{"$":1}]}'],
+  ["an undefined property", { a: undefined, b: 1 }, '{"b":1}'],
+  ["something with toJSON", new URL("http://a/"), '"http://a/"'],
+])("%s is written as PROTOCOL.md says", (_, value, text) => {
+  expect(stringifyValue(value, desk().sink)).toBe(text);
+});
+
+test("every value comes back as it was, whatever it is made of", () => {
+  const leaf = fc.oneof(
+    fc.string(),
+    fc.double().map((n) => (Object.is(n, -0) ? 0 : n)),
+    fc.boolean(),
+    fc.bigInt(),
+    fc.date({ noInvalidDate: true }),
+    fc.uint8Array(),
+    fc.constant(null),
+  );
+  const key = fc.string().filter((name) => name !== "__proto__");
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { depthSize: "small" },
+      leaf,
+      fc.array(tie("value"), { maxLength: 5 }),
+      fc.dictionary(key, tie("value"), { maxKeys: 5, noNullPrototype: true }),
+    ),
+  }));
+
+  fc.assert(
+    fc.property(value, (sent) => {
+      const { sink, source } = desk();
+      expect(reviveValue(JSON.parse(stringifyValue(sent, sink)), source)).toEqual(sent);
+    }),
+  );
+});
+
+test.each([
+  ["a symbol", Symbol("s")],
+  ["a Map", new Map()],
+  ["a Set", new Set()],
+  ["a Float64Array", new Float64Array(1)],
+])("%s cannot be sent, and the error says so", (_, value) => {
+  expect(() => stringifyValue(value, desk().sink)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+});
+
+test("a value that contains itself is refused at the depth limit", () => {
+  const loop: unknown[] = [];
+  loop.push(loop);
+
+  expect(() => stringifyValue(loop, desk().sink)).toThrow(expect.objectContaining({ code: "limit_exceeded" }));
+});
+
+test.each([
+  ["an unknown mark", { $: ["q"] }],
+  ["a mark beside other keys", { $: ["u"], a: 1 }],
+  ["a mark that is no array", { $: 1 }],
+  ["a bigint that is none", { $: ["n", "1e9"] }],
+  ["a function without an id", { $: ["f", -1] }],
+  ["a stream with an id that is a string", { $: ["s", "1"] }],
+])("%s is refused as a protocol error", (_, sent) => {
+  expect(() => reviveValue(sent, desk().source)).toThrow(expect.objectContaining({ code: "protocol_error" }));
+});
+
+test("a property named __proto__ beside a mark is refused, and changes no prototype", () => {
+  const sent = JSON.parse('{"a":{"$":["u"]},"__proto__":{"polluted":true}}');
+
+  expect(() => reviveValue(sent, desk().source)).toThrow(expect.objectContaining({ code: "protocol_error" }));
+  expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+});
+
+test.each([
+  [new Uint8Array(100), 132],
+  ["ab", 34],
+  [{ any: "thing" }, 1024],
+])("a chunk %j weighs %i", (chunk, weight) => {
+  expect(weightOf(chunk)).toBe(weight);
+});
+
+function desk(): { sink: ValueSink; source: ValueSource } {
+  const segments: Uint8Array[] = [];
+  const sink: ValueSink = { maxDepth: 100, addBytes: (bytes) => segments.push(bytes) - 1, exportFunction: () => 1, exportStream: () => 1 };
+  const source: ValueSource = {
+    maxDepth: 100,
+    bytes: (n) => segments[n] ?? new Uint8Array(),
+    importFunction: () => () => {},
+    importStream: () => ({}),
+  };
+  return { sink, source };
+}

@@ -1,0 +1,258 @@
+import { KiteError, type WireError } from "../errors.ts";
+
+/**
+ * Values of kite.v1 are JSON, plus what JSON lacks, written as an object with the single key `$`:
+ *
+ *     undefined {"$":["u"]}   bigint {"$":["n","12"]}   Date {"$":["d",ms]}   NaN, Infinity {"$":["x","NaN"]}
+ *     bytes {"$":["b",segment]}   Error {"$":["e",{…}]}   function {"$":["f",id]}   stream {"$":["s",id]}
+ *     an object that has a key "$" of its own {"$":["o",{…}]}
+ *
+ * Inside objects, properties that are undefined are left out, as in JSON.
+ */
+
+/** Where functions, streams and bytes of an outgoing value go. */
+export interface ValueSink {
+  exportFunction(fn: (...args: never[]) => unknown): number;
+  exportStream(source: AsyncIterable<unknown>): number;
+  /** Keeps bytes for the frame that is being written; answers with their segment's number. */
+  addBytes(bytes: Uint8Array): number;
+  readonly maxDepth: number;
+}
+
+/** Where functions, streams and bytes of an incoming value come from. */
+export interface ValueSource {
+  importFunction(id: number): unknown;
+  importStream(id: number): unknown;
+  bytes(segment: number): Uint8Array;
+  readonly maxDepth: number;
+}
+
+/**
+ * Writes a value as JSON text. Plain JSON values, which most are, take the fast path and are not copied.
+ *
+ * @throws {KiteError} `invalid_argument` for what cannot be carried (symbols, Maps), `limit_exceeded` when nested too deeply.
+ */
+export function stringifyValue(value: unknown, sink: ValueSink): string {
+  return JSON.stringify(encode(value, sink, 0));
+}
+
+/**
+ * Turns parsed JSON back into the value that was sent. Arrays and objects are changed in place.
+ *
+ * @throws {KiteError} `protocol_error` for marks that are none, `limit_exceeded` when nested too deeply.
+ */
+export function reviveValue(value: unknown, source: ValueSource): unknown {
+  return decode(value, source, 0);
+}
+
+/**
+ * Checks parsed JSON that holds no marks, so that a method may walk through it without fear of its depth or of its names.
+ *
+ * @throws {KiteError} `protocol_error` for a property named `__proto__`, `limit_exceeded` when nested too deeply.
+ */
+export function checkValue(value: unknown, maxDepth: number): void {
+  if (typeof value !== "object" || value === null) return;
+  if (maxDepth <= 0) throw new KiteError("limit_exceeded", "the limit depth was reached; the value is nested deeper");
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) checkValue(value[index], maxDepth - 1);
+    return;
+  }
+  for (const key in value) {
+    if (key === "__proto__") throw badName();
+    checkValue((value as Record<string, unknown>)[key], maxDepth - 1);
+  }
+}
+
+/** What a chunk costs of a stream's window. Both sides must agree, so it is the same before it is written and after it was read. */
+export function weightOf(chunk: unknown): number {
+  if (typeof chunk === "string") return chunk.length + CHUNK_OVERHEAD;
+  if (typeof chunk !== "object" || chunk === null) return OBJECT_WEIGHT;
+  if (chunk instanceof Uint8Array || chunk instanceof ArrayBuffer) return chunk.byteLength + CHUNK_OVERHEAD;
+  if (isPlain(chunk) || chunk instanceof Date) return OBJECT_WEIGHT;
+  const { toJSON } = chunk as { toJSON?: unknown };
+  return typeof toJSON === "function" ? weightOf(toJSON.call(chunk)) : OBJECT_WEIGHT;
+}
+
+/** An error as it crosses. What must be told is told: details that are no JSON, or very large, stay behind, and so does the rest of a message. */
+export function carriedError(error: KiteError): WireError {
+  const wire = error.toWire();
+  if (wire.message.length > MAX_ERROR_LENGTH) wire.message = `${wire.message.slice(0, MAX_ERROR_LENGTH)}…`;
+  if (wire.details !== undefined && !isShortJson(wire.details)) delete wire.details;
+  return wire;
+}
+
+// A sentence for a person; whole compiler outputs fit, a mistake that puts a file into a message does not hurt.
+const MAX_ERROR_LENGTH = 64 * 1024;
+
+function isShortJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value).length <= MAX_ERROR_LENGTH;
+  } catch {
+    return false;
+  }
+}
+
+// Keeps a stream of empty chunks from being free, and so unbounded.
+const CHUNK_OVERHEAD = 32;
+// An object's true size is known to neither side without writing it twice; one KiB is the order of most.
+const OBJECT_WEIGHT = 1024;
+
+type Mark = { readonly $: readonly [string, ...unknown[]] };
+
+function mark(...content: readonly [string, ...unknown[]]): Mark {
+  return { $: content };
+}
+
+function encode(value: unknown, sink: ValueSink, depth: number): unknown {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return value;
+    case "number":
+      return Number.isFinite(value) ? value : mark("x", String(value));
+    case "undefined":
+      return mark("u");
+    case "bigint":
+      return mark("n", value.toString());
+    case "function":
+      return mark("f", sink.exportFunction(value as (...args: never[]) => unknown));
+    case "object":
+      return value === null ? null : encodeObject(value, sink, depth);
+    default:
+      throw new KiteError("invalid_argument", `a ${typeof value} cannot be sent to another kite`);
+  }
+}
+
+function encodeObject(value: object, sink: ValueSink, depth: number): unknown {
+  if (depth >= sink.maxDepth) {
+    throw new KiteError("limit_exceeded", `the limit depth is ${sink.maxDepth}; the value is nested deeper or contains itself`);
+  }
+  if (Array.isArray(value)) return encodeArray(value, sink, depth);
+  // Asked before the prototype: a stream may be an object literal with one method.
+  if (Symbol.asyncIterator in value) return mark("s", sink.exportStream(value as AsyncIterable<unknown>));
+  if (!isPlain(value)) {
+    const special = encodeSpecial(value, sink, depth);
+    if (special !== undefined) return special;
+  }
+  return encodeRecord(value as Record<string, unknown>, sink, depth);
+}
+
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+function encodeSpecial(value: object, sink: ValueSink, depth: number): unknown {
+  if (value instanceof Uint8Array) return mark("b", sink.addBytes(value));
+  if (value instanceof ArrayBuffer) return mark("b", sink.addBytes(new Uint8Array(value)));
+  if (value instanceof Date) return mark("d", value.getTime());
+  if (value instanceof Error) return mark("e", carriedError(KiteError.from(value)));
+  if (ArrayBuffer.isView(value)) throw new KiteError("invalid_argument", "only Uint8Array can be sent; wrap its buffer in one");
+  if (value instanceof Map || value instanceof Set) {
+    throw new KiteError("invalid_argument", "a Map or a Set cannot be sent to another kite; send an array of its entries");
+  }
+  const { toJSON } = value as { toJSON?: unknown };
+  return typeof toJSON === "function" ? encode(toJSON.call(value), sink, depth + 1) : undefined;
+}
+
+function encodeArray(items: readonly unknown[], sink: ValueSink, depth: number): readonly unknown[] {
+  for (let index = 0; index < items.length; index++) {
+    const item = items[index];
+    const encoded = encode(item, sink, depth + 1);
+    if (encoded !== item) return copyArray(items, index, encoded, sink, depth);
+  }
+  return items;
+}
+
+function copyArray(items: readonly unknown[], changed: number, first: unknown, sink: ValueSink, depth: number): unknown[] {
+  const copy = items.slice(0, changed);
+  copy.push(first);
+  for (let index = changed + 1; index < items.length; index++) copy.push(encode(items[index], sink, depth + 1));
+  return copy;
+}
+
+function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: number): unknown {
+  let copy: Record<string, unknown> | undefined;
+  let own$ = false;
+  for (const key in record) {
+    if (key === "$") own$ = true;
+    else if (key === "__proto__") throw new KiteError("invalid_argument", 'a property named "__proto__" cannot be sent to another kite');
+    const item = record[key];
+    if (item === undefined) continue;
+    const encoded = encode(item, sink, depth + 1);
+    if (encoded === item) continue;
+    copy ??= { ...record };
+    copy[key] = encoded;
+  }
+  const result = copy ?? record;
+  return own$ ? mark("o", result) : result;
+}
+
+function decode(value: unknown, source: ValueSource, depth: number): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (depth >= source.maxDepth) throw new KiteError("limit_exceeded", `the limit depth is ${source.maxDepth}; the value is nested deeper`);
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) value[index] = decode(value[index], source, depth + 1);
+    return value;
+  }
+  const record = value as Record<string, unknown>;
+  if ("$" in record) return decodeMark(record, source, depth);
+  return decodeRecord(record, source, depth);
+}
+
+function decodeRecord(record: Record<string, unknown>, source: ValueSource, depth: number): Record<string, unknown> {
+  for (const key of Object.keys(record)) {
+    if (key === "__proto__") throw badName();
+    record[key] = decode(record[key], source, depth + 1);
+  }
+  return record;
+}
+
+function decodeMark(record: Record<string, unknown>, source: ValueSource, depth: number): unknown {
+  const content = record.$;
+  if (!Array.isArray(content) || Object.keys(record).length !== 1) throw badMark(content);
+  const [kind, detail] = content as [unknown, unknown];
+  switch (kind) {
+    case "u":
+      return undefined;
+    case "n":
+      if (typeof detail === "string" && /^-?\d{1,4096}$/.test(detail)) return BigInt(detail);
+      break;
+    case "d":
+      if (typeof detail === "number" || detail === null) return new Date(detail ?? Number.NaN);
+      break;
+    case "x":
+      if (detail === "NaN" || detail === "Infinity" || detail === "-Infinity") return Number(detail);
+      break;
+    case "e":
+      return KiteError.fromWire(detail);
+    case "b":
+      if (typeof detail === "number") return source.bytes(detail);
+      break;
+    case "f":
+      if (isId(detail)) return source.importFunction(detail);
+      break;
+    case "s":
+      if (isId(detail)) return source.importStream(detail);
+      break;
+    case "o":
+      if (typeof detail === "object" && detail !== null && !Array.isArray(detail)) {
+        return decodeRecord(detail as Record<string, unknown>, source, depth + 1);
+      }
+      break;
+  }
+  throw badMark(content);
+}
+
+/** Harmless here, but whoever copies the object by assignment would replace a prototype. */
+function badName(): KiteError {
+  return new KiteError("protocol_error", 'a value has a property named "__proto__"');
+}
+
+function isId(detail: unknown): detail is number {
+  return Number.isSafeInteger(detail) && (detail as number) >= 0;
+}
+
+function badMark(content: unknown): KiteError {
+  return new KiteError("protocol_error", `a marked value was expected, got ${JSON.stringify(content)?.slice(0, 80)}`);
+}

@@ -1,0 +1,75 @@
+import type { Identity, IssuedToken, Query, RegistryContract, Role } from "@kite-mesh/kite";
+
+/** What kontrol serves over kite. Every method is answered for the account that the caller's key or token names. */
+export interface KontrolContract extends RegistryContract {
+  /** Exchanges a one-time join token for a kite.key. Open to callers without a credential. */
+  registerMachine(request: { joinToken: string }): Promise<{ kiteKey: string }>;
+  /** Who the caller is to kontrol. */
+  whoami(): Promise<{ username: string; admin: boolean; kind: AccountKind }>;
+  /** When and why a kite left the directory; `found: false` for an id that was never seen or is forgotten. */
+  why(request: {
+    id: string;
+  }): Promise<{ found: false } | { found: true; kite: Identity; state: "present" | "gone"; reason: string; at: string }>;
+
+  joinTokens: {
+    /** For administrators (kloud): a one-time token with which a machine obtains `username`'s kite.key. */
+    create(request: { username: string; purpose: string; ttlMs?: number }): Promise<{ joinToken: string; expiresAt: number }>;
+  };
+  people: {
+    list(): Promise<Person[]>;
+    get(request: { username: string }): Promise<Person>;
+    /** Idempotent by `external`: the same outside identity always answers with the same person. */
+    create(request: NewPerson): Promise<{ person: Person; created: boolean }>;
+    /** Ends the person's access everywhere, at once. Idempotent; `removed: false` when there was nobody. */
+    remove(request: { username: string } | { external: ExternalIdentity }): Promise<{ removed: boolean; username?: string }>;
+    /** A token for kontrol on behalf of a person, for the gateway's browser sessions. Audited. */
+    token(request: { username: string }): Promise<IssuedToken>;
+  };
+  grants: {
+    /** Gives `username` a role on the caller's kites that match `query`, until a time. */
+    add(request: { username: string; role: Role; query: Query; expiresAt?: number }): Promise<Grant>;
+    list(): Promise<Grant[]>;
+    remove(request: { id: string }): Promise<{ removed: boolean }>;
+  };
+  keys: {
+    /** For administrators: issues a kite.key for an account that exists. */
+    issue(request: { username: string }): Promise<{ kiteKey: string }>;
+    revoke(request: { jti: string }): Promise<{ revoked: boolean }>;
+  };
+}
+
+export type AccountKind = "person" | "service";
+
+export interface ExternalIdentity {
+  /** Who vouches for the person, such as a GitLab instance's address. */
+  issuer: string;
+  /** The person's lasting id there; never a nickname or an e-mail address. */
+  subject: string;
+}
+
+export interface NewPerson {
+  username: string;
+  name?: string;
+  email?: string;
+  external?: ExternalIdentity;
+}
+
+export interface Person {
+  username: string;
+  name: string;
+  email: string | null;
+  kind: AccountKind;
+  admin: boolean;
+  state: "active" | "removed";
+  external: ExternalIdentity[];
+  createdAt: string;
+}
+
+export interface Grant {
+  id: string;
+  owner: string;
+  username: string;
+  role: Role;
+  query: Query;
+  expiresAt: number | null;
+}

@@ -1,0 +1,47 @@
+import { KiteError } from "@kite-mesh/kite";
+import pg from "pg";
+import { migrate } from "./migrate.ts";
+
+// A registration batch, a handful of people's requests and the start-up queries run side by side; more would only
+// queue at the log's head inside PostgreSQL instead of here.
+const CONNECTIONS = 6;
+// Answers within milliseconds when it is there; a caller of kontrol waits a minute at most.
+const CONNECT_LIMIT_MS = 10_000;
+const STATEMENT_LIMIT_MS = 30_000;
+
+/**
+ * Connects, and brings the schema up to date. Whoever opened the pool ends it.
+ *
+ * @throws {KiteError} `unavailable` naming the setting when nothing answers there.
+ */
+export async function openDatabase(databaseUrl: string, onError: (cause: Error) => void): Promise<pg.Pool> {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: CONNECTIONS,
+    connectionTimeoutMillis: CONNECT_LIMIT_MS,
+    statement_timeout: STATEMENT_LIMIT_MS,
+    application_name: "kontrol",
+    keepAlive: true,
+  });
+  // A connection that dies while idle reports here; the pool replaces it by itself.
+  pool.on("error", onError);
+  try {
+    await pool.query("select 1");
+    await migrate(pool);
+    return pool;
+  } catch (cause) {
+    await pool.end();
+    throw cause instanceof KiteError ? cause : unreachable(databaseUrl, cause as Error);
+  }
+}
+
+function unreachable(databaseUrl: string, cause: Error): KiteError {
+  const why = cause.message || (cause as NodeJS.ErrnoException).code || "no answer";
+  return new KiteError("unavailable", `no PostgreSQL at ${withoutPassword(databaseUrl)} (KONTROL_DATABASE_URL): ${why}`, { cause });
+}
+
+function withoutPassword(databaseUrl: string): string {
+  if (!URL.canParse(databaseUrl)) return "the given url";
+  const url = new URL(databaseUrl);
+  return `${url.host}${url.pathname}`;
+}

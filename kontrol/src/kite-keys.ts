@@ -1,0 +1,58 @@
+import { randomUUID } from "node:crypto";
+import { KiteError } from "@kite-mesh/kite";
+import { SignJWT } from "jose";
+import { audit } from "./audit.ts";
+import type { Log, LogTransaction } from "./log.ts";
+import { removeKites, revoke } from "./revocations.ts";
+import type { SigningKeys } from "./signing-keys.ts";
+
+export interface KiteKeyOptions {
+  readonly keys: SigningKeys;
+  /** The name under which kontrol signs. */
+  readonly issuer: string;
+  /** Where the bearer of the key finds kontrol. */
+  readonly kontrolUrl: string;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+}
+
+const ACTIVE = "select 1 from kontrol.accounts where username = $1 and state = 'active'";
+const ADD = "insert into kontrol.kite_keys (jti, username, kid) values ($1, $2, $3)";
+
+/**
+ * Signs a kite.key for an account, inside the transaction that has the reason for it. Only its id is kept.
+ *
+ * @throws {KiteError} `not_found` when there is no such active account.
+ */
+export async function issueKiteKey(tx: LogTransaction, username: string, options: KiteKeyOptions): Promise<string> {
+  const { keys, issuer, kontrolUrl, now } = options;
+  const { rowCount } = await tx.query(ACTIVE, [username]);
+  if (rowCount === 0) throw new KiteError("not_found", `there is no active account "${username}"`);
+  const { kid, alg, private: key, publicPem } = keys.current;
+  const jti = randomUUID();
+  await tx.query(ADD, [jti, username, kid]);
+  tx.append({ kind: "key.issued", jti, username });
+  const claims = { iss: issuer, sub: username, iat: now() / 1000, jti, kontrolURL: kontrolUrl, kontrolKey: publicPem };
+  return new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
+}
+
+const REVOKE = "update kontrol.kite_keys set revoked_at = now() where jti::text = $1 and revoked_at is null returning username";
+const OWNER = "select username from kontrol.kite_keys where jti::text = $1";
+
+/**
+ * Ends a kite.key: every session and token that came from it, and the kites that registered with it. Somebody else's
+ * key is only for administrators; to others it does not exist.
+ */
+export async function revokeKiteKey(log: Log, jti: string, by: { username: string; admin: boolean }, now: () => number) {
+  return log.write(async (tx) => {
+    const owner = (await tx.query<{ username: string }>(OWNER, [jti])).rows[0]?.username;
+    if (owner === undefined || (owner !== by.username && !by.admin)) return { revoked: false };
+    const { rowCount } = await tx.query(REVOKE, [jti]);
+    if (rowCount === 0) return { revoked: false };
+    const reason = "the kite.key was revoked";
+    await revoke(tx, { jti, reason }, now());
+    await removeKites(tx, { jti }, reason);
+    await audit(tx, by.username, "keys.revoke", owner, { jti });
+    return { revoked: true };
+  });
+}

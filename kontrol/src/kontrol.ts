@@ -1,0 +1,203 @@
+import { randomUUID } from "node:crypto";
+import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import type { Pool } from "pg";
+import { audit } from "./audit.ts";
+import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
+import { openDatabase } from "./database.ts";
+import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
+import { Follower } from "./follower.ts";
+import { kontrolHttp } from "./http.ts";
+import { issueKiteKey, type KiteKeyOptions } from "./kite-keys.ts";
+import { Leases } from "./leases.ts";
+import { Log } from "./log.ts";
+import { kontrolMethods } from "./methods.ts";
+import { ensureAccount, type NewAccount } from "./people.ts";
+import { Registrar } from "./registrar.ts";
+import { Relay } from "./relay.ts";
+import type { LinkLimits } from "./relay-link.ts";
+import { SigningKeys } from "./signing-keys.ts";
+import { Tokens } from "./tokens.ts";
+import { Upkeep } from "./upkeep.ts";
+import { Watchers } from "./watch.ts";
+
+export interface KontrolOptions {
+  readonly databaseUrl: string;
+  /** Default `127.0.0.1`. */
+  readonly host?: string | undefined;
+  /** 0, the default, picks a free one. */
+  readonly port?: number | undefined;
+  /** Where others reach this kontrol. Default: where it listens. */
+  readonly publicUrl?: string | undefined;
+  readonly log: Logger;
+  /** Milliseconds, as `Date.now`. */
+  readonly clock?: (() => number) | undefined;
+  /** How often kites beat. Default 10,000. */
+  readonly heartbeatMs?: number | undefined;
+  /** How long tokens live. Default ten minutes. */
+  readonly tokenTtlMs?: number | undefined;
+  readonly relayLimits?: Partial<LinkLimits> | undefined;
+}
+
+/** A running kontrol. Whoever created it closes it. */
+export interface Kontrol extends AsyncDisposable {
+  /** Where others reach it, such as `http://127.0.0.1:4000`. */
+  readonly url: string;
+  readonly kite: Kite;
+  /** Makes sure that an account is there and is as described. For whoever runs this kontrol; the mesh calls `people`. */
+  ensureAccount(account: NewAccount): Promise<void>;
+  /** A new kite.key for an account that exists. For whoever runs this kontrol. */
+  issueKey(username: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+const VERSION = "0.1.0";
+const HEARTBEAT_MS = 10_000;
+// A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
+const TOKEN_TTL_MS = 10 * 60_000;
+// A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
+// then a moment for the database. Who is late registers and watches again, from the revision it had.
+const GRACE_MS = 750;
+const NAME = "kontrol";
+
+/**
+ * Starts kontrol: brings the database up to date, builds the directory and listens.
+ *
+ * @throws {KiteError} naming the setting or the port that is in the way; nothing is left running then.
+ */
+export async function createKontrol(options: KontrolOptions): Promise<Kontrol> {
+  const opened: (() => unknown)[] = [];
+  const close = async () => {
+    for (const end of opened.splice(0).reverse()) await end();
+  };
+  try {
+    return await start(options, opened, close);
+  } catch (cause) {
+    await close();
+    throw explain(cause, options);
+  }
+}
+
+type Closers = (() => unknown)[];
+
+/** Opens one thing after the other; what is opened is put on the list, and closed from its end. */
+async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
+  const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
+  const memory = await openMemory(options, opened);
+  const { pool, keys, directory, follower, log, leases, holder, identity } = memory;
+  const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
+  const watchers = new Watchers(directory, now);
+  let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
+  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now });
+  const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
+  const trust = { keys, issuer: NAME, directory, now };
+  const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, kiteKeys });
+  const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
+  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
+  opened.push(() => kite.close());
+  const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
+  const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
+  // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
+  opened.push(() => relay.close());
+  opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
+  opened.push(() => registrar.close());
+  opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
+
+  const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing });
+  const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
+  url ||= listening.url;
+  const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
+  opened.push(() => upkeep.close());
+  await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
+  logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
+  return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
+}
+
+/** The database, and the directory that follows it. */
+async function openMemory({ databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS }: KontrolOptions, opened: Closers) {
+  const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
+  opened.push(() => pool.end());
+  const keys = await SigningKeys.open(pool);
+  const identity: Identity = {
+    username: NAME,
+    environment: "local",
+    name: NAME,
+    version: VERSION,
+    region: "local",
+    hostname: NAME,
+    id: await meshId(pool),
+  };
+  await ensureAccount(new Log(pool), { username: NAME, kind: "service", admin: true });
+
+  const directory = new Directory({ tokenTtlMs });
+  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs, log: logger });
+  opened.push(() => follower.close());
+  const log = new Log(pool, (entries) => follower.offer(entries));
+  const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
+  opened.push(() => leases.close());
+  return { pool, keys, directory, follower, log, leases, holder: randomUUID(), identity };
+}
+
+type Memory = Awaited<ReturnType<typeof openMemory>>;
+
+function administration({ log, follower }: Memory, kiteKeys: () => KiteKeyOptions): Pick<Kontrol, "ensureAccount" | "issueKey"> {
+  return {
+    ensureAccount: async (account) => {
+      const { revision } = await ensureAccount(log, account);
+      await follower.reached(revision);
+    },
+    issueKey: async (username) => {
+      const { result, revision } = await log.write(async (tx) => {
+        const kiteKey = await issueKiteKey(tx, username, kiteKeys());
+        await audit(tx, NAME, "keys.issue", username);
+        return kiteKey;
+      });
+      await follower.reached(revision);
+      return result;
+    },
+  };
+}
+
+/** One for the whole life of a database, so that tokens for kontrol outlast a restart. */
+async function meshId(pool: Pool): Promise<string> {
+  const { rows } = await pool.query<{ mesh_id: string }>("select mesh_id from kontrol.head");
+  const [head] = rows;
+  if (head === undefined) throw new KiteError("failed_precondition", "the table kontrol.head is empty; restore the database from a backup");
+  return head.mesh_id;
+}
+
+interface Revoked {
+  readonly kite: Kite;
+  readonly tokens: Tokens;
+  readonly watchers: Watchers;
+  readonly directory: Directory;
+  readonly now: () => number;
+}
+
+/** Ends what a revoked credential opened at kontrol itself; kites hear of it from their registration. */
+function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, directory, now }: Revoked): void {
+  if (applied !== "reset" && applied.change.kind === "account.changed") {
+    const { username, admin } = applied.change.account;
+    const why = new KiteError("unauthenticated", `the role of ${username} changed; connect again`);
+    kite.endSessions((caller) => caller.username === username && caller.role === "owner" && !admin, why);
+  }
+  for (const revocation of revokedBy(applied, directory, now())) {
+    const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
+    tokens.forget((username) => revocation.username === username);
+    if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
+    kite.endSessions((caller) => isMeant(caller, revocation), why);
+    if (revocation.username !== undefined) watchers.end(revocation.username, why);
+  }
+}
+
+function isMeant({ username, credential }: Caller, revocation: PastRevocation): boolean {
+  if ((credential?.issuedAt ?? 0) > revocation.at) return false;
+  if (revocation.username === undefined && revocation.jti === undefined) return false;
+  return (revocation.username ?? username) === username && (revocation.jti ?? credential?.jti) === credential?.jti;
+}
+
+function explain(cause: unknown, { port }: KontrolOptions): KiteError {
+  const error = KiteError.from(cause);
+  if (error.reason !== "EADDRINUSE") return error;
+  return new KiteError("unavailable", `port ${port} is taken; set KONTROL_PORT to another one, or to 0 for any that is free`, { cause });
+}

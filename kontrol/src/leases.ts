@@ -1,0 +1,188 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { KiteError, type Logger } from "@kite-mesh/kite";
+import type { Log, LogTransaction } from "./log.ts";
+import type { KiteRecord } from "./record.ts";
+
+/** A registration before the log has given it its generation. */
+export type NewLease = Omit<KiteRecord, "generation">;
+
+export interface LeavingLease {
+  readonly id: string;
+  readonly generation: number;
+  readonly reason: string;
+}
+
+// One transaction with 500 registrations takes about as long as five with one: most of it is the wait for the disk.
+const BATCH = 500;
+// 20,000 registrations wait a few seconds at most; more at a time is an attack or a mistake.
+const QUEUE = 20_000;
+const RETRY_MS = 250;
+
+type Work =
+  | { readonly kind: "enter"; readonly id: string; readonly lease: NewLease; settle(outcome: KiteRecord | Error): void }
+  | { readonly kind: "leave"; readonly id: string; readonly leaving: LeavingLease };
+
+/**
+ * Writes leases to the table and the log. What arrives while a transaction is under way goes into the next one together,
+ * which is how thousands of kites register in a second although writers of the log stand in one line.
+ */
+export class Leases {
+  readonly #log: Log;
+  readonly #logger: Logger;
+  readonly #onWritten: (revision: number) => Promise<void>;
+  readonly #closing = new AbortController();
+  #queue: Work[] = [];
+  #busy = false;
+  #written: Promise<void> = Promise.resolve();
+
+  /** `onWritten` settles when the directory has what was written; registrants are answered after it. */
+  constructor(options: { log: Log; logger: Logger; onWritten: (revision: number) => Promise<void> }) {
+    this.#log = options.log;
+    this.#logger = options.logger;
+    this.#onWritten = options.onWritten;
+  }
+
+  /**
+   * Enters a kite, in place of its own earlier lease.
+   *
+   * @throws {KiteError} `already_exists` when a kite of somebody else has that id, `overloaded`, `unavailable`.
+   */
+  enter(lease: NewLease): Promise<KiteRecord> {
+    if (this.#queue.length >= QUEUE)
+      return Promise.reject(new KiteError("overloaded", `${QUEUE} registrations wait already; try again in a moment`));
+    return new Promise((resolve, reject) => {
+      this.#add({
+        kind: "enter",
+        id: lease.kite.id,
+        lease,
+        settle: (outcome) => (outcome instanceof Error ? reject(outcome) : resolve(outcome)),
+      });
+    });
+  }
+
+  /** Removes exactly this generation; a later one stays. Tried until it is written: a kite that is gone must not be found. */
+  leave(leaving: LeavingLease): void {
+    this.#add({ kind: "leave", id: leaving.id, leaving });
+  }
+
+  /** Writes what is queued, and stops. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#written;
+  }
+
+  #add(work: Work): void {
+    this.#queue.push(work);
+    if (!this.#busy) this.#written = this.#writeAll();
+  }
+
+  async #writeAll(): Promise<void> {
+    this.#busy = true;
+    // What arrives in the same tick belongs together.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const batch = this.#nextBatch();
+      try {
+        await this.#write(batch);
+      } catch (cause) {
+        const error = KiteError.from(cause, "unavailable");
+        for (const work of batch) if (work.kind === "enter") work.settle(error);
+        const leaving = batch.filter(({ kind }) => kind === "leave");
+        if (this.#closing.signal.aborted) {
+          this.#giveUp(error);
+          break;
+        }
+        this.#logger.warn({ err: error, leaving: leaving.length }, "leases could not be written; trying again");
+        this.#queue.unshift(...leaving);
+        await delay(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
+      }
+    }
+    this.#busy = false;
+  }
+
+  /** The longest piece of the queue in which no kite occurs twice: words about the same kite keep their order. */
+  #nextBatch(): Work[] {
+    const seen = new Set<string>();
+    let length = 0;
+    for (const { id } of this.#queue) {
+      if (length === BATCH || seen.has(id)) break;
+      seen.add(id);
+      length++;
+    }
+    return this.#queue.splice(0, length);
+  }
+
+  async #write(batch: readonly Work[]): Promise<void> {
+    const entering = batch.filter((work) => work.kind === "enter");
+    const leaving = batch.filter((work) => work.kind === "leave").map((work) => work.leaving);
+    const { result: entered, revision } = await this.#log.write(async (tx) => {
+      await removeLeases(tx, leaving);
+      return addLeases(
+        tx,
+        entering.map(({ lease }) => lease),
+      );
+    });
+    const settle = () => {
+      for (const { id, settle } of entering) settle(entered.get(id) ?? taken(id));
+    };
+    // Not awaited: the next batch can be written while the directory takes this one.
+    void this.#onWritten(revision).then(settle, (cause: unknown) => {
+      for (const { settle } of entering) settle(KiteError.from(cause));
+    });
+  }
+
+  #giveUp(error: KiteError): void {
+    for (const work of this.#queue.splice(0)) if (work.kind === "enter") work.settle(error);
+  }
+}
+
+const OF_OTHERS = `
+  select k.id from kontrol.kites k
+    join jsonb_to_recordset($1) as wanted (id text, username text) on wanted.id = k.id
+   where k.gone_at is null and k.username <> wanted.username`;
+const ENTER = `
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder, registered_at)
+  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder,
+         to_timestamp("registeredAt" / 1000)
+    from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
+         visibility text, labels jsonb, jti uuid, generation bigint, holder uuid, "registeredAt" float8)
+  on conflict (id) do update set
+    username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
+    region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
+    jti = excluded.jti, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+    gone_at = null, gone_reason = null`;
+
+/** Answers with what was entered; an id that a kite of somebody else has is left out. The log's lock makes the look before safe. */
+async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord>> {
+  const entered = new Map<string, KiteRecord>();
+  if (leases.length === 0) return entered;
+  const wanted = leases.map(({ kite }) => ({ id: kite.id, username: kite.username }));
+  const { rows } = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
+  const others = new Set(rows.map(({ id }) => id));
+  for (const lease of leases) {
+    if (others.has(lease.kite.id)) continue;
+    // The log gives the generation, and the log contains it: first the place, then the record in it.
+    const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
+    record.generation = tx.append({ kind: "kite.registered", record });
+    entered.set(record.kite.id, record);
+  }
+  const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
+  if (columns.length > 0) await tx.query(ENTER, [JSON.stringify(columns)]);
+  return entered;
+}
+
+const LEAVE = `
+  update kontrol.kites k set gone_at = now(), gone_reason = leaving.reason
+    from jsonb_to_recordset($1) as leaving (id text, generation bigint, reason text)
+   where k.id = leaving.id and k.generation = leaving.generation and k.gone_at is null
+  returning k.id, k.generation::float8 as generation, k.gone_reason as reason`;
+
+async function removeLeases(tx: LogTransaction, leaving: readonly LeavingLease[]): Promise<void> {
+  if (leaving.length === 0) return;
+  const { rows } = await tx.query<{ id: string; generation: number; reason: string }>(LEAVE, [JSON.stringify(leaving)]);
+  for (const row of rows) tx.append({ kind: "kite.gone", ...row });
+}
+
+function taken(id: string): KiteError {
+  return new KiteError("already_exists", `a kite of somebody else is registered with the id "${id}"; every kite needs an id of its own`);
+}

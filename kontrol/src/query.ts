@@ -1,0 +1,120 @@
+import {
+  type Call,
+  type DirectoryKite,
+  type FoundKite,
+  formatQuery,
+  type IssuedToken,
+  KiteError,
+  type Query,
+  type Role,
+} from "@kite-mesh/kite";
+import type { Pool } from "pg";
+import { ask } from "./connection.ts";
+import type { KontrolContract } from "./contract.ts";
+import type { Directory } from "./directory.ts";
+import type { KiteRecord } from "./record.ts";
+import type { Tokens } from "./tokens.ts";
+import { describeKite } from "./watch.ts";
+
+export interface QueryOptions {
+  readonly directory: Directory;
+  readonly tokens: Tokens;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+  /** Between 0 and 1, as `Math.random`. */
+  readonly random: () => number;
+}
+
+// A token for each is signed; who wants to see a larger mesh watches it, which needs none.
+const MOST = 1_000;
+
+/** The kites that match and that the caller may see, in random order, so that callers who take the first spread out. */
+export async function findKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
+  const { directory, now, random } = options;
+  const revision = String(directory.revision);
+  const found: { record: KiteRecord; described: DirectoryKite; until: number | null }[] = [];
+  for (const { record, access } of directory.find(query, caller.username, now())) {
+    if (found.length === MOST) {
+      throw new KiteError(
+        "limit_exceeded",
+        `more than ${MOST} kites match ${formatQuery(query)}; ask for fewer, or use watch, which has no such limit`,
+      );
+    }
+    found.push({ record, described: describeKite(record, access), until: access.until });
+  }
+  shuffle(found, random);
+  const kites = await Promise.all(
+    found.map(async ({ record, described, until }): Promise<FoundKite> => {
+      const { token, expiresAt } = await issue(record, described.role, until, caller, options);
+      return { ...described, token, tokenExpiresAt: expiresAt };
+    }),
+  );
+  return { kites, revision };
+}
+
+/**
+ * A token for the one kite that matches. Its audience is always that kite's own path, whatever was asked.
+ *
+ * @throws {KiteError} `not_found` when there is none that the caller may see, `failed_precondition` when there are several.
+ */
+export async function findToken(query: Query, { caller }: Call, options: QueryOptions): Promise<IssuedToken> {
+  const { directory, now } = options;
+  const [first, ...others] = directory.find(query, caller.username, now());
+  if (first === undefined) throw new KiteError("not_found", `no kite matches ${formatQuery(query)}`);
+  if (others.length > 0) {
+    throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
+  }
+  return issue(first.record, first.access.role, first.access.until, caller, options);
+}
+
+const WHY = `
+  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
+                            'region', region, 'hostname', hostname, 'id', id) as kite,
+         url, visibility, labels, jti, generation::float8 as generation, holder,
+         floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt",
+         floor(extract(epoch from gone_at) * 1000)::float8 as "goneAt", gone_reason as reason
+    from kontrol.kites where id = $1 and gone_at is not null`;
+
+/** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
+export async function why(
+  id: string,
+  { caller }: Call,
+  { pool, isHeld, directory, now }: QueryOptions & { pool: Pool; isHeld: (id: string) => boolean },
+) {
+  const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
+  const present = directory.kite(id);
+  if (present !== undefined) return mayKnow(present) ? explainPresent(present, isHeld(id)) : ({ found: false } as const);
+  const [gone] = (await ask<KiteRecord & { goneAt: number; reason: string }>(pool, WHY, [id])).rows;
+  if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
+  return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;
+}
+
+function explainPresent({ kite, registeredAt, jti }: KiteRecord, held: boolean): Awaited<ReturnType<KontrolContract["why"]>> {
+  const reason =
+    held || jti === null
+      ? "it registered, and its session is open"
+      : "it registered before kontrol restarted, and has two beats to come back";
+  return { found: true, kite, state: "present", reason, at: new Date(registeredAt).toISOString() };
+}
+
+/** What comes from a token ends with it: a stolen one cannot renew itself. */
+function issue(
+  { kite }: KiteRecord,
+  role: Role,
+  until: number | null,
+  caller: Call["caller"],
+  { tokens }: QueryOptions,
+): Promise<IssuedToken> {
+  const ends = Math.min(until ?? Number.POSITIVE_INFINITY, caller.expiresAt ?? Number.POSITIVE_INFINITY);
+  const { username, credential } = caller;
+  if (credential?.jti === undefined) throw new KiteError("unauthenticated", "tokens are for callers who showed a credential");
+  return tokens.issue({ username, role, audience: kite, jti: credential.jti, until: ends === Number.POSITIVE_INFINITY ? undefined : ends });
+}
+
+/** Fisher and Yates. */
+function shuffle<T>(items: T[], random: () => number): void {
+  for (let last = items.length - 1; last > 0; last--) {
+    const other = Math.floor(random() * (last + 1));
+    [items[last], items[other]] = [items[other] as T, items[last] as T];
+  }
+}

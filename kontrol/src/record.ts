@@ -1,0 +1,54 @@
+import type { Identity, Query, Role } from "@kite-mesh/kite";
+import type { AccountKind } from "./contract.ts";
+
+/** A kite's lease, as the table and the directory know it. */
+export interface KiteRecord {
+  readonly kite: Identity;
+  readonly url: string;
+  readonly visibility: "private" | "mesh";
+  readonly labels: Readonly<Record<string, string>>;
+  /** The kite.key it registered with; null for kontrol itself. */
+  readonly jti: string | null;
+  /** The revision at which it registered. Of two words about the same kite, the one with the higher generation counts. */
+  readonly generation: number;
+  /** The kontrol process that has its session. */
+  readonly holder: string;
+  /** In milliseconds since the epoch. */
+  readonly registeredAt: number;
+}
+
+export interface AccountRecord {
+  readonly username: string;
+  readonly kind: AccountKind;
+  readonly admin: boolean;
+  readonly state: "active" | "removed";
+}
+
+export interface GrantRecord {
+  readonly id: string;
+  readonly owner: string;
+  readonly username: string;
+  readonly role: Role;
+  /** Always with the owner's username. */
+  readonly query: Query;
+  /** In milliseconds since the epoch. */
+  readonly expiresAt: number | null;
+}
+
+/** What stopped being valid. A credential matches when every field that is given matches. */
+export interface RevocationRecord {
+  readonly username?: string;
+  readonly jti?: string;
+  readonly kite?: string;
+  readonly reason: string;
+}
+
+/** Everything that the log can say. It is read by every process and kept for days, so it never holds a credential. */
+export type Change =
+  | { readonly kind: "kite.registered"; readonly record: KiteRecord }
+  | { readonly kind: "kite.gone"; readonly id: string; readonly generation: number; readonly reason: string }
+  | { readonly kind: "account.changed"; readonly account: AccountRecord }
+  | { readonly kind: "grant.added"; readonly grant: GrantRecord }
+  | { readonly kind: "grant.removed"; readonly id: string; readonly username: string }
+  | { readonly kind: "key.issued"; readonly jti: string; readonly username: string }
+  | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number };

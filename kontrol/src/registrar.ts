@@ -1,0 +1,229 @@
+import {
+  type Call,
+  checkIdentity,
+  type Identity,
+  KiteError,
+  type Logger,
+  type Register,
+  type Registered,
+  type Revocation,
+} from "@kite-mesh/kite";
+import { type Applied, type Directory, revokedBy } from "./directory.ts";
+import { Feed } from "./feed.ts";
+import type { Leases, NewLease } from "./leases.ts";
+import type { KiteRecord } from "./record.ts";
+
+export interface RegistrarOptions {
+  readonly directory: Directory;
+  readonly leases: Leases;
+  /** This process, as the `holder` of its leases. */
+  readonly holder: string;
+  /** Where kites that cannot be dialled are reached: `<relayUrl>/<id>`. */
+  readonly relayUrl: () => string;
+  readonly heartbeatMs: number;
+  readonly logger: Logger;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+}
+
+/** A registration whose session is here. */
+export interface Held {
+  readonly record: KiteRecord;
+  readonly sessionId: string;
+  readonly onLink: Register["onLink"];
+  readonly revocations: Feed<Revocation>;
+  /** By a clock that never jumps. */
+  lastBeatMs: number;
+  /** Stops listening for the end of the session. */
+  release: () => void;
+}
+
+// A kite that is this far behind is not reading; it registers again and then hears what it missed.
+const REVOCATIONS_QUEUED = 1_000;
+// Two: one lost packet must not make a healthy kite disappear.
+const BEATS = 2;
+
+/**
+ * Keeps the kites whose sessions are here in the directory, and no longer than they live: a session that closes takes
+ * its kite out at once, a silent one after two missed beats. Beats are counted here and cost the database nothing.
+ */
+export class Registrar {
+  readonly #options: RegistrarOptions;
+  readonly #held = new Map<string, Held>();
+  readonly #bySession = new Map<string, Held>();
+  readonly #timer: NodeJS.Timeout;
+  readonly #stopListening: () => void;
+  #lastSweepMs = performance.now();
+  #closed = false;
+
+  constructor(options: RegistrarOptions) {
+    this.#options = options;
+    this.#stopListening = options.directory.listen((applied) => this.#hear(applied));
+    // Four looks in a beat find a silent kite at most a quarter of a beat late.
+    this.#timer = setInterval(() => this.#sweep(), options.heartbeatMs / 4);
+  }
+
+  /** The registration of a kite whose session is here. */
+  held(id: string): Held | undefined {
+    return this.#held.get(id);
+  }
+
+  /**
+   * Enters the calling kite, under the name of the account whose kite.key it showed.
+   *
+   * @throws {KiteError} `permission_denied` without a kite.key, or for `mesh` by an account that may not; `already_exists`.
+   */
+  async register(register: Register, call: Call): Promise<Registered> {
+    const { leases, heartbeatMs, directory, now } = this.#options;
+    const lease = this.#leaseFor(register, call);
+    const record = await leases.enter(lease);
+    const held: Held = {
+      record,
+      sessionId: call.session.id,
+      onLink: register.onLink,
+      revocations: new Feed<Revocation>(),
+      lastBeatMs: performance.now(),
+      release: () => {},
+    };
+    this.#hold(held, call);
+    for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
+      held.revocations.push({ ...revocation, revision: String(revision), at });
+    }
+    return {
+      kite: record.kite,
+      url: record.url,
+      generation: String(record.generation),
+      heartbeatMs,
+      beat: () => this.#beat(held),
+      revocations: held.revocations,
+    };
+  }
+
+  /** Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. */
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#stopListening();
+    for (const held of [...this.#held.values()]) this.#forget(held, new KiteError("disconnected", "kontrol is stopping"));
+  }
+
+  #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, { caller }: Call): NewLease {
+    const { holder, relayUrl, directory, now } = this.#options;
+    if (caller.credential?.type !== "kiteKey") {
+      throw new KiteError("permission_denied", "a kite registers with its kite.key; a token only lets it call others");
+    }
+    const kite: Identity = checkIdentity({ ...claimed, username: caller.username });
+    if (url === undefined && onLink === undefined) {
+      throw new KiteError(
+        "invalid_argument",
+        "a kite registers with the url where it is dialled, or with onLink, through which the relay reaches it",
+      );
+    }
+    const account = directory.account(caller.username);
+    if (visibility === "mesh" && !account?.admin && account?.kind !== "service") {
+      throw new KiteError(
+        "permission_denied",
+        `only kites of administrators and services are visible to the whole mesh; register ${kite.name} as private and give grants`,
+      );
+    }
+    const reached = url ?? `${relayUrl()}/${encodeURIComponent(kite.id)}`;
+    return { kite, url: reached, visibility, labels, jti: caller.credential.jti ?? null, holder, registeredAt: now() };
+  }
+
+  #hold(held: Held, call: Call): void {
+    const { id } = held.record.kite;
+    const newest = this.#options.directory.kite(id);
+    // While this one was written another session took its place, or its account was removed.
+    if (newest?.generation !== held.record.generation) throw replaced();
+    const [previous, other] = [this.#held.get(id), this.#bySession.get(held.sessionId)];
+    if (previous !== undefined) this.#forget(previous, replaced());
+    if (other !== undefined) this.#end(other, "its session registered as another kite");
+    this.#held.set(id, held);
+    this.#bySession.set(held.sessionId, held);
+    const { closed } = call.session;
+    const leave = () => this.#end(held, "its session closed");
+    if (closed.aborted) return leave();
+    closed.addEventListener("abort", leave, { once: true });
+    held.release = () => closed.removeEventListener("abort", leave);
+  }
+
+  #beat(held: Held): void {
+    if (this.#held.get(held.record.kite.id) !== held) throw replaced();
+    held.lastBeatMs = performance.now();
+  }
+
+  /** Takes a registration out, unless another took its place before. */
+  #end(held: Held, reason: string): void {
+    const { kite, generation } = held.record;
+    if (this.#closed || this.#held.get(kite.id) !== held) return;
+    this.#forget(held, new KiteError("disconnected", `the registration ended: ${reason}`));
+    this.#options.leases.leave({ id: kite.id, generation, reason });
+  }
+
+  #sweep(): void {
+    const { heartbeatMs, directory, holder, logger, leases, now } = this.#options;
+    const at = performance.now();
+    // If this process itself stood still, the beats of that time wait in its sockets: nobody is blamed for them.
+    const stalledMs = at - this.#lastSweepMs - heartbeatMs / 2;
+    this.#lastSweepMs = at;
+    for (const held of this.#held.values()) {
+      if (stalledMs > 0) held.lastBeatMs += stalledMs;
+      if (at - held.lastBeatMs <= BEATS * heartbeatMs) continue;
+      logger.info({ kite: held.record.kite.id, username: held.record.kite.username }, "a kite missed two heartbeats");
+      this.#end(held, `it missed ${BEATS} heartbeats`);
+    }
+    for (const { kite, generation, holder: by, registeredAt, jti } of directory.kites()) {
+      // Written, but its registrant never got the answer. kontrol's own entry has no key and no session.
+      if (by !== holder || jti === null || this.#held.has(kite.id) || now() - registeredAt < BEATS * heartbeatMs) continue;
+      leases.leave({ id: kite.id, generation, reason: "its registration was not completed" });
+    }
+  }
+
+  #hear(applied: Applied | "reset"): void {
+    const { directory, holder, now } = this.#options;
+    for (const { revision, ...revocation } of revokedBy(applied, directory, now()))
+      this.#passOn({ ...revocation, revision: String(revision) });
+    if (applied === "reset") return this.#compare();
+    const { change } = applied;
+    if (change.kind === "kite.gone") this.#drop(change.id, change.generation, `the registration ended: ${change.reason}`);
+    if (change.kind === "kite.registered" && change.record.holder !== holder) {
+      this.#drop(change.record.kite.id, change.record.generation - 1, "the kite registered at another kontrol");
+    }
+  }
+
+  /** After the directory was read anew: what it does not have any more was taken out meanwhile. */
+  #compare(): void {
+    for (const { record } of [...this.#held.values()]) {
+      const { id } = record.kite;
+      if (this.#options.directory.kite(id)?.generation !== record.generation) this.#drop(id, record.generation, "the registration ended");
+    }
+  }
+
+  /** Forgets what somebody else took out of the directory. */
+  #drop(id: string, upTo: number, why: string): void {
+    const held = this.#held.get(id);
+    if (held === undefined || held.record.generation > upTo) return;
+    this.#forget(held, new KiteError("disconnected", why));
+  }
+
+  #forget(held: Held, why: KiteError): void {
+    const { id } = held.record.kite;
+    if (this.#held.get(id) === held) this.#held.delete(id);
+    if (this.#bySession.get(held.sessionId) === held) this.#bySession.delete(held.sessionId);
+    held.release();
+    held.revocations.end(why);
+  }
+
+  #passOn(revocation: Revocation): void {
+    for (const { record, revocations } of this.#held.values()) {
+      if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
+      if (revocations.size >= REVOCATIONS_QUEUED)
+        revocations.end(new KiteError("overloaded", "too many revocations wait to be read; register again"));
+      else revocations.push(revocation);
+    }
+  }
+}
+
+function replaced(): KiteError {
+  return new KiteError("disconnected", "this registration was replaced by a later one, or ended");
+}

@@ -1,0 +1,43 @@
+import type { ClientBase } from "pg";
+import type { Snapshot } from "./directory.ts";
+import type { AccountRecord, GrantRecord, KiteRecord, RevocationRecord } from "./record.ts";
+
+const HEAD = "select revision::float8 as revision from kontrol.head";
+const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
+const KEYS = "select jti, username, revoked_at is not null as revoked from kontrol.kite_keys";
+const KITES = `
+  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
+                            'region', region, 'hostname', hostname, 'id', id) as kite,
+         url, visibility, labels, jti, generation::float8 as generation, holder,
+         floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt"
+    from kontrol.kites where gone_at is null`;
+const GRANTS = `
+  select id, owner, username, role, query, floor(extract(epoch from expires_at) * 1000)::float8 as "expiresAt"
+    from kontrol.grants where removed_at is null`;
+const REVOCATIONS = `
+  select revision::float8 as revision, floor(extract(epoch from at) * 1000)::float8 as at,
+         jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'reason', reason)) as revoked
+    from kontrol.revocations where at > now() - $1 * interval '1 millisecond' order by revision`;
+
+/** Reads all tables as they were at one revision: one transaction sees one state. */
+export async function readSnapshot(client: ClientBase, tokenTtlMs: number): Promise<Snapshot> {
+  await client.query("begin isolation level repeatable read read only");
+  try {
+    const head = await client.query<{ revision: number }>(HEAD);
+    const kites = await client.query<KiteRecord>(KITES);
+    const accounts = await client.query<AccountRecord>(ACCOUNTS);
+    const grants = await client.query<GrantRecord>(GRANTS);
+    const keys = await client.query<{ jti: string; username: string; revoked: boolean }>(KEYS);
+    const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [tokenTtlMs]);
+    return {
+      revision: head.rows[0]?.revision ?? 0,
+      kites: kites.rows,
+      accounts: accounts.rows,
+      grants: grants.rows,
+      keys: keys.rows,
+      revocations: revocations.rows.map(({ revoked, revision, at }) => ({ ...revoked, revision, at })),
+    };
+  } finally {
+    await client.query("commit");
+  }
+}

@@ -1,0 +1,131 @@
+import type { Logger } from "@kite-mesh/kite";
+import type { Pool } from "pg";
+import type { Directory } from "./directory.ts";
+import type { Follower } from "./follower.ts";
+import { expireGrants } from "./grants.ts";
+import type { Leases } from "./leases.ts";
+import type { Log } from "./log.ts";
+
+export interface UpkeepOptions {
+  readonly pool: Pool;
+  readonly directory: Directory;
+  readonly follower: Follower;
+  readonly leases: Leases;
+  readonly log: Log;
+  /** This process, as the `holder` of its leases. */
+  readonly holder: string;
+  readonly heartbeatMs: number;
+  readonly logger: Logger;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+}
+
+// setTimeout ends at 24.8 days; a look every hour costs nothing.
+const LONGEST_WAIT_MS = 60 * 60_000;
+const TIDY_MS = 60 * 60_000;
+// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
+const GRACE_BEATS = 2;
+
+/**
+ * What has to happen from time to time: this process says that it lives, takes out the kites of processes that do not,
+ * ends grants whose time has come, and forgets what nobody asks for any more.
+ */
+export class Upkeep {
+  readonly #options: UpkeepOptions;
+  readonly #startedMs = performance.now();
+  readonly #stopListening: () => void;
+  readonly #beating: NodeJS.Timeout;
+  readonly #tidying: NodeJS.Timeout;
+  #expiring: NodeJS.Timeout | undefined;
+  #work: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  private constructor(options: UpkeepOptions) {
+    this.#options = options;
+    this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
+    this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
+    this.#stopListening = options.directory.listen((applied) => {
+      if (applied === "reset" || applied.change.kind === "grant.added") this.#scheduleExpiry();
+    });
+  }
+
+  static async start(options: UpkeepOptions): Promise<Upkeep> {
+    await options.pool.query(BEAT, [options.holder]);
+    const upkeep = new Upkeep(options);
+    upkeep.#do(() => tidy(options.pool));
+    upkeep.#scheduleExpiry();
+    return upkeep;
+  }
+
+  /** Stops, and says that this process is gone: its kites have two beats to register elsewhere. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stopListening();
+    clearInterval(this.#beating);
+    clearInterval(this.#tidying);
+    clearTimeout(this.#expiring);
+    await this.#work;
+    await this.#options.pool.query(LEAVE, [this.#options.holder]).catch(() => {}); // its beat goes stale by itself
+  }
+
+  /** One after the other; what fails is tried again when its time comes. */
+  #do(work: () => Promise<void>): void {
+    this.#work = this.#work
+      .then(() => (this.#closed ? undefined : work()))
+      .catch((cause: unknown) => {
+        this.#options.logger.warn({ err: cause }, "kontrol's upkeep failed; it is tried again");
+      });
+  }
+
+  async #beat(): Promise<void> {
+    const { pool, holder, heartbeatMs, follower, leases } = this.#options;
+    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
+    // Also finds a LISTEN connection that is dead without knowing it.
+    for (const { revision } of rows) follower.expect(revision);
+    const graceMs = GRACE_BEATS * heartbeatMs;
+    if (performance.now() - this.#startedMs < graceMs) return;
+    const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
+    for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+  }
+
+  #scheduleExpiry(): void {
+    if (this.#closed) return;
+    const { directory, now } = this.#options;
+    let next = Number.POSITIVE_INFINITY;
+    for (const { expiresAt } of directory.grants()) next = Math.min(next, expiresAt ?? Number.POSITIVE_INFINITY);
+    clearTimeout(this.#expiring);
+    this.#expiring = setTimeout(() => this.#do(() => this.#expire()), Math.min(Math.max(next - now(), 0), LONGEST_WAIT_MS));
+    this.#expiring.unref();
+  }
+
+  async #expire(): Promise<void> {
+    const { log, now, follower } = this.#options;
+    try {
+      const { revision } = await expireGrants(log, now());
+      await follower.reached(revision);
+    } finally {
+      this.#scheduleExpiry();
+    }
+  }
+}
+
+const BEAT = `
+  insert into kontrol.replicas (id) values ($1) on conflict (id) do update set beat_at = now()
+  returning (select revision::float8 from kontrol.head) as revision`;
+const LEAVE = "delete from kontrol.replicas where id = $1";
+const ORPHANS = `
+  select id, generation::float8 as generation from kontrol.kites
+   where gone_at is null and holder <> $1
+     and not exists (select 1 from kontrol.replicas where replicas.id = holder and beat_at > now() - $2 * interval '1 millisecond')`;
+
+// A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
+const TIDY = [
+  "delete from kontrol.log where at < now() - interval '7 days'",
+  "delete from kontrol.kites where gone_at < now() - interval '7 days'",
+  "delete from kontrol.revocations where at < now() - interval '1 day'",
+  "delete from kontrol.replicas where beat_at < now() - interval '1 day'",
+];
+
+async function tidy(pool: Pool): Promise<void> {
+  for (const statement of TIDY) await pool.query(statement);
+}

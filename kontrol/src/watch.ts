@@ -1,0 +1,195 @@
+import { type DirectoryKite, KiteError, matcher, type Query, type WatchEvent } from "@kite-mesh/kite";
+import type { Access } from "./access.ts";
+import type { Applied, Directory } from "./directory.ts";
+import { Feed } from "./feed.ts";
+import type { KiteRecord } from "./record.ts";
+
+export interface WatchRequest {
+  readonly query: Query;
+  readonly since?: string | undefined;
+  readonly username: string;
+}
+
+// About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
+const QUEUE = 256;
+
+/**
+ * Tells many readers what changes among the kites that they asked for and may see. Each change is looked up by name,
+ * username and id, so watchers of other kites cost it nothing.
+ */
+export class Watchers {
+  readonly #directory: Directory;
+  readonly #now: () => number;
+  readonly #all = new Set<Watcher>();
+  readonly #byKey = new Map<string, Set<Watcher>>();
+  readonly #stop: () => void;
+
+  constructor(directory: Directory, now: () => number) {
+    this.#directory = directory;
+    this.#now = now;
+    this.#stop = directory.listen((applied) => this.#tell(applied));
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** A snapshot and then changes; or, with a `since` that is still remembered, only what came after it. */
+  watch(request: WatchRequest): AsyncIterable<WatchEvent> {
+    const since = request.since === undefined ? undefined : readRevision(request.since);
+    const watcher = new Watcher(this.#directory, this.#now, request, () => this.#remove(watcher));
+    this.#add(watcher);
+    watcher.begin(since === undefined ? undefined : this.#directory.since(since));
+    return watcher;
+  }
+
+  /** Ends what somebody watches, because they may no longer. */
+  end(username: string, why: KiteError): void {
+    for (const watcher of [...this.#all]) if (watcher.username === username) watcher.end(why);
+  }
+
+  close(why: KiteError): void {
+    this.#stop();
+    for (const watcher of [...this.#all]) watcher.end(why);
+  }
+
+  #add(watcher: Watcher): void {
+    this.#all.add(watcher);
+    const watchers = this.#byKey.get(watcher.key);
+    if (watchers === undefined) this.#byKey.set(watcher.key, new Set([watcher]));
+    else watchers.add(watcher);
+  }
+
+  #remove(watcher: Watcher): void {
+    this.#all.delete(watcher);
+    const watchers = this.#byKey.get(watcher.key);
+    watchers?.delete(watcher);
+    if (watchers?.size === 0) this.#byKey.delete(watcher.key);
+  }
+
+  #tell(applied: Applied | "reset"): void {
+    if (applied === "reset") {
+      for (const watcher of this.#all) watcher.startAgain();
+      return;
+    }
+    const { change, before } = applied;
+    const records = change.kind === "kite.registered" ? [change.record, before] : [before];
+    const keys = new Set(records.flatMap((record) => (record === undefined ? [] : keysOf(record))));
+    for (const key of keys) for (const watcher of this.#byKey.get(key) ?? []) watcher.tell(applied);
+    const username = affectedUser(applied);
+    if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain();
+  }
+}
+
+class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
+  readonly username: string;
+  /** Where it is filed: under the most telling field of its query. */
+  readonly key: string;
+  readonly #feed: Feed<WatchEvent | typeof SNAPSHOT>;
+  readonly #directory: Directory;
+  readonly #now: () => number;
+  readonly #query: Query;
+  readonly #means: ReturnType<typeof matcher>;
+  /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
+  #startingAgain = false;
+
+  constructor(directory: Directory, now: () => number, { query, username }: WatchRequest, onStop: () => void) {
+    this.#directory = directory;
+    this.#now = now;
+    this.#query = query;
+    this.#means = matcher(query);
+    this.username = username;
+    this.key = keyOf(query);
+    this.#feed = new Feed({ onStop });
+  }
+
+  begin(missed: readonly Applied[] | undefined): void {
+    // A grant or account that changed meanwhile changes what was visible before: only a snapshot is right then.
+    if (missed === undefined || missed.some((applied) => affectedUser(applied) === this.username)) return this.startAgain();
+    for (const applied of missed) this.tell(applied);
+  }
+
+  tell({ revision, change, before }: Applied): void {
+    if (this.#startingAgain) return;
+    if (this.#feed.size >= QUEUE) return this.startAgain();
+    const was = before !== undefined && this.#sees(before) !== undefined;
+    const record = change.kind === "kite.registered" ? change.record : undefined;
+    const access = record === undefined ? undefined : this.#sees(record);
+    if (record !== undefined && access !== undefined) {
+      this.#feed.push({ type: "registered", revision: String(revision), kite: describeKite(record, access) });
+    } else if (was) {
+      const reason = change.kind === "kite.gone" ? change.reason : "it registered again as something else";
+      this.#feed.push({ type: "gone", revision: String(revision), kite: before.kite, reason });
+    }
+  }
+
+  startAgain(): void {
+    if (this.#startingAgain) return;
+    this.#startingAgain = true;
+    this.#feed.clear();
+    this.#feed.push(SNAPSHOT);
+  }
+
+  end(why: KiteError): void {
+    this.#feed.end(why);
+  }
+
+  async next(): Promise<IteratorResult<WatchEvent, undefined>> {
+    const { done, value } = await this.#feed.next();
+    if (done) return { done, value: undefined };
+    return { done: false, value: value === SNAPSHOT ? this.#snapshot() : value };
+  }
+
+  async return(): Promise<IteratorResult<WatchEvent, undefined>> {
+    await this.#feed.return();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #snapshot(): WatchEvent {
+    this.#startingAgain = false;
+    const kites: DirectoryKite[] = [];
+    for (const { record, access } of this.#directory.find(this.#query, this.username, this.#now()))
+      kites.push(describeKite(record, access));
+    return { type: "snapshot", revision: String(this.#directory.revision), kites };
+  }
+
+  #sees(record: KiteRecord): Access | undefined {
+    return this.#means(record.kite) ? this.#directory.access(record, this.username, this.#now()) : undefined;
+  }
+}
+
+const SNAPSHOT = Symbol("snapshot");
+
+/** A kite as somebody with this access is told of it. */
+export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {
+  const { kite, url, visibility, labels, registeredAt } = record;
+  return { kite, url, visibility, labels, role, registeredAt };
+}
+
+function keyOf({ id, name, username }: Query): string {
+  if (id) return `id ${id}`;
+  if (name) return `name ${name}`;
+  return username ? `username ${username}` : "any";
+}
+
+function keysOf({ kite }: KiteRecord): string[] {
+  return [`id ${kite.id}`, `name ${kite.name}`, `username ${kite.username}`, "any"];
+}
+
+/** Whose view of the mesh changed as a whole. */
+function affectedUser({ change }: Applied): string | undefined {
+  if (change.kind === "account.changed") return change.account.username;
+  if (change.kind === "grant.added") return change.grant.username;
+  if (change.kind === "grant.removed") return change.username;
+  return undefined;
+}
+
+function readRevision(since: string): number {
+  const revision = Number(since);
+  if (/^\d+$/.test(since) && Number.isSafeInteger(revision)) return revision;
+  throw new KiteError("invalid_argument", `since is a revision from an earlier event, such as "42"; got ${JSON.stringify(since)}`);
+}

@@ -1,0 +1,99 @@
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { figuresOf, LOADS, type Load, printFigures, type Sample } from "./figures.ts";
+import { printProfiles } from "./profile.ts";
+import { SidePair } from "./side-pair.ts";
+import { SIDE_NAMES, type SideName } from "./sides.ts";
+
+const USAGE = `npm run bench -- [--only ws,capnweb,kite.js,kite] [--rounds 7] [--ms 400] [--json] [--profile FOLDER]
+
+Measures each side in turn, round after round, so that noise of the machine falls on all alike. Ratios are taken within
+a round and their median is shown. --profile writes CPU profiles of every process to the folder.`;
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", default: SIDE_NAMES.join(",") },
+    rounds: { type: "string", default: "7" },
+    ms: { type: "string", default: "400" },
+    json: { type: "boolean", default: false },
+    profile: { type: "string" },
+    help: { type: "boolean", default: false },
+  },
+});
+
+if (values.help) {
+  console.log(USAGE);
+} else {
+  const figures = figuresOf(await run());
+  if (values.json) console.log(JSON.stringify(figures, null, 2));
+  else printFigures(figures);
+  if (values.profile) printProfiles(values.profile);
+}
+
+async function run(): Promise<Sample[]> {
+  const rounds = wholeNumber("rounds", values.rounds);
+  const forMs = wholeNumber("ms", values.ms);
+  const program = await bundle();
+  const pairs: SidePair[] = [];
+  try {
+    for (const side of sides()) pairs.push(await SidePair.start(side, program, values.profile));
+    // Long enough for the optimiser to have seen every path; not counted.
+    for (const pair of pairs) await samplesOf(pair, 0, Math.max(forMs, 1000));
+
+    const samples: Sample[] = [];
+    for (let round = 1; round <= rounds; round++) {
+      // Forth and back again: whoever comes first pays for a cold cache, and it is not always the same one.
+      const order = round % 2 === 1 ? pairs : pairs.toReversed();
+      for (const pair of order) samples.push(...(await samplesOf(pair, round, forMs)));
+      if (process.stderr.isTTY) process.stderr.write(`round ${round} of ${rounds}\r`);
+    }
+    return samples;
+  } finally {
+    await Promise.all(pairs.map((pair) => pair.close()));
+  }
+}
+
+/** The processes run what a package would ship: a loader that compiles on the fly also changes what it compiles. */
+async function bundle(): Promise<string> {
+  const outfile = path.join(ROOT, "node_modules/.cache/kite-bench/process.js");
+  await build({
+    entryPoints: [path.join(ROOT, "test/bench/process.ts")],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    conditions: ["mesh-source"],
+    external: ["ws", "jose", "zod", "capnweb", "kite.js"],
+    sourcemap: "linked",
+  });
+  return outfile;
+}
+
+async function samplesOf(pair: SidePair, round: number, forMs: number): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  for (const workload of pair.workloads) {
+    for (const load of Object.keys(LOADS) as Load[]) {
+      const measured = await pair.measure({ workload, inFlight: LOADS[load], forMs });
+      samples.push({ round, side: pair.side, workload, load, ...measured });
+    }
+  }
+  return samples;
+}
+
+function sides(): SideName[] {
+  const asked = values.only.split(",").map((name) => name.trim());
+  const unknown = asked.filter((name) => !SIDE_NAMES.some((side) => side === name));
+  if (unknown.length > 0) throw new Error(`--only knows ${SIDE_NAMES.join(", ")}, and not ${unknown.join(", ")}`);
+  return SIDE_NAMES.filter((side) => asked.includes(side));
+}
+
+function wholeNumber(option: string, text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) throw new Error(`--${option} expects a whole number from 1, not ${text}`);
+  return number;
+}

@@ -1,0 +1,89 @@
+import { type Client, MESSAGE, type Workload } from "./side.ts";
+import { SIDES, type SideName } from "./sides.ts";
+
+/** What the driver asks a process of a side, one at a time. */
+export type Request =
+  | { do: "serve"; side: SideName }
+  | { do: "connect"; side: SideName; address: string }
+  | { do: "measure"; workload: Workload; inFlight: number; forMs: number }
+  | { do: "cpu" };
+export type Response = { address: string } | { workloads: Workload[] } | Measured | { cpuUs: number } | { error: string };
+
+export interface Measured {
+  calls: number;
+  callsPerSecond: number;
+  p50Us: number;
+  p99Us: number;
+}
+
+let client: Client | undefined;
+
+process.on("message", (request: Request) => {
+  answer(request).then(
+    (response) => process.send?.(response),
+    (cause) => process.send?.({ error: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause) }),
+  );
+});
+// The driver has gone, or has had enough; a profile is written on the way out.
+process.once("disconnect", () => process.exit());
+
+async function answer(request: Request): Promise<Response> {
+  switch (request.do) {
+    case "serve": {
+      const side = await SIDES[request.side]();
+      return { address: await side.serve() };
+    }
+    case "connect": {
+      const side = await SIDES[request.side]();
+      const connected = await side.connect(request.address);
+      client = connected;
+      const offered: Workload[] = ["unary", "callback"];
+      return { workloads: offered.filter((workload) => connected[workload] !== undefined) };
+    }
+    case "measure":
+      return measure(caller(request.workload), request.inFlight, request.forMs);
+    case "cpu": {
+      const { user, system } = process.cpuUsage();
+      return { cpuUs: user + system };
+    }
+  }
+}
+
+function caller(workload: Workload): () => Promise<unknown> {
+  const { unary, callback } = client ?? {};
+  if (workload === "unary" && unary) return () => unary(MESSAGE);
+  if (workload === "callback" && callback) return () => calledBack(callback);
+  throw new Error(`this side has no ${workload}`);
+}
+
+async function calledBack(callback: NonNullable<Client["callback"]>): Promise<void> {
+  let called = false;
+  await callback(() => {
+    called = true;
+  });
+  if (!called) throw new Error("the call was answered, but the function was not called back");
+}
+
+/** Keeps `inFlight` calls under way for the given time, and takes the time of each. */
+async function measure(call: () => Promise<unknown>, inFlight: number, forMs: number): Promise<Measured> {
+  const latencies: number[] = [];
+  const startedAt = performance.now();
+  const until = startedAt + forMs;
+  const lane = async () => {
+    for (let calledAt = performance.now(); calledAt < until; ) {
+      await call();
+      const answeredAt = performance.now();
+      latencies.push(answeredAt - calledAt);
+      calledAt = answeredAt;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, lane));
+  const elapsedMs = performance.now() - startedAt;
+  latencies.sort((a, b) => a - b);
+  const calls = latencies.length;
+  return { calls, callsPerSecond: (calls / elapsedMs) * 1000, p50Us: percentile(latencies, 0.5), p99Us: percentile(latencies, 0.99) };
+}
+
+function percentile(sortedMs: readonly number[], share: number): number {
+  return (sortedMs[Math.floor(sortedMs.length * share)] ?? Number.NaN) * 1000;
+}

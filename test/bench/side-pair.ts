@@ -1,0 +1,82 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import type { Measured, Request, Response } from "./process.ts";
+import type { Workload } from "./side.ts";
+import type { SideName } from "./sides.ts";
+
+// A measurement lasts a second or two; a process that is silent for this long hangs.
+const ANSWER_LIMIT_MS = 60_000;
+
+/** The server and the client of one side, each in its own process, idle until measured. */
+export class SidePair {
+  static async start(side: SideName, program: string, profileFolder: string | undefined): Promise<SidePair> {
+    const server = launch(program, profileFolder && `${profileFolder}/${side}-server`);
+    const client = launch(program, profileFolder && `${profileFolder}/${side}-client`);
+    try {
+      const { address } = await ask<{ address: string }>(server, { do: "serve", side });
+      const { workloads } = await ask<{ workloads: Workload[] }>(client, { do: "connect", side, address });
+      return new SidePair(side, workloads, server, client);
+    } catch (cause) {
+      await Promise.all([stop(client), stop(server)]);
+      throw cause;
+    }
+  }
+
+  readonly side: SideName;
+  readonly workloads: readonly Workload[];
+  readonly #server: ChildProcess;
+  readonly #client: ChildProcess;
+
+  private constructor(side: SideName, workloads: readonly Workload[], server: ChildProcess, client: ChildProcess) {
+    this.side = side;
+    this.workloads = workloads;
+    this.#server = server;
+    this.#client = client;
+  }
+
+  async measure(what: { workload: Workload; inFlight: number; forMs: number }): Promise<Measured & { cpuUsPerCall: number }> {
+    const before = await this.#cpuUs();
+    const measured = await ask<Measured>(this.#client, { do: "measure", ...what });
+    return { ...measured, cpuUsPerCall: ((await this.#cpuUs()) - before) / measured.calls };
+  }
+
+  /** Of both processes together. Other programs on the machine stretch a call's time, but hardly its work. */
+  async #cpuUs(): Promise<number> {
+    const used = await Promise.all([this.#client, this.#server].map((child) => ask<{ cpuUs: number }>(child, { do: "cpu" })));
+    return used.reduce((sum, { cpuUs }) => sum + cpuUs, 0);
+  }
+
+  async close(): Promise<void> {
+    await stop(this.#client);
+    await stop(this.#server);
+  }
+}
+
+function launch(program: string, profileFolder: string | undefined): ChildProcess {
+  return fork(program, { execArgv: profileFolder ? ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`] : [] });
+}
+
+async function ask<R extends Response>(child: ChildProcess, request: Request): Promise<R> {
+  const settled = new AbortController();
+  const signal = AbortSignal.any([settled.signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
+  child.send(request);
+  try {
+    const died = once(child, "exit", { signal }).then(([code]) =>
+      Promise.reject(new Error(`the process asked to ${request.do} exited with ${code}`)),
+    );
+    const [response] = (await Promise.race([once(child, "message", { signal }), died])) as [Response];
+    if ("error" in response) throw new Error(response.error);
+    return response as R;
+  } finally {
+    settled.abort();
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, "exit");
+  child.disconnect();
+  const overdue = setTimeout(() => child.kill("SIGKILL"), 5000);
+  await exited;
+  clearTimeout(overdue);
+}

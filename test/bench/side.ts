@@ -1,0 +1,34 @@
+/** One way of calling over a WebSocket, with its server and its client in processes of their own. */
+export interface Side {
+  /** Listens on 127.0.0.1 for as long as the process lives, and answers with what {@link Side.connect} needs. */
+  serve(): Promise<string>;
+  connect(address: string): Promise<Client>;
+}
+
+/** What is measured: each a call that returns when its answer is there. */
+export interface Client {
+  unary(message: Message): Promise<Message>;
+  /** A function as argument, called back once inside the call. Undefined where the side has no such thing. */
+  callback: ((onMessage: (message: Message) => void) => Promise<void>) | undefined;
+}
+
+export type Workload = keyof Client;
+
+/** The payload of every call and of its answer, some 200 bytes of JSON. */
+export interface Message {
+  id: number;
+  user: string;
+  at: number;
+  tags: string[];
+  position: { x: number; y: number };
+  text: string;
+}
+
+export const MESSAGE: Message = {
+  id: 4711,
+  user: "ada",
+  at: 1_700_000_000_000,
+  tags: ["compute", "eu-west", "spot"],
+  position: { x: 51.5072, y: -0.1276 },
+  text: "a sentence of an ordinary length, as log lines and chat messages have it, with a comma or two",
+};

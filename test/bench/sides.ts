@@ -1,0 +1,11 @@
+import type { Side } from "./side.ts";
+
+/** All sides, loaded by the processes that need them. */
+export const SIDES = {
+  ws: async () => (await import("./sides/plain-ws.ts")).plainWs,
+  capnweb: async () => (await import("./sides/capnweb.ts")).capnWeb,
+  "kite.js": async () => (await import("./sides/kite-js.ts")).kiteJs,
+  kite: async () => (await import("./sides/kite.ts")).kite,
+} satisfies Record<string, () => Promise<Side>>;
+export type SideName = keyof typeof SIDES;
+export const SIDE_NAMES = Object.keys(SIDES) as SideName[];

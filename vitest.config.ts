@@ -1,0 +1,18 @@
+import { defineConfig } from "vitest/config";
+import { ServicesReporter } from "./test/setup/summary.ts";
+
+// Packages find each other's sources, so that tests need no build.
+const source = { conditions: ["mesh-source"] };
+const sources = { resolve: source, ssr: { resolve: source } };
+
+export default defineConfig({
+  test: {
+    // Here and not in the projects: one set-up, and so one database cluster, for the whole run.
+    globalSetup: ["test/setup/postgres.ts"],
+    reporters: [new ServicesReporter(), "default"],
+    projects: [
+      { ...sources, test: { name: "unit", include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"] } },
+      { ...sources, test: { name: "mesh", include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
+    ],
+  },
+});
