@@ -178,6 +178,7 @@ export class Follower {
   async #bite(client: pg.Client): Promise<void> {
     const { directory, tokenTtlMs, log } = this.#options;
     const from = directory.revision;
+    const wanted = this.#wanted;
     const { rows } = await client.query<{ revision: number; kind: string; data: object }>({
       name: "bite",
       text: CATCH_UP,
@@ -191,8 +192,9 @@ export class Follower {
     }
     if (directory.revision > from) return;
     directory.reset(await readSnapshot(client, tokenTtlMs));
-    // Whoever announced more than there is was wrong; asking again would not change that.
-    this.#wanted = directory.revision;
+    // Whoever announced more than there is was wrong, and asking again would not change that. What was announced while
+    // the tables were read is another matter: it may be newer than they were, and the next bite brings it.
+    if (this.#wanted === wanted) this.#wanted = directory.revision;
   }
 
   #wake(): void {

@@ -12,6 +12,13 @@ vi.setConfig({ testTimeout: 20_000 });
 const databaseUrl = await freshDatabase();
 let pool: pg.Pool;
 
+const CUT_FOLLOWERS = `
+  select pg_terminate_backend(pid) from pg_stat_activity
+   where application_name = 'kontrol follower' and datname = current_database()`;
+const WAITING_FOR_A_LOCK = `
+  select pid from pg_stat_activity
+   where application_name = 'kontrol follower' and datname = current_database() and wait_event_type = 'Lock'`;
+
 beforeAll(async () => {
   pool = await openDatabase(databaseUrl, () => {});
 });
@@ -71,9 +78,7 @@ test("a follower that lost its connection catches up by revision, without a new 
   const resets = vi.fn();
   following.directory.listen((applied) => applied === "reset" && resets());
 
-  await pool.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kontrol follower' and datname = current_database()",
-  );
+  await pool.query(CUT_FOLLOWERS);
   await vi.waitFor(() => expect(following.follower.connected).toBe(false));
   const { revision } = await log.write(async (tx) => tx.append(change("while-away")));
 
@@ -86,9 +91,7 @@ test("a follower that lost its connection catches up by revision, without a new 
 test("a follower that the log no longer reaches back to reads the tables again", async () => {
   const log = new Log(pool);
   await using following = await follow();
-  await pool.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kontrol follower' and datname = current_database()",
-  );
+  await pool.query(CUT_FOLLOWERS);
   await vi.waitFor(() => expect(following.follower.connected).toBe(false));
   await log.write(async (tx) => {
     await tx.query("insert into kontrol.accounts (username, kind, name) values ('in-the-table', 'person', 'x')");
@@ -102,11 +105,29 @@ test("a follower that the log no longer reaches back to reads the tables again",
   expect(following.directory.account("in-the-table")).toBeDefined();
 });
 
+test("a change that is announced while a follower reads the tables is not forgotten", async () => {
+  const log = new Log(pool);
+  await using following = await follow();
+  const keeper = await pool.connect();
+  // The log no longer reaches back, and the tables are read as far as the grants, which are locked.
+  await keeper.query("begin; lock table kontrol.grants in access exclusive mode");
+  await pool.query(CUT_FOLLOWERS);
+  await vi.waitFor(() => expect(following.follower.connected).toBe(false));
+  await log.write(async (tx) => tx.append(change("forgotten")));
+  await pool.query("delete from kontrol.log");
+  await vi.waitFor(async () => expect((await pool.query(WAITING_FOR_A_LOCK)).rowCount).toBe(1), 5_000);
+
+  const { revision } = await log.write(async (tx) => tx.append(change("meanwhile")));
+  await keeper.query("commit");
+  keeper.release();
+
+  await vi.waitFor(() => expect(following.directory.revision).toBe(revision), 5_000);
+  expect(following.directory.account("meanwhile")).toBeDefined();
+});
+
 test("a follower that is closed while it connects again ends, and keeps no connection", async () => {
   const following = await follow();
-  await pool.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kontrol follower' and datname = current_database()",
-  );
+  await pool.query(CUT_FOLLOWERS);
   await vi.waitFor(() => expect(following.follower.connected).toBe(false));
 
   await following.follower.close();
