@@ -11,8 +11,8 @@ export class Kite extends KiteClient {
 export type { ClientOptions, ConnectOptions } from "./client.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } from "./identity.ts";
+export type { CallOptions } from "./method.ts";
 export type * from "./registry.ts";
 export { callWith, peerOf, type Remote } from "./remote.ts";
-export type { CallOptions } from "./session/calls.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";

@@ -5,9 +5,9 @@ import { checkIdentity, formatQuery, type Identity, type Query } from "./identit
 import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
+import type { CallOptions } from "./method.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
 import { callWith, type Remote, remote } from "./remote.ts";
-import type { CallOptions } from "./session/calls.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import type { DialSocket } from "./transport/websocket.ts";

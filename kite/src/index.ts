@@ -8,6 +8,8 @@ export type { ListenOptions } from "./listener.ts";
 export type { Logger } from "./log.ts";
 export {
   type Call,
+  type CallMeta,
+  type CallOptions,
   type Caller,
   type CallSession,
   type ContractOf,
@@ -17,10 +19,9 @@ export {
   method,
   type Role,
 } from "./method.ts";
-export { callWith, peerOf, type Remote } from "./remote.ts";
+export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
-export type { CallOptions } from "./session/calls.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";
 

@@ -42,16 +42,46 @@ export interface Call {
   readonly signal: AbortSignal;
   /** Milliseconds left until the caller stops waiting. */
   readonly remainingMs: number;
-  /** Identifies the session that carries the call, for methods that keep something per session. */
+  /** What travelled beside the arguments. */
+  readonly meta: CallMeta;
+  /** The session that carries the call, for methods that keep something per session or call back; see {@link callerOf}. */
   readonly session: CallSession;
 }
 
-/** The session of a call, as far as a method may use it. */
+/** What travels beside a call's arguments; every field may be left out. */
+export interface CallMeta {
+  /** The caller's name for this one effect: a call that is repeated with the same key runs once. At most 128 characters. */
+  readonly key?: string | undefined;
+  /** W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`. */
+  readonly traceparent?: string | undefined;
+  readonly tracestate?: string | undefined;
+}
+
+/** How one call is made; every field may be left out. */
+export interface CallOptions {
+  /** Cancels the call here and, with the next frame, the work over there. */
+  signal?: AbortSignal | undefined;
+  /** How long to wait for the answer, in milliseconds; it travels with the call. Default 60,000. */
+  timeoutMs?: number | undefined;
+  meta?: CallMeta | undefined;
+}
+
+/** The session of a call, as far as a method may use it; the same for every dialect. */
 export interface CallSession {
   readonly id: string;
+  /** Calls a method of the caller's, if it serves any. */
+  call(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown>;
+  /** As `call`, without an answer. */
+  notify(method: string, args: readonly unknown[]): void;
   /** Aborted when the session has ended for good; a dropped socket that may come back does not abort it. */
   readonly closed: AbortSignal;
 }
+
+/**
+ * Whether a call may be made again when its answer did not come: `idempotent` methods at any time, `keyed` ones under the
+ * same key, which their kite runs once, `once` never.
+ */
+export type Repetition = "idempotent" | "keyed" | "once";
 
 type AnySchema = Schema;
 /** One schema per positional argument. */

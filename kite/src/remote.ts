@@ -1,6 +1,6 @@
 import { KiteError } from "./errors.ts";
-import type { CallOptions } from "./session/calls.ts";
-import type { Peer } from "./session/peer.ts";
+import type { Call, CallOptions } from "./method.ts";
+import { Peer } from "./session/peer.ts";
 
 /**
  * A remote kite as its contract describes it: methods to call, nested as they are named. Closing it, best with
@@ -12,10 +12,25 @@ import type { Peer } from "./session/peer.ts";
  */
 export type Remote<C> = C & AsyncDisposable;
 
-/** Makes the typed face of a peer. */
-export function remote<C>(peer: Peer): Remote<C> {
+/** What a remote kite is called through, whatever its dialect. */
+export interface Connection extends AsyncDisposable {
+  call(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown>;
+}
+
+/** Makes the typed face of a connection. */
+export function remote<C>(connection: Connection): Remote<C> {
   // The proxy answers any name; the contract is what makes the type true, and the remote side checks what arrives.
-  return face(peer, "", undefined) as Remote<C>;
+  return face(connection, "", undefined) as Remote<C>;
+}
+
+/**
+ * The kite that made a call, to call it back on the same session. It answers if it serves methods.
+ *
+ * @example const name = await callerOf<PromptContract>(call).kite.prompt("Your name? ");
+ */
+export function callerOf<C>({ session }: Call): Remote<C> {
+  // The session is its caller's: what a method does with it ends nothing.
+  return remote<C>({ call: (...call) => session.call(...call), [Symbol.asyncDispose]: async () => {} });
 }
 
 /**
@@ -24,7 +39,7 @@ export function remote<C>(peer: Peer): Remote<C> {
  * @example await callWith(math, { timeoutMs: 500, signal }).square(12)
  */
 export function callWith<C>(target: Remote<C>, options: CallOptions): Remote<C> {
-  return face(peerOf(target), "", options) as Remote<C>;
+  return face(connectionOf(target), "", options) as Remote<C>;
 }
 
 /**
@@ -33,24 +48,30 @@ export function callWith<C>(target: Remote<C>, options: CallOptions): Remote<C> 
  * @throws {KiteError} `invalid_argument` for anything else, such as a twin that a test made.
  */
 export function peerOf(target: AsyncDisposable): Peer {
-  const peer = (target as AsyncDisposable & { [PEER]?: Peer })[PEER];
-  if (peer === undefined) throw new KiteError("invalid_argument", "a remote kite was expected, as connect() and dial() make them");
-  return peer;
+  const connection = connectionOf(target);
+  if (connection instanceof Peer) return connection;
+  throw new KiteError("invalid_argument", "a kite that was dialled over kite.v1 was expected");
 }
 
-const PEER = Symbol("kite.peer");
+function connectionOf(target: AsyncDisposable): Connection {
+  const connection = (target as AsyncDisposable & { [CONNECTION]?: Connection })[CONNECTION];
+  if (connection === undefined) throw new KiteError("invalid_argument", "a remote kite was expected, as connect() and dial() make them");
+  return connection;
+}
 
-function face(peer: Peer, path: string, options: CallOptions | undefined): object {
+const CONNECTION = Symbol("kite.connection");
+
+function face(connection: Connection, path: string, options: CallOptions | undefined): object {
   const parts = new Map<string, object>();
-  const call = (...args: unknown[]) => peer.call(path, args, options);
+  const call = (...args: unknown[]) => connection.call(path, args, options);
   return new Proxy(call, {
     get: (_, name) => {
-      if (typeof name === "symbol") return special(peer, name);
+      if (typeof name === "symbol") return special(connection, name);
       // A promise resolved with this must not take it for another promise.
       if (name === "then") return undefined;
       let part = parts.get(name);
       if (part === undefined) {
-        part = face(peer, path === "" ? name : `${path}.${name}`, options);
+        part = face(connection, path === "" ? name : `${path}.${name}`, options);
         parts.set(name, part);
       }
       return part;
@@ -58,8 +79,8 @@ function face(peer: Peer, path: string, options: CallOptions | undefined): objec
   });
 }
 
-function special(peer: Peer, name: symbol): unknown {
-  if (name === PEER) return peer;
-  if (name === Symbol.asyncDispose) return () => peer[Symbol.asyncDispose]();
+function special(connection: Connection, name: symbol): unknown {
+  if (name === CONNECTION) return connection;
+  if (name === Symbol.asyncDispose) return () => connection[Symbol.asyncDispose]();
   return undefined;
 }

@@ -1,16 +1,8 @@
 import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
-import type { Call, Caller, CallSession } from "../method.ts";
+import type { Call, Caller, CallMeta, CallOptions, CallSession } from "../method.ts";
 import { deadlines, type Expiring } from "./deadlines.ts";
 import { sharedController } from "./shared-signal.ts";
-
-/** How one call is made; every field may be left out. */
-export interface CallOptions {
-  /** Cancels the call here and, with the next frame, the work over there. */
-  signal?: AbortSignal | undefined;
-  /** How long to wait for the answer, in milliseconds; it travels with the call. Default 60,000. */
-  timeoutMs?: number | undefined;
-}
 
 // One minute: far above what any healthy method takes, and short enough for a person to see that something is wrong.
 const DEFAULT_TIMEOUT_MS = 60_000;
@@ -175,22 +167,36 @@ function cancelled(name: string, signal: AbortSignal, outcome: "not_run" | "unkn
 /** What answers calls: the value, a promise of it, or a throw. */
 export type Serve = (call: IncomingCall) => unknown;
 
+interface IncomingCallParts {
+  readonly method: string;
+  readonly args: readonly unknown[];
+  readonly session: CallSession;
+  readonly caller: Caller;
+  /** How long the caller waits, in milliseconds; undefined: it did not say. */
+  readonly timeoutMs?: number | undefined;
+  readonly meta?: CallMeta | undefined;
+}
+
+const NO_META: CallMeta = {};
+
 /** One call that the peer made. It is also what the method sees as its {@link Call}. */
 export class IncomingCall implements Call, Expiring {
   readonly method: string;
   readonly args: readonly unknown[];
   readonly session: CallSession;
   readonly caller: Caller;
+  readonly meta: CallMeta;
   readonly #dueAt: number;
   #deadline: number | undefined;
   #controller: AbortController | undefined;
   #ended: KiteError | undefined;
 
-  constructor(method: string, args: readonly unknown[], session: CallSession, caller: Caller, timeoutMs: number | undefined) {
+  constructor({ method, args, session, caller, timeoutMs, meta = NO_META }: IncomingCallParts) {
     this.method = method;
     this.args = args;
     this.session = session;
     this.caller = caller;
+    this.meta = meta;
     this.#dueAt = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
   }
 

@@ -1,11 +1,11 @@
 import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
-import type { Caller, CallSession } from "../method.ts";
+import type { Caller, CallMeta, CallOptions, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import { type Frame, isCount, MESSAGE } from "../wire/v1.ts";
 import { carriedError, checkValue, reviveValue, stringifyValue, type ValueSink, type ValueSource } from "../wire/values.ts";
 import { ExportedFunctions, ImportedFunctions } from "./callbacks.ts";
-import { type CallOptions, IncomingCall, OutgoingCalls, type Serve } from "./calls.ts";
+import { IncomingCall, OutgoingCalls, type Serve } from "./calls.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingStreams, OutgoingStreams } from "./streams.ts";
 
@@ -95,8 +95,7 @@ export class Conversation {
 
   call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
     return this.#open(method, options, (id, timeoutMs) => {
-      const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}]` : "]";
-      this.#carry(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, deadline);
+      this.#carry(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, callTail(timeoutMs, options.meta));
     });
   }
 
@@ -208,13 +207,20 @@ export class Conversation {
   }
 
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
-    const [, , method, rawArgs, timeoutMs] = message;
+    const [, , method, rawArgs, timeoutMs, rawMeta] = message;
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
       throw new KiteError("protocol_error", "a call has an id, a method's name and an array of arguments");
     }
     const { session, serve } = this.#options;
     const args = this.#revive(rawArgs, frame) as unknown[];
-    const call = new IncomingCall(method, args, session, this.#caller, typeof timeoutMs === "number" ? timeoutMs : undefined);
+    const call = new IncomingCall({
+      method,
+      args,
+      session,
+      caller: this.#caller,
+      timeoutMs: typeof timeoutMs === "number" ? timeoutMs : undefined,
+      meta: rawMeta === undefined ? undefined : readMeta(rawMeta),
+    });
     this.#answer(id, call, () => serve(call));
   }
 
@@ -222,7 +228,7 @@ export class Conversation {
     const [, , fn, rawArgs] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw new KiteError("protocol_error", "an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as never[];
-    const call = new IncomingCall(`function ${fn}`, args, this.#options.session, this.#caller, undefined);
+    const call = new IncomingCall({ method: `function ${fn}`, args, session: this.#options.session, caller: this.#caller });
     this.#answer(id, call, () => this.#exported.get(fn)(...args));
   }
 
@@ -239,7 +245,7 @@ export class Conversation {
     const args = this.#revive(rawArgs, frame) as unknown[];
     // Nobody asked to hear what became of it, so one too many is dropped.
     if (this.#atWork >= this.#options.limits.pendingCalls) return;
-    const call = new IncomingCall(method, args, this.#options.session, this.#caller, undefined);
+    const call = new IncomingCall({ method, args, session: this.#options.session, caller: this.#caller });
     try {
       const result = this.#options.serve(call);
       if (!isThenable(result)) return;
@@ -254,7 +260,7 @@ export class Conversation {
   #onAuthenticate(id: number, message: readonly unknown[], frame: Frame): void {
     const { authenticate, session } = this.#options;
     const auth = this.#revive(message[2], frame);
-    const call = new IncomingCall("authenticate", [], session, this.#caller, undefined);
+    const call = new IncomingCall({ method: "authenticate", args: [], session, caller: this.#caller });
     this.#answer(id, call, async () => {
       if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
       const caller = await authenticate(auth);
@@ -343,6 +349,26 @@ export interface SessionCounts {
 }
 
 const NONE: readonly number[] = [];
+
+function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
+  const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}` : "";
+  return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
+}
+
+/** What is not as it should be is left out: a call is not refused for what only describes it. */
+function readMeta(sent: unknown): CallMeta {
+  if (typeof sent !== "object" || sent === null) return {};
+  const { key, traceparent, tracestate } = sent as Partial<Record<keyof CallMeta, unknown>>;
+  return { key: short(key, MAX_KEY), traceparent: short(traceparent, MAX_TRACE), tracestate: short(tracestate, MAX_TRACE) };
+}
+
+const MAX_KEY = 128;
+// What the W3C's recommendation asks every participant to be able to carry.
+const MAX_TRACE = 512;
+
+function short(value: unknown, limit: number): string | undefined {
+  return typeof value === "string" && value.length <= limit ? value : undefined;
+}
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;

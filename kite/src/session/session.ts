@@ -1,10 +1,10 @@
 import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
-import type { Caller, CallSession } from "../method.ts";
+import type { Caller, CallOptions, CallSession } from "../method.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
-import type { CallOptions, Serve } from "./calls.ts";
+import type { Serve } from "./calls.ts";
 import { Conversation, gone, type SessionCounts } from "./conversation.ts";
 import { Outbox } from "./outbox.ts";
 import { sharedController } from "./shared-signal.ts";
