@@ -5,9 +5,10 @@ import { checkIdentity, formatQuery, type Identity, type Query } from "./identit
 import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
-import type { CallOptions } from "./method.ts";
+import type { CallOptions, Methods } from "./method.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
 import { callWith, type Remote, remote } from "./remote.ts";
+import type { DialDnode, DnodePeer } from "./session/dnode-peer.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import type { DialSocket } from "./transport/websocket.ts";
@@ -41,6 +42,22 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A kite at a known address, and how it is spoken to. */
+export interface DialOptions {
+  readonly url: string;
+  readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+  /**
+   * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,
+   * else over a plain WebSocket. Default `kite.v1`.
+   */
+  readonly dialect?: "kite.v1" | "dnode" | undefined;
+  /**
+   * With `dnode`: what the kite that is dialled may call back. To this side it is a stranger, so only methods with the role
+   * `anyone` answer it.
+   */
+  readonly methods?: Methods | undefined;
+}
+
 /** The side of a kite that calls others. A browser has only this; {@link Kite} adds the side that serves. */
 export class KiteClient implements AsyncDisposable {
   readonly identity: Identity;
@@ -48,12 +65,14 @@ export class KiteClient implements AsyncDisposable {
   protected readonly log: Logger;
   readonly #options: ClientOptions;
   readonly #dial: DialSocket;
-  readonly #peers = new Set<Peer>();
+  readonly #dialDnode: DialDnode | undefined;
+  readonly #peers = new Set<Peer | DnodePeer>();
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
   #closed = false;
 
-  constructor(options: ClientOptions, dial: DialSocket) {
+  /** `dialDnode` is given by whoever can speak that dialect; without it, it stays out of what is loaded. */
+  constructor(options: ClientOptions, dial: DialSocket, dialDnode?: DialDnode) {
     const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
     const username = options.username ?? keyClaim(options.kiteKey, "sub") ?? "anonymous";
     this.identity = checkIdentity({ username, environment, name, version, region, hostname, id });
@@ -61,6 +80,7 @@ export class KiteClient implements AsyncDisposable {
     this.log = options.log ?? silent;
     this.#options = options;
     this.#dial = dial;
+    this.#dialDnode = dialDnode;
   }
 
   /**
@@ -101,8 +121,9 @@ export class KiteClient implements AsyncDisposable {
    *
    * @example const kontrol = kite.dial<KontrolContract>({ url: "http://127.0.0.1:4000", auth: { type: "kiteKey", key } });
    */
-  dial<C>({ url, auth }: { url: string; auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined }): Remote<C> {
+  dial<C>({ url, auth, dialect = "kite.v1", methods }: DialOptions): Remote<C> {
     const show = typeof auth === "function" ? auth : async () => auth;
+    if (dialect === "dnode") return remote<C>(this.#dnodePeer({ url, auth: show, methods }));
     return remote<C>(
       this.#peer(async () => {
         const shown = await show();
@@ -173,8 +194,23 @@ export class KiteClient implements AsyncDisposable {
     return key === undefined ? undefined : { type: "kiteKey", key };
   }
 
-  #peer(target: PeerOptions["target"]): Peer {
+  #checkOpen(): void {
     if (this.#closed) throw new KiteError("failed_precondition", `${this.identity.name} has closed; make another kite to call from`);
+  }
+
+  #dnodePeer(options: Pick<Parameters<DialDnode>[0], "url" | "auth" | "methods">): DnodePeer {
+    this.#checkOpen();
+    if (this.#dialDnode === undefined) {
+      throw new KiteError("failed_precondition", "a kite in a browser speaks kite.v1 only; dial with dnode from a Kite in Node");
+    }
+    const peer = this.#dialDnode({ ...options, limits: this.limits, identity: this.identity, log: this.log });
+    this.#peers.add(peer);
+    peer.onClosed(() => this.#peers.delete(peer));
+    return peer;
+  }
+
+  #peer(target: PeerOptions["target"]): Peer {
+    this.#checkOpen();
     const peer = new Peer({ target, dial: this.#dial, limits: this.limits, identity: this.identity, log: this.log });
     this.#peers.add(peer);
     peer.onState((state) => {

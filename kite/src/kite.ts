@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { dnodeAuthenticator } from "./auth/dnode-authenticator.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey } from "./auth/kite-key-file.ts";
@@ -14,6 +15,10 @@ import { readEnvironment } from "./options.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
+import { DnodeAcceptor } from "./session/dnode-acceptor.ts";
+import { type DialDnode, DnodePeer } from "./session/dnode-peer.ts";
+import type { DnodeSession } from "./session/dnode-session.ts";
+import type { Session } from "./session/session.ts";
 import { linkTransport } from "./transport/link.ts";
 import type { Transport } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
@@ -27,6 +32,8 @@ export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
   readonly graceMs?: number | undefined;
   readonly heartbeatMs?: number | undefined;
+  /** Whether callers are served that speak the dnode dialect, such as Go's and npm's kite.js; see DNODE.md. Default true. */
+  readonly dnode?: boolean | undefined;
   /** A new kite.key came from kontrol; default: it is written to the home that `openKite` read the old one from. */
   readonly onKey?: ((kiteKey: string) => void) | undefined;
 }
@@ -52,27 +59,29 @@ export interface RegisterOptions {
 export class Kite extends KiteClient {
   readonly #options: KiteOptions;
   readonly #acceptor: Acceptor;
+  readonly #dnode: DnodeAcceptor | undefined;
   readonly #revocations: Revocations;
   #keys: KeySet | undefined;
   #listener: Listener | undefined;
   /** Also while the port is being opened, so that a kite that is closed meanwhile leaves none open. */
   #opening: Promise<Listener> | undefined;
-  #authenticator: Promise<Authenticate> | undefined;
+  #authenticators: Promise<Authenticators> | undefined;
 
   constructor(options: KiteOptions) {
-    super({ hostname: hostname(), ...options }, dialWebSocket);
-    const { methods = {}, middleware, graceMs, heartbeatMs } = options;
+    super({ hostname: hostname(), ...options }, dialWebSocket, dialDnode);
+    const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
     this.#options = options;
     this.#revocations = new Revocations({ kiteId: this.identity.id });
-    this.#acceptor = new Acceptor({
+    const shared = {
       limits: this.limits,
       serve: serveMethods({ methods, middleware, log: this.log }),
-      authenticate: options.authenticate ?? ((auth, claimed) => this.#authenticate(auth, claimed)),
       identity: this.identity,
-      graceMs,
-      heartbeatMs,
       log: this.log,
-    });
+    };
+    const { authenticate } = options;
+    const by = (dialect: keyof Authenticators): Authenticate => authenticate ?? ((...shown) => this.#authenticate(dialect, ...shown));
+    this.#acceptor = new Acceptor({ ...shared, authenticate: by("v1"), graceMs, heartbeatMs });
+    this.#dnode = dnode ? new DnodeAcceptor({ ...shared, authenticate: by("dnode") }) : undefined;
   }
 
   /** Where it listens, such as `http://127.0.0.1:3636`; undefined before {@link listen}. */
@@ -81,8 +90,8 @@ export class Kite extends KiteClient {
   }
 
   /** The sessions that others have opened here, those that wait for their peer included. */
-  get sessions(): Acceptor["sessions"] {
-    return this.#acceptor.sessions;
+  get sessions(): Iterable<Session | DnodeSession> {
+    return [...this.#acceptor.sessions, ...(this.#dnode?.sessions ?? [])];
   }
 
   /**
@@ -92,7 +101,9 @@ export class Kite extends KiteClient {
    */
   async listen(options: ListenOptions = {}): Promise<{ url: string; port: number }> {
     if (this.#opening !== undefined) throw new KiteError("failed_precondition", "this kite listens already, or has closed");
-    this.#opening = Listener.open(options, this.limits, (transport) => this.serve(transport));
+    const dnode = this.#dnode;
+    const onDnode = dnode === undefined ? undefined : (transport: Transport) => dnode.accept(transport);
+    this.#opening = Listener.open(options, this.limits, { onTransport: (transport) => this.serve(transport), onDnode });
     try {
       this.#listener = await this.#opening;
     } catch (thrown) {
@@ -128,7 +139,7 @@ export class Kite extends KiteClient {
 
   /** Ends the sessions of callers that match; they are told why. Answers with how many. */
   endSessions(matches: (caller: Caller) => boolean, why: KiteError): number {
-    return this.#acceptor.endWhere(matches, why);
+    return this.#acceptor.endWhere(matches, why) + (this.#dnode?.endWhere(matches, why) ?? 0);
   }
 
   /** Leaves the directory, ends all sessions and closes the port. */
@@ -136,6 +147,7 @@ export class Kite extends KiteClient {
     await super.close();
     const closed = new KiteError("disconnected", `${this.identity.name} has closed`);
     this.#acceptor.close(closed);
+    this.#dnode?.close(closed);
     this.#keys?.close();
     this.#opening ??= Promise.reject(closed);
     const listener = await this.#opening.catch(() => undefined);
@@ -162,7 +174,7 @@ export class Kite extends KiteClient {
   #onRevoked(revocation: Revocation): void {
     this.#revocations.add(revocation);
     const { username, reason } = revocation;
-    const ended = this.#acceptor.endWhere(
+    const ended = this.endSessions(
       (caller) => this.#isRevoked(caller),
       new KiteError("unauthenticated", `the credential was revoked: ${reason}`),
     );
@@ -174,22 +186,37 @@ export class Kite extends KiteClient {
     return this.#revocations.find({ username, jti: credential.jti, issuedAt: credential.issuedAt }) !== undefined;
   }
 
-  async #authenticate(...[auth, claimed]: Parameters<Authenticate>): Promise<Caller> {
+  async #authenticate(dialect: keyof Authenticators, ...[auth, claimed]: Parameters<Authenticate>): Promise<Caller> {
     // Who shows nothing is a stranger, also to a kite without a kite.key.
     if (auth === undefined) return anonymous(claimed);
-    this.#authenticator ??= this.#tokenAuthenticator();
-    return (await this.#authenticator)(auth, claimed);
+    this.#authenticators ??= this.#makeAuthenticators();
+    return (await this.#authenticators)[dialect](auth, claimed);
   }
 
-  async #tokenAuthenticator(): Promise<Authenticate> {
+  async #makeAuthenticators(): Promise<Authenticators> {
     if (this.kiteKey === undefined) {
       throw new KiteError("unauthenticated", "this kite has no kite.key, so it can verify nobody's token");
     }
     const own = await parseKiteKey(this.kiteKey);
     this.#keys = new KeySet({ trusted: [own.kontrolKey], fetchKeys: publishedKeys(this.kontrolUrl), log: this.log });
-    return tokenAuthenticator({ keys: this.#keys, issuer: own.issuer, audience: this.identity, revocations: this.#revocations });
+    const trust = { keys: this.#keys, issuer: own.issuer, audience: this.identity, revocations: this.#revocations };
+    const v1 = tokenAuthenticator(trust);
+    return { v1, dnode: dnodeAuthenticator({ ...trust, tokens: v1 }) };
   }
 }
+
+/** Who callers are, by what each dialect shows. */
+interface Authenticators {
+  readonly v1: Authenticate;
+  readonly dnode: Authenticate;
+}
+
+const dialDnode: DialDnode = ({ methods, ...options }) =>
+  new DnodePeer({
+    ...options,
+    dial: dialWebSocket,
+    serve: methods === undefined ? undefined : serveMethods({ methods, log: options.log }),
+  });
 
 /**
  * A kite with the credential and the names that the environment gives it: the kite.key in `$KITE_HOME`, `KITE_ENVIRONMENT`,

@@ -4,6 +4,8 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { KiteError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
+import { acceptSockjs } from "./transport/sockjs.ts";
+import { answerSockjs, isSockjsSocket } from "./transport/sockjs-http.ts";
 import type { Transport } from "./transport/transport.ts";
 import { webSocketTransport } from "./transport/websocket.ts";
 import { PROTOCOL } from "./wire/v1.ts";
@@ -17,6 +19,14 @@ export interface ListenOptions {
   http?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
   /** May take an upgrade for itself by returning true; others become sessions of this kite. */
   upgrade?: ((request: IncomingMessage, socket: Duplex, head: Buffer) => boolean) | undefined;
+}
+
+/** Who takes the transports of a port, by the dialect that they carry. */
+export interface Takers {
+  /** Those that speak kite.v1. */
+  readonly onTransport: (transport: Transport) => void;
+  /** Those that name no subprotocol, and so speak dnode; left out, they are refused. */
+  readonly onDnode?: ((transport: Transport) => void) | undefined;
 }
 
 /** An open port whose WebSockets become transports. Whoever opened it closes it. */
@@ -40,7 +50,7 @@ export class Listener {
    *
    * @throws {KiteError} `unavailable` naming the port when it is taken or not allowed.
    */
-  static async open(options: ListenOptions, limits: Limits, onTransport: (transport: Transport) => void): Promise<Listener> {
+  static async open(options: ListenOptions, limits: Limits, { onTransport, onDnode }: Takers): Promise<Listener> {
     const { port = 0, host = "127.0.0.1", http = notFound, upgrade } = options;
     const sockets = new WebSocketServer({
       noServer: true,
@@ -49,15 +59,18 @@ export class Listener {
       maxPayload: limits.frameBytes * 2,
       handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
     });
-    const server = createServer(http);
+    const server = createServer(
+      onDnode === undefined ? http : (request, response) => answerSockjs(request, response) || http(request, response),
+    );
     const upgraded = new Set<Duplex>();
     server.on("upgrade", (request, socket, head) => {
       upgraded.add(socket);
       socket.once("close", () => upgraded.delete(socket));
       socket.on("error", () => socket.destroy());
       if (upgrade?.(request, socket, head)) return;
-      if (!offers(request, PROTOCOL)) return refuseUpgrade(socket);
-      sockets.handleUpgrade(request, socket, head, (webSocket) => onTransport(webSocketTransport(webSocket)));
+      const take = offers(request, PROTOCOL) ? onTransport : dnodeTaker(request, onDnode);
+      if (take === undefined) return refuseUpgrade(socket);
+      sockets.handleUpgrade(request, socket, head, (webSocket) => take(webSocketTransport(webSocket)));
     });
     await listening(server, port, host);
     return new Listener(server, sockets, upgraded, host);
@@ -97,6 +110,15 @@ function listening(server: Server, port: number, host: string): Promise<void> {
 function offers(request: IncomingMessage, protocol: string): boolean {
   const offered = request.headers["sec-websocket-protocol"] ?? "";
   return offered.split(",").some((name) => name.trim() === protocol);
+}
+
+/**
+ * Pages of any origin may connect, as they could to the original: a socket has no rights of its own. Every call shows its
+ * credential in its message, and nothing that a browser adds by itself, such as a cookie, is looked at.
+ */
+function dnodeTaker(request: IncomingMessage, onDnode: Takers["onDnode"]): Takers["onDnode"] {
+  if (onDnode === undefined || request.headers["sec-websocket-protocol"] !== undefined) return undefined;
+  return isSockjsSocket(request) ? (socket) => onDnode(acceptSockjs(socket)) : onDnode;
 }
 
 function refuseUpgrade(socket: Duplex): void {

@@ -58,6 +58,14 @@ export class KeySet implements KeyLookup {
     }
   }
 
+  /** The keys that may have signed what does not name its key: the original Kite's credentials, which are all RS256. */
+  async unnamed(): Promise<readonly CryptoKey[]> {
+    const kids = (): string[] => [...this.#keys].filter(([, { alg }]) => alg === "RS256").map(([kid]) => kid);
+    if (kids().length === 0) await this.#refresh();
+    const keys = await Promise.all(kids().map((kid) => this.find(kid, "RS256")));
+    return keys.filter((key) => key !== undefined);
+  }
+
   /** Ends a request that is on its way. Keys that are known stay known. */
   close(): void {
     this.#closing.abort();

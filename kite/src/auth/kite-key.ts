@@ -1,7 +1,7 @@
-import { decodeJwt, importSPKI } from "jose";
+import { type CryptoKey, decodeJwt, importSPKI } from "jose";
 import { KiteError } from "../errors.ts";
 import type { TrustedKey } from "./key-set.ts";
-import { type KeyLookup, quote, readHeader, refused, type Signed, stringClaim, timeClaim, verifySigned } from "./signed.ts";
+import { type KeyLookup, quote, readHeader, refused, type Signed, stringClaim, timeClaim, verifySigned, verifyUnnamed } from "./signed.ts";
 
 /** The long-lived credential of a user's kite, read. */
 export interface KiteKey {
@@ -40,9 +40,11 @@ export interface KiteKeyClaims {
  */
 export async function parseKiteKey(text: string): Promise<KiteKey> {
   const jwt = text.trim();
-  const { alg } = readHeader(jwt, WHAT);
-  const own: KeyLookup = { find: () => importSPKI(claimedPem(jwt), alg) };
-  return read(jwt, await verifySigned(jwt, own, WHAT).catch(explainPem));
+  const { kid, alg } = readHeader(jwt, WHAT, "");
+  const find = () => importSPKI(claimedPem(jwt), alg);
+  // The original's keys are RS256, and do not say by which key they were signed; here it is always the one inside.
+  const verify = kid === "" ? async () => verifyUnnamed(jwt, [await find()], WHAT) : () => verifySigned(jwt, { find }, WHAT);
+  return read(jwt, await verify().catch(explainPem));
 }
 
 /**
@@ -50,11 +52,20 @@ export async function parseKiteKey(text: string): Promise<KiteKey> {
  *
  * @throws {KiteError} `unauthenticated`, with what is wrong.
  */
-export async function verifyKiteKey(text: string, { keys, issuer }: { keys: KeyLookup; issuer: string }): Promise<KiteKey> {
+export async function verifyKiteKey(text: string, { keys, issuer }: { keys: UnnamedLookup; issuer: string }): Promise<KiteKey> {
   const jwt = text.trim();
-  const kiteKey = read(jwt, await verifySigned(jwt, keys, WHAT));
+  const { kid } = readHeader(jwt, WHAT, keys.unnamed === undefined ? undefined : "");
+  const kiteKey = read(
+    jwt,
+    kid === "" ? await verifyUnnamed(jwt, (await keys.unnamed?.()) ?? [], WHAT) : await verifySigned(jwt, keys, WHAT),
+  );
   if (kiteKey.issuer !== issuer) throw refused(`the kite.key is by ${quote(kiteKey.issuer)}; this kontrol is ${quote(issuer)}`);
   return kiteKey;
+}
+
+/** Keys by their names and, where the original's kite.keys are accepted, those that sign without one. */
+interface UnnamedLookup extends KeyLookup {
+  unnamed?(): Promise<readonly CryptoKey[]>;
 }
 
 const WHAT = "kite.key";
@@ -62,7 +73,7 @@ const WHAT = "kite.key";
 function read(jwt: string, { claims, kid }: Signed): KiteKey {
   // Tokens are signed with the same key. What has an audience or an end is a token, and must not open what a kite.key opens.
   if (claims["aud"] !== undefined || claims["exp"] !== undefined) throw refused("a kite.key has neither audience nor end; this is a token");
-  const { alg } = readHeader(jwt, WHAT);
+  const { alg } = readHeader(jwt, WHAT, "");
   return {
     jwt,
     username: stringClaim(claims, "sub", WHAT),

@@ -25,18 +25,38 @@ export async function verifySigned(jwt: string, keys: KeyLookup, what: string): 
   const { kid, alg } = readHeader(jwt, what);
   const key = await keys.find(kid, alg);
   if (key === undefined)
-    throw refused(`the ${what} was signed with the ${alg} key ${quote(kid)}, which is not a key of this kite's kontrol`);
+    throw wrongKey(`the ${what} was signed with the ${alg} key ${quote(kid)}, which is not a key of this kite's kontrol`);
   let payload: Uint8Array;
   try {
     ({ payload } = await compactVerify(jwt, key, { algorithms: [alg] }));
   } catch (cause) {
-    throw refused(`the signature of the ${what} is not by the key ${quote(kid)} that it names`, cause);
+    throw wrongKey(`the signature of the ${what} is not by the key ${quote(kid)} that it names`, cause);
   }
   return { kid, claims: parseObject(new TextDecoder().decode(payload), what) };
 }
 
-/** The header of a JWT, as far as it is needed to find the key. Nothing of it is verified. */
-export function readHeader(jwt: string, what: string): { kid: string; alg: Algorithm } {
+/**
+ * As {@link verifySigned}, for what the original Kite signed: always RS256, and without the name of the key.
+ *
+ * @throws {KiteError} `unauthenticated`, with what is wrong.
+ */
+export async function verifyUnnamed(jwt: string, keys: readonly CryptoKey[], what: string): Promise<Signed> {
+  readHeader(jwt, what, "");
+  for (const key of keys) {
+    const verified = await compactVerify(jwt, key, { algorithms: ["RS256"] }).catch(() => undefined);
+    if (verified !== undefined) return { kid: "", claims: parseObject(new TextDecoder().decode(verified.payload), what) };
+  }
+  throw wrongKey(`the ${what} was signed by none of the ${keys.length} RS256 keys of this kite's kontrol`);
+}
+
+/** By which a credential that a kontrol of long ago may have signed, or a stranger, is told from one that says something wrong. */
+export const WRONG_KEY = "wrong_key";
+
+/**
+ * The header of a JWT, as far as it is needed to find the key. Nothing of it is verified. `unnamed` is the id of the key where
+ * the header names none, as in what the original Kite signed; left out, a name must be there.
+ */
+export function readHeader(jwt: string, what: string, unnamed?: string): { kid: string; alg: Algorithm } {
   if (jwt.length > MAX_LENGTH) throw refused(`a ${what} has at most ${MAX_LENGTH} characters, got ${jwt.length}`);
   const parts = jwt.split(".").length;
   if (parts !== 3) throw refused(`a ${what} is a signed JWT of 3 parts, got ${jwt === "" ? "nothing" : `${parts}`}`);
@@ -49,6 +69,7 @@ export function readHeader(jwt: string, what: string): { kid: string; alg: Algor
   const alg = ALGORITHMS.find((allowed) => allowed === header.alg);
   if (alg === undefined)
     throw refused(`the ${what} says that it is signed by ${quote(header.alg)}; only ${ALGORITHMS.join(" and ")} are accepted`);
+  if (header.kid === undefined && alg === "RS256" && unnamed !== undefined) return { kid: unnamed, alg };
   if (typeof header.kid !== "string" || header.kid === "") throw refused(`the ${what} does not name the key that signed it (kid)`);
   return { kid: header.kid, alg };
 }
@@ -70,6 +91,10 @@ export function timeClaim(claims: Signed["claims"], name: string, what: string):
 /** The error for a credential that is not accepted. */
 export function refused(message: string, cause?: unknown): KiteError {
   return new KiteError("unauthenticated", message, { cause });
+}
+
+function wrongKey(message: string, cause?: unknown): KiteError {
+  return new KiteError("unauthenticated", message, { cause, reason: WRONG_KEY });
 }
 
 /** Prints what a stranger sent, shortened: an error must not carry more than it explains. */
