@@ -1,0 +1,341 @@
+import { describe, expect, test } from "vitest";
+import { KiteError } from "../errors.ts";
+import { LIMITS } from "../limits.ts";
+import { type DnodeSource, ResponseCallback, readDnode, writeDnode } from "./dnode.ts";
+import { readAnswer, readCall } from "./dnode-envelope.ts";
+import { dnodeError, readDnodeError } from "./dnode-error.ts";
+
+/** Numbers functions from `first`, as a peer does that has sent `first` of them. */
+function from(first = 0): () => number {
+  let next = first;
+  return () => next++;
+}
+
+function write(method: string | number, args: readonly unknown[], first = 0): string {
+  return writeDnode(method, args, from(first), LIMITS.depth);
+}
+
+/** Functions are read as the text of their id, so that a test can say where they came. */
+function read(text: string, limits: Partial<DnodeSource["limits"]> = {}) {
+  return readDnode(text, { importFunction: (id) => `fn ${id}`, limits: { ...LIMITS, ...limits } });
+}
+
+const alice = { id: "897b729f", username: "alice", environment: "dev", name: "web", version: "1.2.3", region: "eu", hostname: "host1" };
+const lab = { name: "labcli", username: "kite", id: "9d60b2d4", environment: "dev", region: "eu", version: "0.0.1", hostname: "vm" };
+const kontrol = { name: "kontrol", username: "kite", id: "k", environment: "dev", region: "eu", version: "0.0.1", hostname: "vm" };
+const token = { type: "token", key: "<JWT>" };
+const fn = () => {};
+
+// Taken from the wires of the originals; `<JWT>` stands for a token.
+describe("calls of the originals are read", () => {
+  const who = JSON.stringify(alice);
+  const go = JSON.stringify(lab);
+  const auth = JSON.stringify(token);
+
+  test.each([
+    [
+      "kite.js, no arguments",
+      `{"arguments":[{"kite":${who},"authentication":${auth},"withArgs":[],"responseCallback":"[Function]"}],"callbacks":{"0":["0","responseCallback"]},"links":[],"method":"kite.ping"}`,
+      { method: "kite.ping", args: [], response: 0, kite: alice },
+    ],
+    [
+      "kite.js, three arguments",
+      `{"arguments":[{"kite":${who},"authentication":${auth},"withArgs":[4,"x",{"a":1}],"responseCallback":"[Function]"}],"callbacks":{"1":["0","responseCallback"]},"links":[],"method":"echo"}`,
+      { method: "echo", args: [4, "x", { a: 1 }], response: 1, kite: alice },
+    ],
+    [
+      "kite.js, a function in an argument",
+      `{"arguments":[{"kite":${who},"authentication":${auth},"withArgs":["arg",{"onData":"[Function]"}],"responseCallback":"[Function]"}],"callbacks":{"3":["0","withArgs","1","onData"],"4":["0","responseCallback"]},"links":[],"method":"withCb"}`,
+      { method: "withCb", args: ["arg", { onData: "fn 3" }], response: 4, kite: alice },
+    ],
+    [
+      "kite.js, arguments that are no array",
+      `{"arguments":[{"kite":${who},"authentication":${auth},"withArgs":5,"responseCallback":"[Function]"}],"callbacks":{"6":["0","responseCallback"]},"links":[],"method":"square"}`,
+      { method: "square", args: [5], response: 6, kite: alice },
+    ],
+    [
+      "Go, one argument",
+      `{"method":"square","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":[4]}],"callbacks":{"1":[0,"responseCallback"]}}`,
+      { method: "square", args: [4], response: 1, kite: lab },
+    ],
+    [
+      "Go, no arguments",
+      `{"method":"square","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":null}],"callbacks":{"0":[0,"responseCallback"]}}`,
+      { method: "square", args: [], response: 0, kite: lab },
+    ],
+    [
+      "Go, a function as an argument",
+      `{"method":"squareCB","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":[3,"[Function]"]}],"callbacks":{"5":[0,"responseCallback"],"6":[0,"withArgs",1]}}`,
+      { method: "squareCB", args: [3, "fn 6"], response: 5, kite: lab },
+    ],
+    [
+      "Go, a function inside an argument",
+      `{"method":"nested","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":[{"name":"n","onData":"[Function]"}]}],"callbacks":{"7":[0,"responseCallback"],"8":[0,"withArgs",0,"onData"]}}`,
+      { method: "nested", args: [{ name: "n", onData: "fn 8" }], response: 7, kite: lab },
+    ],
+    [
+      "Go, register at kontrol",
+      `{"method":"register","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":[{"url":"http://localhost:6667/kite"}]}],"callbacks":{"0":[0,"responseCallback"]}}`,
+      { method: "register", args: [{ url: "http://localhost:6667/kite" }], response: 0, kite: lab },
+    ],
+    [
+      "Go, getKites with a constraint that Go escapes",
+      `{"method":"getKites","arguments":[{"kite":${go},"authentication":${auth},"responseCallback":"[Function]","withArgs":[{"query":{"username":"kite","version":"\\u003e= 2.0"},"watchCallback":null,"who":null}]}],"callbacks":{"4":[0,"responseCallback"]}}`,
+      {
+        method: "getKites",
+        args: [{ query: { username: "kite", version: ">= 2.0" }, watchCallback: null, who: null }],
+        response: 4,
+        kite: lab,
+      },
+    ],
+  ])("%s", (_, frame, expected) => {
+    const { method, args } = read(frame);
+    const call = readCall(args);
+
+    expect({ method, args: call.args, response: call.response, kite: call.kite }).toEqual(expected);
+    expect(call.authentication).toEqual(token);
+  });
+
+  test("an envelope that says next to nothing is a call without an answer", () => {
+    const call = readCall(read('{"method":"kite.ping","arguments":[{}],"callbacks":{}}').args);
+
+    expect(call).toEqual({ kite: undefined, authentication: undefined, args: [], response: undefined });
+  });
+
+  test("a credential that is none is one that nobody knows, not none", () => {
+    const call = readCall([{ authentication: "root" }]);
+
+    expect(call.authentication).toEqual({ type: "", key: "" });
+  });
+});
+
+describe("frames are written as the originals write them", () => {
+  const result = (value: unknown) => [{ error: null, result: value }];
+  const failure = (error: KiteError, id: string) => [{ error: dnodeError(error, id), result: null }];
+
+  test.each<[string, string | number, readonly unknown[], number, string]>([
+    ["a result", 0, result("pong"), 0, '{"method":0,"arguments":[{"error":null,"result":"pong"}],"callbacks":{}}'],
+    ["no result", 9, result(null), 0, '{"method":9,"arguments":[{"error":null,"result":null}],"callbacks":{}}'],
+    ["a callback", 3, [{ stream: "chunk1" }], 0, '{"method":3,"arguments":[{"stream":"chunk1"}],"callbacks":{}}'],
+    ["a callback with two arguments", 6, [9, 0], 0, '{"method":6,"arguments":[9,0],"callbacks":{}}'],
+    ["a ping", 1, [], 0, '{"method":1,"arguments":[],"callbacks":{}}'],
+    [
+      "a plain error",
+      5,
+      failure(new KiteError("internal", "boom"), "abcd1234abcd1234"),
+      0,
+      '{"method":5,"arguments":[{"error":{"type":"genericError","message":"boom","code":"","id":"abcd1234abcd1234"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "an unknown method",
+      9,
+      failure(new KiteError("method_not_found", "Method not found: nosuch; did you mean such?"), "abcd1234abcd1234"),
+      0,
+      '{"method":9,"arguments":[{"error":{"type":"methodNotFound","message":"Method not found: nosuch","code":"","id":""},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a call without a credential",
+      9,
+      failure(new KiteError("unauthenticated", "No authentication information is provided"), "26d9888ea4e55929"),
+      0,
+      '{"method":9,"arguments":[{"error":{"type":"authenticationError","message":"No authentication information is provided","code":"","id":"26d9888ea4e55929"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a reverse call without arguments",
+      "kite.ping",
+      [{ kite: kontrol, authentication: null, responseCallback: fn, withArgs: [] }],
+      0,
+      `{"method":"kite.ping","arguments":[{"kite":${JSON.stringify(kontrol)},"authentication":null,"responseCallback":"[Function]","withArgs":[]}],"callbacks":{"0":[0,"responseCallback"]}}`,
+    ],
+    [
+      "kontrol's heartbeat",
+      "kite.heartbeat",
+      [{ kite: kontrol, authentication: null, responseCallback: fn, withArgs: [10, () => {}] }],
+      0,
+      `{"method":"kite.heartbeat","arguments":[{"kite":${JSON.stringify(kontrol)},"authentication":null,"responseCallback":"[Function]","withArgs":[10,"[Function]"]}],"callbacks":{"0":[0,"responseCallback"],"1":[0,"withArgs",1]}}`,
+    ],
+    [
+      "a function inside an argument",
+      "nested",
+      [{ kite: lab, authentication: token, responseCallback: fn, withArgs: [{ name: "n", onData: () => {} }] }],
+      7,
+      `{"method":"nested","arguments":[{"kite":${JSON.stringify(lab)},"authentication":{"type":"token","key":"<JWT>"},"responseCallback":"[Function]","withArgs":[{"name":"n","onData":"[Function]"}]}],"callbacks":{"7":[0,"responseCallback"],"8":[0,"withArgs",0,"onData"]}}`,
+    ],
+  ])("%s", (_, method, args, first, frame) => {
+    expect(write(method, args, first)).toBe(frame);
+  });
+});
+
+describe("answers are read in every shape that kites send", () => {
+  test.each<[string, string, unknown]>([
+    ["Go: a result", '[{"error":null,"result":16}]', { result: 16 }],
+    ["Go: no result", '[{"error":null,"result":null}]', { result: null }],
+    ["a server of kite.js: a result alone", '[{"result":16}]', { result: 16 }],
+    ["kite.js: error and result one after another", '[null,"pong"]', { result: "pong" }],
+    ["kite.js: no error", "[null]", { result: null }],
+    ["kite.js: nothing at all", "[]", { result: null }],
+    [
+      "kite.js: a result that has an error of its own",
+      '[null,{"error":{"message":"x"},"more":1}]',
+      { result: { error: { message: "x" }, more: 1 } },
+    ],
+  ])("%s", (_, args, answer) => {
+    expect(readAnswer(JSON.parse(args) as unknown[])).toEqual(answer);
+  });
+
+  test.each<[string, string, Partial<KiteError>]>([
+    [
+      "Go: a typed error",
+      '[{"error":{"type":"myType","message":"custom","code":"42","id":"197393106f9c3fd1"},"result":null}]',
+      { code: "internal", message: "custom", reason: "myType", details: { code: "42", id: "197393106f9c3fd1" } },
+    ],
+    [
+      "Go: a bad argument",
+      '[{"error":{"type":"argumentError","message":"Cannot unmarshal nil argument","code":"","id":"1"},"result":null}]',
+      { code: "invalid_argument", reason: "argumentError" },
+    ],
+    [
+      "Go: throttled",
+      '[{"error":{"type":"requestLimitError","message":"The maximum request rate is exceeded.","code":"","id":"1"},"result":null}]',
+      { code: "overloaded" },
+    ],
+    [
+      "Go: expired",
+      '[{"error":{"type":"authenticationError","message":"token: token is expired by 11s","code":"","id":"1"},"result":null}]',
+      { code: "token_expired" },
+    ],
+    ["kite.js: an error alone", '[{"message":"nope"}]', { code: "internal", message: "nope" }],
+    ["kite.js: a text", '["nope"]', { code: "internal", message: "nope" }],
+    [
+      "kite.js: an error that is hidden in the result",
+      '[null,{"error":{"message":"Unknown auth type: kiteKey"}}]',
+      { message: "Unknown auth type: kiteKey" },
+    ],
+  ])("%s", (_, args, error) => {
+    expect(readAnswer(JSON.parse(args) as unknown[])).toEqual({ error: expect.objectContaining(error) });
+  });
+
+  test.each([
+    ["method_not_found", "Method not found: x", undefined],
+    ["unauthenticated", "who are you", undefined],
+    ["token_expired", "the token of alice has expired", undefined],
+    ["invalid_argument", "a number, please", undefined],
+    ["overloaded", "later", undefined],
+    ["internal", "boom", undefined],
+    ["internal", "boom", "SubNotFound"],
+    ["permission_denied", "no", undefined],
+    ["conflict", "busy", "VMBusy"],
+    ["failed_precondition", "not now", undefined],
+  ] as const)("%s (%s, %s) keeps its code on the way through the dialect", (code, message, reason) => {
+    const sent = dnodeError(new KiteError(code, message, reason === undefined ? {} : { reason }), "26d9888ea4e55929");
+
+    const got = readDnodeError(JSON.parse(JSON.stringify(sent)));
+
+    expect(got.code).toBe(code);
+    expect(got.message).toContain(message);
+    if (reason !== undefined) expect(got.reason).toBe(reason);
+  });
+
+  test("what clients look for is in the text of an error about an expired token", () => {
+    expect(dnodeError(new KiteError("token_expired", "the token of alice has expired"), "").message).toContain("token is expired");
+  });
+});
+
+describe("values", () => {
+  test("take the forms that JSON has for them, bytes as Go writes them", () => {
+    const value = { at: new Date(0), bytes: Uint8Array.of(1, 2, 3), big: 12n, none: undefined, list: [undefined], error: new Error("no") };
+
+    const { args } = read(write(1, [value]));
+
+    expect(args).toEqual([
+      {
+        at: "1970-01-01T00:00:00.000Z",
+        bytes: "AQID",
+        big: 12,
+        list: [null],
+        error: { type: "genericError", message: "no", code: "", id: "" },
+      },
+    ]);
+  });
+
+  test("of a megabyte of bytes cross as one text", () => {
+    const { args } = read(write(1, [new Uint8Array(1_000_000)]));
+
+    expect(Buffer.from(args[0] as string, "base64")).toHaveLength(1_000_000);
+  });
+
+  test.each<[string, unknown, string]>([
+    ["a symbol", Symbol("x"), "invalid_argument"],
+    ["NaN", Number.NaN, "invalid_argument"],
+    ["a bigint beyond what a number holds", 2n ** 64n, "invalid_argument"],
+    ["a Map", new Map(), "invalid_argument"],
+    ["a view that is no Uint8Array", new Float64Array(1), "invalid_argument"],
+    ["a property named __proto__", JSON.parse('{"__proto__":1}'), "invalid_argument"],
+    ["a stream", (async function* () {})(), "failed_precondition"],
+    ["a value that contains itself", circular(), "limit_exceeded"],
+  ])("of which there is no form are refused: %s", (_, value, code) => {
+    expect(() => write(1, [value])).toThrow(expect.objectContaining({ code }));
+  });
+
+  test("that may be written may be read: both sides agree about how deep is too deep", () => {
+    let deep: unknown = 1;
+    const envelope = () => [{ kite: {}, authentication: null, responseCallback: fn, withArgs: [deep] }];
+    for (let depth = 0; depth < LIMITS.depth - 1; depth++) deep = [deep];
+    expect(read(write("echo", envelope())).method).toBe("echo");
+
+    deep = [[deep]];
+
+    expect(() => write("echo", envelope())).toThrow("the limit depth is 100");
+  });
+});
+
+describe("a path of a callback", () => {
+  const args = '[{"a":["x","[Function]"],"s":"text","n":null}]';
+
+  test.each([
+    ["with numbers", '[0,"a",1]'],
+    ["with texts", '["0","a","1"]'],
+  ])("%s is followed", (_, path) => {
+    expect(read(`{"method":1,"arguments":${args},"callbacks":{"5":${path}}}`).args).toEqual([{ a: ["x", "fn 5"], s: "text", n: null }]);
+  });
+
+  test.each([
+    ["beyond an array", '[0,"a",2]'],
+    ["beyond an object", '[0,"b"]'],
+    ["through a text", '[0,"s",0]'],
+    ["through null", '[0,"n","x"]'],
+    ["to the length of an array", '[0,"a","length"]'],
+    ["to a prototype", '[0,"__proto__"]'],
+    ["through a prototype", '[0,"__proto__","polluted"]'],
+    ["through a constructor", '[0,"constructor","prototype","polluted"]'],
+    ["to an index in disguise", '[0,"a","01"]'],
+    ["through another function", '[0,"a",1,"x"]'],
+  ])("that leads nowhere is passed over: %s", (_, path) => {
+    const { args: got } = read(`{"method":1,"arguments":${args},"callbacks":{"4":[0,"a",1],"5":${path}}}`);
+
+    expect(got).toEqual([{ a: ["x", "fn 4"], s: "text", n: null }]);
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  test("of an answer is not counted as a function that is held", () => {
+    const held: number[] = [];
+    const source = { importFunction: (id: number) => held.push(id), limits: LIMITS };
+
+    const { args: got } = readDnode('{"method":"x","arguments":[{"responseCallback":0}],"callbacks":{"7":[0,"responseCallback"]}}', source);
+
+    expect(got).toEqual([{ responseCallback: new ResponseCallback(7) }]);
+    expect(held).toEqual([]);
+  });
+
+  test("links are not followed", () => {
+    const { args: got } = read(`{"method":1,"arguments":["[Circular]"],"callbacks":{},"links":[{"from":[],"to":[0]}]}`);
+
+    expect(got).toEqual(["[Circular]"]);
+  });
+});
+
+function circular(): unknown {
+  const value: Record<string, unknown> = {};
+  value["self"] = value;
+  return value;
+}
