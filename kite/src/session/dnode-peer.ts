@@ -37,6 +37,7 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 // The first try after a failure is soon, those after it are no load for a kite that is down.
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 5_000;
+const RENEWAL_RETRY_MS = 15_000;
 
 /**
  * A kite that is called in the dnode dialect. It is dialled with the first call, and with the next one after its connection
@@ -49,7 +50,8 @@ export class DnodePeer implements Connection {
   readonly #closed = new Set<() => void>();
   #session: DnodeSession | undefined;
   #dialling: Promise<DnodeSession> | undefined;
-  #asked: Promise<(Auth & { expiresAt?: number }) | undefined> | undefined;
+  #auth: (Auth & { expiresAt?: number }) | undefined;
+  #asking: Promise<void> | undefined;
   #renewAt = 0;
   #failed = false;
 
@@ -71,12 +73,16 @@ export class DnodePeer implements Connection {
   async call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
     if (this.#closing.signal.aborted) throw gone(method, KiteError.from(this.#closing.signal.reason));
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-    const end = performance.now() + timeoutMs;
-    const left = (): number => Math.max(end - performance.now(), 0);
-    const auth = await this.#inTime(method, this.#credential(), signal, left());
-    const session = this.#session ?? (await this.#inTime(method, this.#open(), signal, left()));
+    let session = this.#session;
+    let left = timeoutMs;
+    if (session === undefined || Date.now() >= this.#renewAt) {
+      const end = performance.now() + timeoutMs;
+      await this.#inTime(method, this.#credential(), signal, timeoutMs);
+      session = this.#session ?? (await this.#inTime(method, this.#open(), signal, end - performance.now()));
+      left = Math.max(end - performance.now(), 0);
+    }
     try {
-      return await session.call(method, args, { ...options, timeoutMs: left(), auth });
+      return await session.call(method, args, { ...options, timeoutMs: left, auth: this.#auth });
     } catch (thrown) {
       // The next call shows a new one. This one is not made again: part of it may have run before something in it was refused.
       if (thrown instanceof KiteError && thrown.code === "token_expired") this.#renewAt = 0;
@@ -122,22 +128,28 @@ export class DnodePeer implements Connection {
     }
   }
 
-  /** The credential to show, asked for anew after two thirds of its life; all calls that come meanwhile wait for one answer. */
-  #credential(): Promise<Auth | undefined> {
-    if (this.#asked === undefined || Date.now() >= this.#renewAt) {
-      this.#renewAt = Number.POSITIVE_INFINITY;
-      const asked = this.#options.auth();
-      this.#asked = asked;
-      asked.then(
-        (auth) => {
-          if (auth?.expiresAt !== undefined) this.#renewAt = Date.now() + ((auth.expiresAt - Date.now()) * 2) / 3;
-        },
-        () => {
-          this.#renewAt = 0;
-        },
-      );
+  /** Asks for the credential to show, after two thirds of the last one's life; all calls that come meanwhile wait for one answer. */
+  #credential(): Promise<void> {
+    if (Date.now() < this.#renewAt) return Promise.resolve();
+    this.#asking ??= this.#renew().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  async #renew(): Promise<void> {
+    const { expiresAt: end = 0 } = this.#auth ?? {};
+    try {
+      this.#auth = await this.#options.auth();
+    } catch (thrown) {
+      if (Date.now() >= end) throw thrown;
+      // What is there is still good; whoever gives new ones may be back before it ends.
+      this.#renewAt = Date.now() + RENEWAL_RETRY_MS;
+      return;
     }
-    return this.#asked;
+    const now = Date.now();
+    const { expiresAt = Number.POSITIVE_INFINITY } = this.#auth ?? {};
+    this.#renewAt = now + ((expiresAt - now) * 2) / 3;
   }
 
   /** One dial at a time, for all calls that wait for it. */

@@ -56,6 +56,8 @@ export class DnodeSession implements CallSession {
   readonly #serving = new Set<IncomingCall>();
   /** Calls whose credential is being verified, and callbacks of the peer's that have not finished. */
   #busy = 0;
+  /** Functions of the peer's in calls that are at work; whoever keeps one for longer does so as with any other argument. */
+  #lent = 0;
   #spoken = false;
   #closed: AbortController | undefined;
   #ended: KiteError | undefined;
@@ -67,9 +69,10 @@ export class DnodeSession implements CallSession {
     this.#credentials = authenticate === undefined ? undefined : new DnodeCredentials(authenticate, log);
     this.#functions = new DnodeFunctions(limits);
     this.#imported = new ImportedFunctions(
-      limits,
+      // The dialect has no word for letting go either: how many are still held, only the garbage collector knows, and late.
+      { ...limits, callbacks: Number.POSITIVE_INFINITY },
       (id, args) => this.#invoke(id, args),
-      () => {}, // the dialect has no word for letting go
+      () => {},
     );
     this.#calls = new OutgoingCalls(limits, (id) => this.#forget(id));
   }
@@ -170,31 +173,45 @@ export class DnodeSession implements CallSession {
     if (typeof raw !== "string") throw new KiteError("protocol_error", "the dnode dialect is text; bytes were sent");
     if (raw.length > this.#limits.frameBytes)
       throw limitError("frameBytes", this.#limits, `a message of ${raw.length} characters was sent`);
-    const { method, args } = readDnode(raw, { importFunction: (id) => this.#imported.get(id), limits: this.#limits });
-    if (typeof method === "number") this.#onInvoke(method, args);
+    let lent = 0;
+    const importFunction = (id: number): unknown => {
+      lent++;
+      return this.#imported.get(id);
+    };
+    const { method, args } = readDnode(raw, { importFunction, limits: this.#limits });
+    if (this.#lent + lent > this.#limits.callbacks) {
+      throw limitError("callbacks", this.#limits, `the peer sent ${lent} functions more with calls that are at work`);
+    }
+    if (typeof method === "number") this.#onInvoke(method, args, lent);
     else if (method === "cull" && args.every((id) => typeof id === "number")) for (const id of args) this.#functions.remove(id as number);
-    else this.#onCall(method, readCall(args));
+    else this.#onCall(method, readCall(args), lent);
     if (this.#spoken) return;
     this.#spoken = true;
     this.#options.onSpoken?.();
   }
 
   /** The peer calls a function; those that are not there any more are passed over, since there is nobody to tell. */
-  #onInvoke(id: number, args: readonly unknown[]): void {
+  #onInvoke(id: number, args: readonly unknown[], lent: number): void {
     const fn = this.#functions.take(id);
     if (fn === undefined) return;
     if (this.#atWork >= this.#limits.pendingCalls) throw limitError("pendingCalls", this.#limits, "the peer called one function more");
     try {
       const result = fn(...(args as never[]));
-      if (isThenable(result)) this.#track(Promise.resolve(result));
+      if (isThenable(result)) this.#track(Promise.resolve(result), lent);
     } catch (thrown) {
       this.#callbackFailed(thrown);
     }
   }
 
-  #track(work: Promise<unknown>): void {
+  #track(work: Promise<unknown>, lent: number): void {
     this.#busy++;
-    work.catch((thrown: unknown) => this.#callbackFailed(thrown)).finally(() => this.#busy--);
+    this.#lent += lent;
+    void work
+      .catch((thrown: unknown) => this.#callbackFailed(thrown))
+      .then(() => {
+        this.#busy--;
+        this.#lent -= lent;
+      });
   }
 
   /** Callbacks have no answer, so their failure is told to whoever reads the log. */
@@ -202,36 +219,45 @@ export class DnodeSession implements CallSession {
     (this.#options.log ?? silent).warn({ session: this.id, err: thrown }, "a function that was called back failed");
   }
 
-  #onCall(method: string, { kite, authentication, args, response }: CallEnvelope): void {
+  #onCall(method: string, { kite, authentication, args, response }: CallEnvelope, lent: number): void {
     const { pendingCalls } = this.#limits;
     if (this.#atWork >= pendingCalls) {
       const message = `the limit pendingCalls is ${pendingCalls}; ${method.slice(0, MAX_NAME)} would have been one more`;
       return this.#replyError(response, new KiteError("overloaded", message, { outcome: "not_run" }));
     }
     const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
-    if ("caller" in shown) return this.#serve(method, args, response, shown, authentication);
+    const serve = (verified: Shown): void => {
+      const call = new IncomingCall({ method, args, session: this, caller: verified.caller });
+      const fail = (thrown: unknown): void => this.#replyError(response, explain(KiteError.from(thrown), verified, authentication));
+      this.#serve(call, lent, fail, (result) => this.#reply(response, call, result));
+    };
+    if ("caller" in shown) return serve(shown);
     this.#busy++;
+    this.#lent += lent;
     void shown.then((verified) => {
       this.#busy--;
-      if (this.#ended === undefined) this.#serve(method, args, response, verified, authentication);
+      this.#lent -= lent;
+      if (this.#ended === undefined) serve(verified);
     });
   }
 
-  #serve(method: string, args: readonly unknown[], response: number | undefined, shown: Shown, auth: Auth | undefined): void {
-    const call = new IncomingCall({ method, args, session: this, caller: shown.caller });
-    const fail = (thrown: unknown) => this.#replyError(response, explain(KiteError.from(thrown), shown, auth));
+  #serve(call: IncomingCall, lent: number, fail: (thrown: unknown) => void, reply: (result: unknown) => void): void {
     let result: unknown;
     try {
       result = this.#options.serve(call);
     } catch (thrown) {
       return fail(thrown);
     }
-    if (!isThenable(result)) return this.#reply(response, call, result);
+    if (!isThenable(result)) return reply(result);
     this.#serving.add(call);
+    this.#lent += lent;
     // Not there any more: the session has ended meanwhile, and nobody is left to be answered.
-    const finish = (): boolean => this.#serving.delete(call);
+    const finish = (): boolean => {
+      this.#lent -= lent;
+      return this.#serving.delete(call);
+    };
     Promise.resolve(result).then(
-      (value) => finish() && this.#reply(response, call, value),
+      (value) => finish() && reply(value),
       (thrown) => finish() && fail(thrown),
     );
   }
