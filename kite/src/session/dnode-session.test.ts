@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { KiteError } from "../errors.ts";
-import type { Limits } from "../limits.ts";
 import { type Call, type Caller, type Methods, method } from "../method.ts";
 import { callerOf } from "../remote.ts";
 import { testCaller, until } from "../testing.ts";
