@@ -202,7 +202,10 @@ export class DnodePeer implements Connection {
       transport: framed ? dialledSockjs(socket) : socket,
       limits,
       identity,
-      serve: (call) => heartbeat.serve(call) ?? serve(call),
+      serve: (call) => {
+        const answer = heartbeat.serve(call);
+        return answer === undefined ? serve(call) : answer;
+      },
       log,
       onSpoken: () => {
         spoken = true;

@@ -99,7 +99,7 @@ describe("the client's side", () => {
     expect(got.closed()).toEqual({ code: 3000, reason: "Go away!" });
   });
 
-  test.each(["x", "a[1]", "a", 'a"text"', "m1", new Uint8Array(2)])("ends the session over a frame that is none (%#)", async (frame) => {
+  test.each(["x", "a[1]", 'a"text"', "m1", new Uint8Array(2)])("ends the session over a frame that is none (%#)", async (frame) => {
     const { transport, socket } = framed(dialledSockjs);
     listen(socket);
     const got = listen(transport);
