@@ -1,4 +1,4 @@
-import { type Client, MESSAGE, type Workload } from "./side.ts";
+import { type Client, MESSAGE, STREAM_CHUNK, STREAM_CHUNKS, WORKLOADS, type Workload } from "./side.ts";
 import { SIDES, type SideName } from "./sides.ts";
 
 /** What the driver asks a process of a side, one at a time. */
@@ -37,8 +37,7 @@ async function answer(request: Request): Promise<Response> {
       const side = await SIDES[request.side]();
       const connected = await side.connect(request.address);
       client = connected;
-      const offered: Workload[] = ["unary", "callback"];
-      return { workloads: offered.filter((workload) => connected[workload] !== undefined) };
+      return { workloads: WORKLOADS.filter((workload) => connected[workload] !== undefined) };
     }
     case "measure":
       return measure(caller(request.workload), request.inFlight, request.forMs);
@@ -50,9 +49,10 @@ async function answer(request: Request): Promise<Response> {
 }
 
 function caller(workload: Workload): () => Promise<unknown> {
-  const { unary, callback } = client ?? {};
+  const { unary, callback, stream } = client ?? {};
   if (workload === "unary" && unary) return () => unary(MESSAGE);
   if (workload === "callback" && callback) return () => calledBack(callback);
+  if (workload === "stream" && stream) return () => streamed(stream);
   throw new Error(`this side has no ${workload}`);
 }
 
@@ -62,6 +62,11 @@ async function calledBack(callback: NonNullable<Client["callback"]>): Promise<vo
     called = true;
   });
   if (!called) throw new Error("the call was answered, but the function was not called back");
+}
+
+async function streamed(stream: NonNullable<Client["stream"]>): Promise<void> {
+  const bytes = await stream();
+  if (bytes !== STREAM_CHUNKS * STREAM_CHUNK.byteLength) throw new Error(`the stream ended after ${bytes} bytes`);
 }
 
 /** Keeps `inFlight` calls under way for the given time, and takes the time of each. */
