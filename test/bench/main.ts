@@ -4,14 +4,15 @@ import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import PACKAGE from "../package.json" with { type: "json" };
 import { figuresOf, LOADS, type Load, printFigures, type Sample } from "./figures.ts";
+import { type MemoryFigures, measureMemory, printMemory } from "./memory.ts";
 import { printProfiles } from "./profile.ts";
 import { SidePair } from "./side-pair.ts";
 import { SIDE_NAMES, type SideName } from "./sides.ts";
 
-const USAGE = `npm run bench -- [--only ws,capnweb,kite.js,kite] [--rounds 7] [--ms 400] [--json] [--profile FOLDER]
+const USAGE = `npm run bench -- [--only SIDE,…] [--rounds 7] [--ms 400] [--memory] [--json] [--profile FOLDER]
 
 Measures each side in turn, round after round, so that noise of the machine falls on all alike. Ratios are taken within
-a round and their median is shown. --profile writes CPU profiles of every process to the folder.`;
+a round and their median is shown. --memory adds what idle connections cost and a million callbacks leave. --profile writes CPU profiles of every process to the folder.`;
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     only: { type: "string", default: SIDE_NAMES.join(",") },
     rounds: { type: "string", default: "7" },
     ms: { type: "string", default: "400" },
+    memory: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     profile: { type: "string" },
     help: { type: "boolean", default: false },
@@ -29,13 +31,18 @@ const { values } = parseArgs({
 if (values.help) {
   console.log(USAGE);
 } else {
-  const figures = figuresOf(await run());
-  if (values.json) console.log(JSON.stringify(figures, null, 2));
-  else printFigures(figures);
+  const { samples, memory } = await run();
+  const figures = figuresOf(samples);
+  if (values.json) {
+    console.log(JSON.stringify({ ...figures, memory }, null, 2));
+  } else {
+    printFigures(figures);
+    if (memory !== undefined) printMemory(memory);
+  }
   if (values.profile) printProfiles(values.profile);
 }
 
-async function run(): Promise<Sample[]> {
+async function run(): Promise<{ samples: Sample[]; memory: MemoryFigures | undefined }> {
   const rounds = wholeNumber("rounds", values.rounds);
   const forMs = wholeNumber("ms", values.ms);
   const program = await bundle();
@@ -52,7 +59,7 @@ async function run(): Promise<Sample[]> {
       for (const pair of order) samples.push(...(await samplesOf(pair, round, forMs)));
       if (process.stderr.isTTY) process.stderr.write(`round ${round} of ${rounds}\r`);
     }
-    return samples;
+    return { samples, memory: values.memory ? await measureMemory(pairs) : undefined };
   } finally {
     await Promise.all(pairs.map((pair) => pair.close()));
   }
