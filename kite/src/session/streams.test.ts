@@ -227,10 +227,10 @@ test("both sides weigh a chunk alike, whatever it was before it was sent", async
 });
 
 test("a call that is too large fails alone, and holds nothing", async () => {
-  await using pair = await pairOf({ take: method({ input: z.unknown() }, () => "taken") }, { limits: { frameBytes: 10_000 } });
+  await using pair = await pairOf({ take: method({ input: z.unknown() }, () => "taken") }, { limits: { messageBytes: 10_000 } });
   const everything = { bytes: new Uint8Array(20_000), fn: () => {}, numbers: (async function* () {})() };
 
-  await expect(pair.client.take(everything)).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "frameBytes" } });
+  await expect(pair.client.take(everything)).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "messageBytes" } });
   await expect(pair.client.take({ ...everything, bytes: Symbol("s") })).rejects.toMatchObject({ code: "invalid_argument" });
 
   expect(await pair.client.take(new Uint8Array(100))).toBe("taken");
