@@ -255,6 +255,7 @@ export class Conversation {
     if (!isCount(id) || bytes === undefined)
       throw new KiteError("protocol_error", "a piece has its message's id and a segment of the frame");
     const body = this.#arriving.piece(id, bytes, total);
+    this.#outbox.acknowledgeSoon();
     if (body === undefined) return;
     const whole = readFrame(body, this.#limits.depth);
     const [message] = whole.messages;

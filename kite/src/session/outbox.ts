@@ -185,6 +185,11 @@ export class Outbox implements Flushable {
     if (this.#ackSent < this.#received) this.control();
   }
 
+  /** Tells the peer at the end of this tick: it waits for that before it sends more. */
+  acknowledgeSoon(): void {
+    this.#schedule();
+  }
+
   /** Goes on over this transport; the peer has frames up to `peerReceived`, the others are sent again. */
   attach(transport: Transport, peerReceived: number): void {
     this.#transport = transport;

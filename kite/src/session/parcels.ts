@@ -29,8 +29,7 @@ export class OutgoingParcels {
   #bytes = 0;
   #begunBytes = 0;
   #begun = 0;
-  #unacknowledged: { frame: number; bytes: number }[] = [];
-  #unacknowledgedBytes = 0;
+  readonly #pace = new Pace();
   #agreed: AgreedLimits | undefined;
   #next = 1;
 
@@ -50,7 +49,7 @@ export class OutgoingParcels {
   }
 
   /**
-   * Sends a message with its segments. Bytes are copied: what was passed is what arrives.
+   * Sends a message with its segments. They are read when their turn comes, not copied before.
    *
    * @throws {KiteError} `limit_exceeded` when it is too large, or too much waits already.
    */
@@ -65,7 +64,6 @@ export class OutgoingParcels {
       throw limitError("reassemblyBytes", this.#limits, `${this.#bytes} bytes of large messages wait to be sent already`);
     }
     this.#next++;
-    parcel.keep();
     this.#open++;
     this.#bytes += parcel.size;
     this.#waiting.push(parcel);
@@ -75,15 +73,7 @@ export class OutgoingParcels {
 
   /** The peer has frames up to this one: there is room for further pieces. */
   acknowledged(frame: number): void {
-    if (this.#unacknowledgedBytes === 0) return;
-    let count = 0;
-    for (const entry of this.#unacknowledged) {
-      if (entry.frame > frame) break;
-      this.#unacknowledgedBytes -= entry.bytes;
-      count++;
-    }
-    this.#unacknowledged.splice(0, count);
-    this.#pump();
+    if (this.#pace.acknowledged(frame)) this.#pump();
   }
 
   /** Gives a message up, if it is not sent yet. */
@@ -121,7 +111,7 @@ export class OutgoingParcels {
   #pump(): void {
     this.#begin();
     // Whoever reads a Blob sits out its turn.
-    for (let idle = 0; idle < this.#turns.length && this.#unacknowledgedBytes < WINDOW_BYTES; ) {
+    for (let idle = 0; idle < this.#turns.length && this.#pace.open; ) {
       const parcel = this.#turns.shift() as Parcel;
       this.#turns.push(parcel);
       const piece = parcel.take();
@@ -156,8 +146,7 @@ export class OutgoingParcels {
     const frame = this.#outbox.nextFrame;
     this.#outbox.push(`[${MESSAGE.piece},${parcel.id},${segment}${total}]`);
     this.#outbox.flush();
-    this.#unacknowledged.push({ frame, bytes: piece.byteLength });
-    this.#unacknowledgedBytes += piece.byteLength;
+    this.#pace.sent(frame, piece.byteLength);
     parcel.sentBytes += piece.byteLength;
     if (parcel.sentBytes < parcel.size) return;
     parcel.frame = frame;
@@ -173,11 +162,52 @@ export class OutgoingParcels {
       (thrown: unknown) => {
         if (parcel.over) return;
         this.#giveUp(parcel);
-        const error = new KiteError("invalid_argument", `a Blob could not be read: ${KiteError.from(thrown).message}`, { cause: thrown });
+        const error = new KiteError("invalid_argument", `a value could not be read: ${KiteError.from(thrown).message}`, { cause: thrown });
         parcel.tell((events) => events.failed?.(error));
         this.#pump();
       },
     );
+  }
+}
+
+/**
+ * How many pieces may be on their way: as many as the link takes without a queue. When they come back later than it needs,
+ * they wait in somebody's buffer, and everything small waits behind them; then there are fewer, down to one.
+ */
+class Pace {
+  #pieces: { readonly frame: number; readonly bytes: number; readonly at: number; readonly alone: boolean }[] = [];
+  #bytes = 0;
+  #window = FIRST_WINDOW_BYTES;
+  #roundTripMs = Number.POSITIVE_INFINITY;
+
+  get open(): boolean {
+    return this.#bytes < this.#window;
+  }
+
+  sent(frame: number, bytes: number): void {
+    this.#pieces.push({ frame, bytes, at: performance.now(), alone: this.#bytes === 0 });
+    this.#bytes += bytes;
+  }
+
+  /** False when none of the pieces was meant. */
+  acknowledged(frame: number): boolean {
+    let count = 0;
+    for (const piece of this.#pieces) {
+      if (piece.frame > frame) break;
+      this.#bytes -= piece.bytes;
+      count++;
+    }
+    if (count === 0) return false;
+    const newest = this.#pieces.splice(0, count).at(-1);
+    if (newest !== undefined) this.#adjust(performance.now() - newest.at, newest.alone);
+    return true;
+  }
+
+  #adjust(tookMs: number, alone: boolean): void {
+    // One that was alone met no queue of ours: also how a link is seen that has become slower.
+    this.#roundTripMs = alone ? tookMs : Math.min(this.#roundTripMs, tookMs);
+    const queued = tookMs > this.#roundTripMs + QUEUE_MS;
+    this.#window = queued ? Math.max(this.#window / 2, PIECE_BYTES) : Math.min(this.#window + PIECE_BYTES, MAX_WINDOW_BYTES);
   }
 }
 
@@ -200,7 +230,7 @@ export class Parcel {
     const head = writeParcelHead(message, lengths);
     this.id = id;
     this.size = lengths.reduce((sum, length) => sum + length, head.byteLength);
-    this.#parts = [head, ...segments];
+    this.#parts = [head, ...segments.filter((segment) => sizeOf(segment) > 0)];
   }
 
   /** Tells `events` what becomes of it, at once if it is sent already. */
@@ -213,16 +243,12 @@ export class Parcel {
     for (const events of this.#followers.splice(0)) what(events);
   }
 
-  /** Makes the bytes its own: their owner may use them again. A Blob never changes. */
-  keep(): void {
-    this.#parts = this.#parts.map((part, index) => (index > 0 && part instanceof Uint8Array ? new Uint8Array(part) : part));
-  }
-
   /** The next piece; undefined while it has yet to be read. */
   take(): Uint8Array | undefined {
     const gathered: Uint8Array[] = [];
     let room = PIECE_BYTES;
-    for (let part = this.#parts[0]; part instanceof Uint8Array && room > 0; part = this.#parts[0]) {
+    // Bytes whose buffer was moved away meanwhile have no length any more.
+    for (let part = this.#parts[0]; part instanceof Uint8Array && part.byteLength > 0 && room > 0; part = this.#parts[0]) {
       const bytes = part.subarray(this.#offset, this.#offset + room);
       gathered.push(bytes);
       room -= bytes.byteLength;
@@ -237,7 +263,7 @@ export class Parcel {
   /** Reads on in the Blob that comes next. */
   async read(): Promise<void> {
     const [blob] = this.#parts;
-    if (!(blob instanceof Blob)) return;
+    if (!(blob instanceof Blob)) throw new KiteError("invalid_argument", "bytes were moved to another owner while they were sent");
     this.reading = true;
     try {
       const bytes = new Uint8Array(await blob.slice(0, READ_BYTES).arrayBuffer());
@@ -321,7 +347,9 @@ export class IncomingParcels {
 
 // A piece is on a link of 100 Mbit/s for 5 ms; smaller ones would cost more for their frames than they save.
 const PIECE_BYTES = 64 * 1024;
-// One MiB fills a link of 100 Mbit/s at 80 ms; more would only queue in sockets, and small calls behind it. Twice what the
-// peer may leave unacknowledged, or both would wait.
-const WINDOW_BYTES = 1024 * 1024;
+// What a small call may wait for behind pieces, in each direction.
+const QUEUE_MS = 4;
+const FIRST_WINDOW_BYTES = 2 * PIECE_BYTES;
+// Four MiB fill a link of 400 Mbit/s at 80 ms; a 16th of what may be unacknowledged, so that the rest of the session goes on.
+const MAX_WINDOW_BYTES = 4 * 1024 * 1024;
 const READ_BYTES = 4 * PIECE_BYTES;
