@@ -2,17 +2,25 @@ import { KiteError } from "./errors.ts";
 
 /** What one peer may send or keep open on one session. Each limit names itself in the error that it causes. */
 export interface Limits {
-  /** Bytes in one frame. Both sides refuse more, and the sender does not try. */
+  /** Bytes in one frame; half of what a transport takes in. What is larger than a small part of it travels in pieces. */
   readonly frameBytes: number;
+  /** Bytes in one message: a call with its arguments, a result, a chunk of a stream. */
+  readonly messageBytes: number;
+  /** Bytes of all messages together that have begun to arrive in pieces; of those that wait to be sent in pieces, as many may wait. */
+  readonly reassemblyBytes: number;
+  /** Messages that have begun to arrive in pieces. */
+  readonly parcels: number;
   /** How deep arrays and objects may be nested in one value. */
   readonly depth: number;
   /** Calls that wait for an answer, in each direction; notifications that are at work count as well. */
   readonly pendingCalls: number;
   /** Functions that one side holds for the other. */
   readonly callbacks: number;
+  /** Unanswered invocations of one function; further ones wait here for their turn, in order. */
+  readonly callbackCredit: number;
   /** Streams that are open in one direction. */
   readonly streams: number;
-  /** How much of a stream may be on its way, by weight; see `wire/values.ts`. Both sides must have the same: a larger one breaks the smaller. */
+  /** How much of a stream may be on its way, by weight; see `wire/values.ts`. Of the two sides' the smaller holds. */
   readonly streamWindow: number;
   /** Frames kept for replay until the peer has acknowledged them, in bytes; calls and streams wait beyond, twice as much ends the session. */
   readonly unackedBytes: number;
@@ -23,11 +31,18 @@ export interface Limits {
 }
 
 export const LIMITS: Limits = {
-  // Sixteen MiB: a large file chunk or directory listing fits, a mistake does not take the process down.
+  // Sixteen MiB: far more than a tick gathers, and still no mistake that takes the process down.
   frameBytes: 16 * 1024 * 1024,
+  // 256 MiB: an artifact or a core dump fits; half of what V8 can hold in one string.
+  messageBytes: 256 * 1024 * 1024,
+  // Room for a second one of the largest, so that one transfer does not keep all others waiting.
+  reassemblyBytes: 512 * 1024 * 1024,
+  parcels: 64,
   depth: 100,
   pendingCalls: 16_384,
   callbacks: 10_000,
+  // Enough to fill any link with small events; what waits beyond costs the fast side's memory, not the slow one's.
+  callbackCredit: 1_024,
   streams: 1_000,
   // One MiB fills a link of 100 Mbit/s at 80 ms; more only moves memory to the slower side.
   streamWindow: 1024 * 1024,
@@ -39,4 +54,17 @@ export const LIMITS: Limits = {
 /** The error for a limit that was reached; it says which one, what it is and what came. */
 export function limitError(limit: keyof Limits, limits: Limits, came: string): KiteError {
   return new KiteError("limit_exceeded", `the limit ${limit} is ${limits[limit]}; ${came}`, { details: { limit, allowed: limits[limit] } });
+}
+
+/** What each side tells the other in the handshake that it takes in; what is left out is as {@link LIMITS} has it. */
+export type AgreedLimits = Pick<Limits, "streamWindow" | "messageBytes" | "reassemblyBytes" | "parcels">;
+
+/** Of two sides' limits the smaller ones: what is sent must suit whoever takes it in. */
+export function agreedLimits(here: AgreedLimits, there: AgreedLimits): AgreedLimits {
+  return {
+    streamWindow: Math.min(here.streamWindow, there.streamWindow),
+    messageBytes: Math.min(here.messageBytes, there.messageBytes),
+    reassemblyBytes: Math.min(here.reassemblyBytes, there.reassemblyBytes),
+    parcels: Math.min(here.parcels, there.parcels),
+  };
 }

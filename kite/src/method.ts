@@ -66,6 +66,9 @@ export interface CallOptions {
   meta?: CallMeta | undefined;
 }
 
+/** `suspended`: the connection was lost, and may come back until the grace period is over. `closed` is for good. */
+export type SessionState = "open" | "suspended" | "closed";
+
 /** The session of a call, as far as a method may use it; the same for every dialect. */
 export interface CallSession {
   readonly id: string;
@@ -75,6 +78,9 @@ export interface CallSession {
   notify(method: string, args: readonly unknown[]): void;
   /** Aborted when the session has ended for good; a dropped socket that may come back does not abort it. */
   readonly closed: AbortSignal;
+  readonly state: SessionState;
+  /** Calls `listener` on every change of state, until the returned function is called or the state is `closed`. */
+  onState(listener: (state: SessionState) => void): () => void;
 }
 
 /**

@@ -32,6 +32,8 @@ export function testCaller(fields: Partial<Caller> = {}): Caller {
 
 export interface PairOptions {
   readonly limits?: Partial<Limits>;
+  /** The client's, where they differ from the server's. */
+  readonly clientLimits?: Partial<Limits>;
   readonly middleware?: readonly Middleware[];
   readonly authenticate?: Authenticate;
   readonly auth?: Auth;
@@ -72,7 +74,7 @@ export async function connectedPair<const M extends Methods>(methods: M, options
   const peer = new Peer({
     target: async () => ({ url: "memory:", auth }),
     dial: async () => link.dial(),
-    limits,
+    limits: { ...limits, ...options.clientLimits },
     heartbeatMs,
     random: () => 0,
   });

@@ -140,7 +140,7 @@ export class Acceptor {
     return true;
   }
 
-  #open(greeting: Greeting, { kite }: Hello, caller: Caller): void {
+  #open(greeting: Greeting, { kite, limits: theirs }: Hello, caller: Caller): void {
     const { limits, serve, heartbeatMs, authenticate } = this.#options;
     const id = crypto.randomUUID();
     const session = new Session({
@@ -152,6 +152,7 @@ export class Acceptor {
       onState: (state) => this.#onState(id, state),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
+    session.agree(theirs);
     const held: Held = { session, secret: randomSecret(), grace: undefined };
     this.#sessions.set(id, held);
     this.#attach(greeting, held, { resumed: false, peerReceived: 0 });
@@ -166,8 +167,8 @@ export class Acceptor {
   }
 
   #welcome(session: Session, secret: string, resumed: boolean): string {
-    const { identity, graceMs = GRACE_MS } = this.#options;
-    return writeWelcome({ session: { id: session.id, secret, received: session.received }, resumed, graceMs, kite: identity });
+    const { identity, graceMs = GRACE_MS, limits } = this.#options;
+    return writeWelcome({ session: { id: session.id, secret, received: session.received }, resumed, graceMs, kite: identity, limits });
   }
 
   #onState(id: string, state: string): void {

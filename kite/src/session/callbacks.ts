@@ -1,13 +1,25 @@
 import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
+import type { CallSession, SessionState } from "../method.ts";
 
 type AnyFunction = (...args: never[]) => unknown;
 
 /**
- * A function of the peer's. Calling it returns a promise of its result. It is let go by `using`, by its dispose method, or
- * when it is no longer reachable here.
+ * A function of the peer's. Calling it returns a promise of its result. It is let go by `using`, by `release()`, or when it
+ * is no longer reachable here; calls of it that wait for their answer keep it. Passed back to the kite that it came from, it
+ * arrives as the function that was sent.
+ *
+ * @example using print = onLine as RemoteFunction; await print("one line");
  */
-export type RemoteFunction = ((...args: unknown[]) => Promise<unknown>) & Disposable;
+export interface RemoteFunction extends Disposable {
+  (...args: unknown[]): Promise<unknown>;
+  /** Lets the function go: the other side may forget it. What was called before is still answered; doing it twice is allowed. */
+  release(): void;
+  /** `suspended` while the connection is lost and may come back; `closed` once it was released or its session has ended. */
+  readonly state: SessionState;
+  /** Calls `listener` when the session's state changes, until the returned function is called. */
+  onState(listener: (state: SessionState) => void): () => void;
+}
 
 /** Functions that were sent to the peer, by the id that they got. The same function keeps its id while the peer holds it. */
 export class ExportedFunctions {
@@ -39,7 +51,7 @@ export class ExportedFunctions {
   }
 
   /**
-   * @throws {KiteError} `not_found` when the peer has released it.
+   * @throws {KiteError} `not_found` when the peer has let it go.
    */
   get(id: number): AnyFunction {
     const entry = this.#byId.get(id);
@@ -63,25 +75,28 @@ export class ExportedFunctions {
   }
 }
 
+export interface ImportOptions {
+  readonly limits: Limits;
+  readonly session: CallSession;
+  /** Writes an invocation, now or later; the promise is of its answer. */
+  readonly invoke: (fn: ImportedFunction, args: readonly unknown[]) => Promise<unknown>;
+  readonly release: (id: number, count: number) => void;
+}
+
 /** Functions that came from the peer. It is told when one is no longer held here. */
 export class ImportedFunctions {
-  readonly #limits: Limits;
-  readonly #invoke: (id: number, args: readonly unknown[]) => Promise<unknown>;
-  readonly #release: (id: number, count: number) => void;
-  readonly #held = new Map<number, { ref: WeakRef<RemoteFunction>; received: number }>();
-  readonly #collected = new FinalizationRegistry<{ id: number; ref: WeakRef<RemoteFunction> }>(({ id, ref }) => {
-    // A newer stub for the same id may have taken the place of the collected one.
-    if (this.#held.get(id)?.ref === ref) this.#letGo(id);
-  });
+  readonly #options: ImportOptions;
+  readonly #held = new Map<number, ImportedFunction>();
+  #collected: FinalizationRegistry<ImportedFunction> | undefined;
+  readonly #letGo = (fn: ImportedFunction) => {
+    // A newer stub for the same id may have taken its place, and its copies.
+    if (this.#held.get(fn.id) !== fn) return;
+    this.#held.delete(fn.id);
+    fn.gone();
+  };
 
-  constructor(
-    limits: Limits,
-    invoke: (id: number, args: readonly unknown[]) => Promise<unknown>,
-    release: (id: number, count: number) => void,
-  ) {
-    this.#limits = limits;
-    this.#invoke = invoke;
-    this.#release = release;
+  constructor(options: ImportOptions) {
+    this.#options = options;
   }
 
   get size(): number {
@@ -90,41 +105,169 @@ export class ImportedFunctions {
 
   get(id: number): RemoteFunction {
     const held = this.#held.get(id);
-    const known = held?.ref.deref();
+    const known = held?.ref?.deref();
     if (held !== undefined && known !== undefined) {
       held.received++;
       return known;
     }
-    if (held === undefined && this.#held.size >= this.#limits.callbacks) {
-      throw limitError("callbacks", this.#limits, "the peer sent one function more");
+    const { limits } = this.#options;
+    if (held === undefined && this.#held.size >= limits.callbacks) {
+      throw limitError("callbacks", limits, "the peer sent one function more");
     }
-    const stub = this.#stub(id);
-    const ref = new WeakRef(stub);
-    this.#held.set(id, { ref, received: (held?.received ?? 0) + 1 });
-    this.#collected.register(stub, { id, ref });
+    // For one that was collected, but not yet told of, the new one takes over its copies.
+    const fn = new ImportedFunction(id, (held?.received ?? 0) + 1, this.#options, this.#letGo);
+    const stub = remoteFunction(fn);
+    fn.ref = new WeakRef(stub);
+    this.#held.set(id, fn);
+    this.#collected ??= new FinalizationRegistry(this.#letGo);
+    this.#collected.register(stub, fn);
     return stub;
+  }
+
+  /** The function of this peer's that is behind `fn`, if it is held here. */
+  find(fn: object): ImportedFunction | undefined {
+    const imported = (fn as Partial<Stub>)[IMPORTED];
+    return imported !== undefined && this.#held.get(imported.id) === imported ? imported : undefined;
   }
 
   clear(): void {
     this.#held.clear();
   }
+}
 
-  #stub(id: number): RemoteFunction {
-    let released = false;
-    const call = (...args: unknown[]): Promise<unknown> =>
-      released ? Promise.reject(new KiteError("failed_precondition", "this function was released here")) : this.#invoke(id, args);
-    const release = () => {
-      if (released) return;
-      released = true;
-      this.#letGo(id);
+/** One function of the peer's, as it is held here: its copies, and the invocations that wait. */
+export class ImportedFunction {
+  readonly id: number;
+  received: number;
+  ref: WeakRef<RemoteFunction> | undefined;
+  readonly #options: ImportOptions;
+  readonly #letGo: (fn: ImportedFunction) => void;
+  #released = false;
+  #gone = false;
+  /** What must reach the peer before the release does. */
+  #pins = 0;
+  /** While an invocation travels in pieces, later ones must not overtake it. */
+  #blocked = false;
+  /** Invocations without an answer, those that wait for their turn included. */
+  #open = 0;
+  #waiting: (() => void)[] = [];
+  /** Keeps the stub while an answer is awaited. */
+  kept: RemoteFunction | undefined;
+  readonly #settled = () => {
+    if (--this.#open === 0) this.kept = undefined;
+    if (this.#waiting.length > 0) this.#drain();
+  };
+
+  constructor(id: number, received: number, options: ImportOptions, letGo: (fn: ImportedFunction) => void) {
+    this.id = id;
+    this.received = received;
+    this.#options = options;
+    this.#letGo = letGo;
+  }
+
+  get state(): SessionState {
+    return this.#released ? "closed" : this.#options.session.state;
+  }
+
+  onState(listener: (state: SessionState) => void): () => void {
+    return this.#options.session.onState(listener);
+  }
+
+  invoke(stub: RemoteFunction, args: readonly unknown[]): Promise<unknown> {
+    if (this.#released) return Promise.reject(new KiteError("failed_precondition", "this function was released here"));
+    const { limits, invoke } = this.#options;
+    // Half of the calls that may be open: a flood through one function must leave room for all others.
+    if (this.#open >= limits.callbackCredit && this.#open >= limits.pendingCalls / 2) {
+      return Promise.reject(
+        limitError("callbackCredit", limits, `${this.#open} calls of one function wait for their answers or their turn`),
+      );
+    }
+    this.#open++;
+    this.kept = stub;
+    const answer = invoke(this, args);
+    // Whoever calls a function without awaiting it does not want to hear of its failure; awaiting still throws.
+    answer.then(this.#settled, this.#settled);
+    return answer;
+  }
+
+  /** Whether an invocation may be sent at once, not behind others. */
+  get free(): boolean {
+    return this.#waiting.length === 0 && this.#open <= this.#options.limits.callbackCredit && !this.#blocked;
+  }
+
+  /** Sends an invocation when its turn has come. */
+  later(send: () => void): void {
+    this.#waiting.push(send);
+  }
+
+  /** Holds back later invocations until the returned function is called. */
+  block(): () => void {
+    this.#blocked = true;
+    const unpin = this.pin();
+    return () => {
+      this.#blocked = false;
+      this.#drain();
+      unpin();
     };
-    return Object.assign(call, { [Symbol.dispose]: release });
   }
 
-  #letGo(id: number): void {
-    const held = this.#held.get(id);
-    if (held === undefined) return;
-    this.#held.delete(id);
-    this.#release(id, held.received);
+  /** Holds back the release until the returned function is called: something that needs the function is on its way. */
+  pin(): () => void {
+    this.#pins++;
+    return () => {
+      this.#pins--;
+      this.#tellRelease();
+    };
   }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#letGo(this);
+  }
+
+  /** Nothing here holds it any more: the peer is told as soon as nothing is on its way that needs it. */
+  gone(): void {
+    this.#gone = true;
+    this.#tellRelease();
+  }
+
+  #drain(): void {
+    const { callbackCredit } = this.#options.limits;
+    while (this.#waiting.length > 0 && this.#open - this.#waiting.length < callbackCredit && !this.#blocked) this.#waiting.shift()?.();
+    this.#tellRelease();
+  }
+
+  #tellRelease(): void {
+    if (!this.#gone || this.#pins > 0 || this.#waiting.length > 0) return;
+    this.#gone = false;
+    this.#options.release(this.id, this.received);
+  }
+}
+
+const IMPORTED = Symbol("kite.imported");
+
+type Stub = RemoteFunction & { readonly [IMPORTED]: ImportedFunction };
+
+/** What all functions of peers share: own properties on each would cost more than the rest of it. */
+const shared = {
+  release(this: Stub): void {
+    this[IMPORTED].release();
+  },
+  [Symbol.dispose](this: Stub): void {
+    this[IMPORTED].release();
+  },
+  get state(): SessionState {
+    return (this as unknown as Stub)[IMPORTED].state;
+  },
+  onState(this: Stub, listener: (state: SessionState) => void): () => void {
+    return this[IMPORTED].onState(listener);
+  },
+};
+Object.setPrototypeOf(shared, Function.prototype);
+
+function remoteFunction(fn: ImportedFunction): RemoteFunction {
+  const call = (...args: unknown[]): Promise<unknown> => fn.invoke(stub, args);
+  const stub: Stub = Object.setPrototypeOf(Object.assign(call, { [IMPORTED]: fn }), shared);
+  return stub;
 }

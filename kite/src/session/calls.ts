@@ -7,15 +7,23 @@ import { sharedController } from "./shared-signal.ts";
 // One minute: far above what any healthy method takes, and short enough for a person to see that something is wrong.
 const DEFAULT_TIMEOUT_MS = 60_000;
 
+/** What carries a call that does not go with the frame of its tick: the frame that it was sent in, infinite before. */
+export interface Departure {
+  readonly frame: number;
+}
+
+/** Writes a call under its id; answers with what carries it, if that is not the next frame. */
+export type SendCall = (id: number, remainingMs: number) => Departure | undefined;
+
 /** Calls that this side made and that wait for their answer. */
 export class OutgoingCalls {
   readonly #limits: Limits;
-  readonly #cancel: (id: number) => void;
+  readonly #cancel: (id: number, departure: Departure | undefined) => void;
   readonly #pending = new Map<number, PendingCall>();
   readonly #signals = new SharedSignals();
   #next = 1;
 
-  constructor(limits: Limits, cancel: (id: number) => void) {
+  constructor(limits: Limits, cancel: (id: number, departure: Departure | undefined) => void) {
     this.#limits = limits;
     this.#cancel = cancel;
   }
@@ -25,7 +33,7 @@ export class OutgoingCalls {
   }
 
   /** Opens a call: `send` writes it under the id it is given; the promise settles with the answer, exactly once. */
-  open(name: string, options: CallOptions, frame: number, send: (id: number, remainingMs: number) => void): Promise<unknown> {
+  open(name: string, options: CallOptions, frame: number, send: SendCall): Promise<unknown> {
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
     if (signal?.aborted) return Promise.reject(cancelled(name, signal, "not_run"));
     if (this.#pending.size >= this.#limits.pendingCalls) {
@@ -33,13 +41,14 @@ export class OutgoingCalls {
     }
     return new Promise((resolve, reject) => {
       const id = this.#next++;
+      let departure: Departure | undefined;
       try {
-        send(id, timeoutMs);
+        departure = send(id, timeoutMs);
       } catch (thrown) {
         reject(thrown);
         return;
       }
-      const call = new PendingCall({ id, name, timeoutMs, frame, signal, resolve, reject, calls: this });
+      const call = new PendingCall({ id, name, timeoutMs, frame, departure, signal, resolve, reject, calls: this });
       this.#pending.set(id, call);
       call.deadline = deadlines.add(call, timeoutMs);
       if (signal !== undefined) this.#signals.add(signal, call);
@@ -60,14 +69,14 @@ export class OutgoingCalls {
   abandon(id: number, error: KiteError): void {
     const call = this.#take(id);
     if (call === undefined) return;
-    this.#cancel(id);
+    this.#cancel(id, call.departure);
     call.reject(error);
   }
 
   /** Ends all calls at once; `wasSent` tells whether a call's frame can have reached the peer. */
   failAll(why: KiteError, wasSent: (frame: number) => boolean): void {
-    for (const { id, name, frame } of [...this.#pending.values()]) {
-      this.reject(id, wasSent(frame) ? lost(name, why) : notSent(name, why));
+    for (const { id, name, frame, departure } of [...this.#pending.values()]) {
+      this.reject(id, wasSent(departure?.frame ?? frame) ? lost(name, why) : notSent(name, why));
     }
   }
 
@@ -86,6 +95,7 @@ interface PendingCallParts {
   readonly name: string;
   readonly timeoutMs: number;
   readonly frame: number;
+  readonly departure: Departure | undefined;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: KiteError) => void;
@@ -96,6 +106,7 @@ class PendingCall implements Expiring {
   readonly id: number;
   readonly name: string;
   readonly frame: number;
+  readonly departure: Departure | undefined;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: KiteError) => void;
@@ -103,10 +114,11 @@ class PendingCall implements Expiring {
   readonly #calls: OutgoingCalls;
   deadline = 0;
 
-  constructor({ id, name, timeoutMs, frame, signal, resolve, reject, calls }: PendingCallParts) {
+  constructor({ id, name, timeoutMs, frame, departure, signal, resolve, reject, calls }: PendingCallParts) {
     this.id = id;
     this.name = name;
     this.frame = frame;
+    this.departure = departure;
     this.signal = signal;
     this.resolve = resolve;
     this.reject = reject;
@@ -115,12 +127,18 @@ class PendingCall implements Expiring {
   }
 
   expire(): void {
-    const message = `${this.name} did not answer within ${this.#timeoutMs} ms; it may have run`;
-    this.#calls.abandon(this.id, new KiteError("deadline_exceeded", message, { outcome: "unknown" }));
+    const outcome = this.#outcome;
+    const message = `${this.name} did not answer within ${this.#timeoutMs} ms; it ${outcome === "unknown" ? "may have run" : "did not run"}`;
+    this.#calls.abandon(this.id, new KiteError("deadline_exceeded", message, { outcome }));
   }
 
   abort(signal: AbortSignal): void {
-    this.#calls.abandon(this.id, cancelled(this.name, signal, "unknown"));
+    this.#calls.abandon(this.id, cancelled(this.name, signal, this.#outcome));
+  }
+
+  /** A call that was given up before all of it was sent cannot have run. */
+  get #outcome(): "not_run" | "unknown" {
+    return this.departure?.frame === Number.POSITIVE_INFINITY ? "not_run" : "unknown";
   }
 }
 

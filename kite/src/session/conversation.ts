@@ -1,23 +1,18 @@
 import { KiteError } from "../errors.ts";
-import type { Limits } from "../limits.ts";
-import type { Caller, CallMeta, CallOptions, CallSession } from "../method.ts";
-import { isThenable } from "../thenable.ts";
-import { type Frame, isCount, MESSAGE } from "../wire/v1.ts";
-import { carriedError, checkValue, reviveValue, stringifyValue, type ValueSink, type ValueSource } from "../wire/values.ts";
-import { ExportedFunctions, ImportedFunctions } from "./callbacks.ts";
-import { IncomingCall, OutgoingCalls, type Serve } from "./calls.ts";
+import { type AgreedLimits, agreedLimits, type Limits } from "../limits.ts";
+import type { Caller, CallMeta, CallOptions } from "../method.ts";
+import { type Frame, isCount, MESSAGE, readFrame } from "../wire/v1.ts";
+import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
+import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
+import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { Outbox } from "./outbox.ts";
+import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
+import { Serving, type ServingOptions } from "./serving.ts";
 import { IncomingStreams, OutgoingStreams } from "./streams.ts";
+import { MessageWriter, type Prepared, type Written } from "./writer.ts";
 
-export interface ConversationOptions {
-  readonly limits: Limits;
+export interface ConversationOptions extends ServingOptions {
   readonly outbox: Outbox;
-  readonly session: CallSession;
-  /** Answers the peer's calls. */
-  readonly serve: Serve;
-  readonly caller: Caller;
-  /** Checks a new credential that the peer shows; left out where the peer needs none. */
-  readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
 }
 
 /**
@@ -25,37 +20,37 @@ export interface ConversationOptions {
  * session owns it and tells it when all is over.
  */
 export class Conversation {
-  readonly #options: ConversationOptions;
+  readonly #limits: Limits;
   readonly #outbox: Outbox;
   readonly #calls: OutgoingCalls;
-  readonly #serving = new Map<number, IncomingCall>();
+  readonly #serving: Serving;
   readonly #exported: ExportedFunctions;
   readonly #imported: ImportedFunctions;
   readonly #sending: OutgoingStreams;
   readonly #receiving: IncomingStreams;
-  readonly #sink: ValueSink;
-  #caller: Caller;
+  readonly #parcels: OutgoingParcels;
+  readonly #arriving: IncomingParcels;
+  readonly #writer: MessageWriter;
+  #agreed = false;
   #over: KiteError | undefined;
-  /** Notifications at work. They have no id, but they count and they are told to stop. */
-  readonly #noticed = new Set<IncomingCall>();
-  /** Functions and streams in the message that is being written, to be taken back if it cannot be. */
-  #functions: number[] = [];
-  #streams: number[] = [];
 
   constructor(options: ConversationOptions) {
-    const { limits, outbox } = options;
-    this.#options = options;
+    const { limits, outbox, session } = options;
+    this.#limits = limits;
     this.#outbox = outbox;
-    this.#caller = options.caller;
-    this.#calls = new OutgoingCalls(limits, (id) => this.#push(`[${MESSAGE.cancel},${id}]`));
+    this.#calls = new OutgoingCalls(limits, (id, departure) => this.#cancel(id, departure));
     this.#exported = new ExportedFunctions(limits);
-    this.#imported = new ImportedFunctions(
+    this.#imported = new ImportedFunctions({
       limits,
-      (id, args) => this.#invoke(id, args),
-      (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
-    );
+      session,
+      invoke: (fn, args) => this.#invoke(fn, args),
+      release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
+    });
+    this.#parcels = new OutgoingParcels(limits, outbox);
+    this.#arriving = new IncomingParcels(limits);
     const wires = {
-      chunk: (id: number, chunk: unknown) => this.#carry(`[${MESSAGE.chunk},${id},`, chunk, "]"),
+      chunk: (id: number, chunk: unknown) => this.#writer.chunk(id, chunk),
+      drop: (parcel: Parcel) => this.#parcels.drop(parcel),
       end: (id: number, error?: KiteError) => this.#push(`[${MESSAGE.end},${id}${error === undefined ? "" : `,${errorText(error)}`}]`),
       credit: (id: number, weight: number) => this.#push(`[${MESSAGE.credit},${id},${weight}]`),
       stop: (id: number) => this.#push(`[${MESSAGE.stop},${id}]`),
@@ -63,17 +58,19 @@ export class Conversation {
     };
     this.#sending = new OutgoingStreams(limits, wires);
     this.#receiving = new IncomingStreams(limits, wires);
-    this.#sink = {
-      maxDepth: limits.depth,
-      addBytes: (bytes) => outbox.addSegment(bytes),
-      exportStream: (source) => last(this.#streams, this.#sending.add(source)),
-      exportFunction: (fn) => last(this.#functions, this.#exported.add(fn)),
-    };
+    const parts = { limits, outbox, parcels: this.#parcels, exported: this.#exported, imported: this.#imported, sending: this.#sending };
+    this.#writer = new MessageWriter(parts);
+    this.#serving = new Serving(options, { ...parts, writer: this.#writer, replyError: (id, error) => this.#replyError(id, error) });
   }
 
   /** Who the peer is, as last verified. */
   get caller(): Caller {
-    return this.#caller;
+    return this.#serving.caller;
+  }
+
+  /** The peer has shown a new credential of the same user. */
+  set caller(caller: Caller) {
+    this.#serving.caller = caller;
   }
 
   /** How much is open; for metrics and leak checks. */
@@ -85,33 +82,51 @@ export class Conversation {
       imported: this.#imported.size,
       sending: this.#sending.size,
       receiving: this.#receiving.size,
+      parcels: this.#parcels.size + this.#arriving.size,
     };
   }
 
-  /** The peer has shown a new credential of the same user. */
-  set caller(caller: Caller) {
-    this.#caller = caller;
+  /** What the peer takes in is known: large messages and streams begin. It says so once. */
+  agree(peer: AgreedLimits): void {
+    if (this.#agreed) return;
+    this.#agreed = true;
+    const agreed = agreedLimits(this.#limits, peer);
+    this.#receiving.agree(agreed.streamWindow);
+    this.#sending.agree(agreed.streamWindow);
+    this.#parcels.agree(agreed);
   }
 
   call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
     return this.#open(method, options, (id, timeoutMs) => {
-      this.#carry(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, callTail(timeoutMs, options.meta));
+      const written = this.#writer.write(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, callTail(timeoutMs, options.meta));
+      return written === undefined ? undefined : this.#follow(id, written);
     });
   }
 
+  /**
+   * @throws {KiteError} `limit_exceeded` when the peer takes in nothing, or for what is too large.
+   */
   notify(method: string, args: readonly unknown[]): void {
     const { congestion } = this.#outbox;
     if (congestion !== undefined) throw congestion;
-    this.#carry(`[${MESSAGE.notify},${JSON.stringify(method)},`, args, "]");
+    this.#writer.write(`[${MESSAGE.notify},${JSON.stringify(method)},`, args, "]");
   }
 
   async authenticate(auth: unknown): Promise<void> {
-    await this.#open("authenticate", {}, (id) => this.#carry(`[${MESSAGE.authenticate},${id},`, auth, "]"));
+    await this.#open("authenticate", {}, (id) => {
+      this.#writer.write(`[${MESSAGE.authenticate},${id},`, auth, "]");
+      return undefined;
+    });
   }
 
   /** Streams go on after the peer has acknowledged enough. */
   resume(): void {
     this.#sending.resume();
+  }
+
+  /** The peer has frames up to this one: large messages go on. */
+  acknowledged(frame: number): void {
+    this.#parcels.acknowledged(frame);
   }
 
   /**
@@ -122,7 +137,8 @@ export class Conversation {
   read(frame: Frame): void {
     for (const message of frame.messages) {
       if (this.#over !== undefined) return;
-      this.#handle(message, frame);
+      if (message[0] === MESSAGE.piece) this.#onPiece(message, frame);
+      else this.#handle(message, frame);
     }
   }
 
@@ -130,48 +146,74 @@ export class Conversation {
   close(why: KiteError): void {
     this.#over = why;
     this.#calls.failAll(why, (frame) => this.#outbox.wasSent(frame));
-    for (const call of [...this.#serving.values(), ...this.#noticed]) call.end(why);
-    this.#serving.clear();
-    this.#noticed.clear();
+    this.#serving.close(why);
+    this.#parcels.clear();
+    this.#arriving.clear();
     this.#sending.clear();
     this.#receiving.clear(new KiteError("disconnected", why.message, { cause: why }));
     this.#exported.clear();
     this.#imported.clear();
   }
 
-  #invoke(id: number, args: readonly unknown[]): Promise<unknown> {
-    const answer = this.#open(`function ${id}`, FOREVER, (callId) => this.#carry(`[${MESSAGE.invoke},${callId},${id},`, args, "]"));
-    // Whoever calls a function without awaiting it does not want to hear of its failure; awaiting still throws.
-    answer.catch(() => {});
-    return answer;
-  }
-
-  #open(name: string, options: CallOptions, send: (id: number, timeoutMs: number) => void): Promise<unknown> {
+  #open(name: string, options: CallOptions, send: SendCall): Promise<unknown> {
     // Also for functions that outlive their session: nobody would ever answer.
     if (this.#over !== undefined) return Promise.reject(gone(name, this.#over));
     const { congestion, nextFrame } = this.#outbox;
     return congestion === undefined ? this.#calls.open(name, options, nextFrame, send) : Promise.reject(congestion);
   }
 
+  /** A call that travels in pieces fails if its bytes cannot be read, and is sent when its last piece is. */
+  #follow(id: number, { parcel }: Written): Parcel | undefined {
+    parcel?.follow({ failed: (error) => this.#calls.reject(id, error) });
+    return parcel;
+  }
+
+  #cancel(id: number, departure: Departure | undefined): void {
+    if (departure instanceof Parcel && !departure.over) this.#parcels.drop(departure);
+    else this.#push(`[${MESSAGE.cancel},${id}]`);
+  }
+
+  #invoke(fn: ImportedFunction, args: readonly unknown[]): Promise<unknown> {
+    return this.#open(`function ${fn.id}`, FOREVER, (id) => {
+      const head = `[${MESSAGE.invoke},${id},${fn.id},`;
+      if (!fn.free) return this.#invokeLater(fn, id, this.#writer.prepare(head, args, "]"));
+      const written = this.#writer.write(head, args, "]");
+      if (written === undefined) return undefined;
+      return this.#inOrder(fn, this.#follow(id, written));
+    });
+  }
+
+  #invokeLater(fn: ImportedFunction, id: number, prepared: Prepared): Departure {
+    const departure = { frame: Number.POSITIVE_INFINITY };
+    fn.later(() => {
+      if (this.#over !== undefined) return;
+      try {
+        const frame = this.#outbox.nextFrame;
+        const written = this.#writer.send(prepared);
+        const parcel = this.#inOrder(fn, written === undefined ? undefined : this.#follow(id, written));
+        if (parcel === undefined) departure.frame = frame;
+        else parcel.follow({ sent: (last) => (departure.frame = last) });
+      } catch (thrown) {
+        this.#calls.reject(id, KiteError.from(thrown));
+      }
+    });
+    return departure;
+  }
+
+  /** What follows an invocation that travels in pieces waits until it is sent. */
+  #inOrder(fn: ImportedFunction, parcel: Parcel | undefined): Parcel | undefined {
+    if (parcel === undefined || parcel.over) return parcel;
+    const unblock = fn.block();
+    parcel.follow({ sent: unblock, failed: unblock, dropped: unblock });
+    return parcel;
+  }
+
   #push(message: string): void {
     if (this.#over === undefined) this.#outbox.push(message);
   }
 
-  /** Writes one message around a value, or leaves nothing of it behind. Answers with the streams that the value holds. */
-  #carry(head: string, value: unknown, tail: string): readonly number[] {
-    if (this.#over !== undefined) return NONE;
-    try {
-      const message = head + stringifyValue(value, this.#sink) + tail;
-      this.#outbox.checkSize(message);
-      this.#outbox.push(message);
-    } catch (thrown) {
-      this.#outbox.discard();
-      for (const id of this.#functions.splice(0)) this.#exported.release(id, 1);
-      for (const id of this.#streams.splice(0)) this.#sending.stop(id);
-      throw KiteError.from(thrown, "invalid_argument");
-    }
-    if (this.#functions.length > 0) this.#functions = [];
-    return this.#streams.length > 0 ? this.#streams.splice(0) : NONE;
+  #replyError(id: number, error: KiteError): void {
+    this.#push(`[${MESSAGE.error},${id},${errorText(error)}]`);
   }
 
   #handle(message: readonly unknown[], frame: Frame): void {
@@ -186,13 +228,13 @@ export class Conversation {
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
-        return this.#serving.get(id)?.end(new KiteError("cancelled", "the caller has cancelled"));
+        return this.#serving.cancel(id);
       case MESSAGE.invoke:
         return this.#onInvoke(id, message, frame);
       case MESSAGE.release:
         return this.#onRelease(id, message[2]);
       case MESSAGE.chunk:
-        return this.#receiving.chunk(id, this.#revive(message[2], frame));
+        return this.#receiving.chunk(id, this.#revive(message[2], frame), message[3]);
       case MESSAGE.credit:
         return this.#sending.credit(id, message[2]);
       case MESSAGE.end:
@@ -200,10 +242,25 @@ export class Conversation {
       case MESSAGE.stop:
         return this.#sending.stop(id);
       case MESSAGE.authenticate:
-        return this.#onAuthenticate(id, message, frame);
+        return this.#serving.authenticate(id, this.#revive(message[2], frame));
+      case MESSAGE.drop:
+        return this.#arriving.drop(id);
       default:
         throw new KiteError("protocol_error", `a message type of kite.v1 was expected, got ${String(type).slice(0, 40)}`);
     }
+  }
+
+  #onPiece([, id, segment, total]: readonly unknown[], frame: Frame): void {
+    const bytes = isCount(segment) ? frame.segments[segment] : undefined;
+    if (!isCount(id) || bytes === undefined)
+      throw new KiteError("protocol_error", "a piece has its message's id and a segment of the frame");
+    const body = this.#arriving.piece(id, bytes, total);
+    this.#outbox.acknowledgeSoon();
+    if (body === undefined) return;
+    const whole = readFrame(body, this.#limits.depth);
+    const [message] = whole.messages;
+    if (message === undefined || whole.messages.length > 1) throw new KiteError("protocol_error", "pieces make up one message");
+    this.#handle(message, whole);
   }
 
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
@@ -211,25 +268,16 @@ export class Conversation {
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
       throw new KiteError("protocol_error", "a call has an id, a method's name and an array of arguments");
     }
-    const { session, serve } = this.#options;
     const args = this.#revive(rawArgs, frame) as unknown[];
-    const call = new IncomingCall({
-      method,
-      args,
-      session,
-      caller: this.#caller,
-      timeoutMs: typeof timeoutMs === "number" ? timeoutMs : undefined,
-      meta: rawMeta === undefined ? undefined : readMeta(rawMeta),
-    });
-    this.#answer(id, call, () => serve(call));
+    const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
+    this.#serving.call(id, method, args, typeof timeoutMs === "number" ? timeoutMs : undefined, meta);
   }
 
   #onInvoke(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , fn, rawArgs] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw new KiteError("protocol_error", "an invocation has an id, a function and an array");
-    const args = this.#revive(rawArgs, frame) as never[];
-    const call = new IncomingCall({ method: `function ${fn}`, args, session: this.#options.session, caller: this.#caller });
-    this.#answer(id, call, () => this.#exported.get(fn)(...args));
+    const args = this.#revive(rawArgs, frame) as unknown[];
+    this.#serving.invoke(id, `function ${fn}`, args, () => this.#exported.get(fn));
   }
 
   #onRelease(id: number, count: unknown): void {
@@ -242,93 +290,20 @@ export class Conversation {
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
       throw new KiteError("protocol_error", "a notification has a method's name and an array");
     }
-    const args = this.#revive(rawArgs, frame) as unknown[];
-    // Nobody asked to hear what became of it, so one too many is dropped.
-    if (this.#atWork >= this.#options.limits.pendingCalls) return;
-    const call = new IncomingCall({ method, args, session: this.#options.session, caller: this.#caller });
-    try {
-      const result = this.#options.serve(call);
-      if (!isThenable(result)) return;
-      this.#noticed.add(call);
-      const over = () => void this.#noticed.delete(call);
-      Promise.resolve(result).then(over, over);
-    } catch {
-      // The method's own log has it.
-    }
-  }
-
-  #onAuthenticate(id: number, message: readonly unknown[], frame: Frame): void {
-    const { authenticate, session } = this.#options;
-    const auth = this.#revive(message[2], frame);
-    const call = new IncomingCall({ method: "authenticate", args: [], session, caller: this.#caller });
-    this.#answer(id, call, async () => {
-      if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
-      const caller = await authenticate(auth);
-      // A session never changes hands: what was opened for one person must not go on as another's.
-      if (caller.username !== this.#caller.username) {
-        throw new KiteError("permission_denied", `this session belongs to ${this.#caller.username}; open another one`);
-      }
-      this.#caller = caller;
-    });
-  }
-
-  /** Runs `work` and answers call `id` with what comes of it. What is finished at once is never kept. */
-  #answer(id: number, call: IncomingCall, work: () => unknown): void {
-    if (this.#serving.has(id)) throw new KiteError("protocol_error", `call ${id} is being served already`);
-    const { pendingCalls } = this.#options.limits;
-    if (this.#atWork >= pendingCalls) {
-      const message = `the limit pendingCalls is ${pendingCalls}; ${call.method.slice(0, MAX_NAME)} would have been one more`;
-      return this.#replyError(id, new KiteError("overloaded", message, { outcome: "not_run" }));
-    }
-    let result: unknown;
-    try {
-      result = work();
-    } catch (thrown) {
-      return this.#replyError(id, KiteError.from(thrown));
-    }
-    if (!isThenable(result)) return this.#reply(id, call, result);
-    this.#serving.set(id, call);
-    call.arm();
-    Promise.resolve(result).then(
-      (value) => this.#finish(id, call) && this.#reply(id, call, value),
-      (thrown) => this.#finish(id, call) && this.#replyError(id, KiteError.from(thrown)),
-    );
-  }
-
-  get #atWork(): number {
-    return this.#serving.size + this.#noticed.size;
-  }
-
-  /** False when the session has ended meanwhile, and nobody is left to be answered. */
-  #finish(id: number, call: IncomingCall): boolean {
-    call.disarm();
-    return this.#serving.delete(id);
-  }
-
-  #reply(id: number, call: IncomingCall, value: unknown): void {
-    try {
-      const streams = this.#carry(`[${MESSAGE.result},${id},`, value, "]");
-      if (streams.length > 0) this.#sending.whenLeft(streams, () => call.end(new KiteError("cancelled", "the caller reads no further")));
-    } catch (thrown) {
-      const { code, message } = KiteError.from(thrown);
-      this.#replyError(id, new KiteError(code === "limit_exceeded" ? code : "invalid_result", message, { cause: thrown }));
-    }
-  }
-
-  #replyError(id: number, error: KiteError): void {
-    this.#push(`[${MESSAGE.error},${id},${errorText(error)}]`);
+    this.#serving.notify(method, this.#revive(rawArgs, frame) as unknown[]);
   }
 
   #revive(value: unknown, frame: Frame): unknown {
     if (frame.marked) return reviveValue(value, this.#source(frame));
-    checkValue(value, this.#options.limits.depth);
+    checkValue(value, this.#limits.depth);
     return value;
   }
 
   #source(frame: Frame): ValueSource {
     return {
-      maxDepth: this.#options.limits.depth,
+      maxDepth: this.#limits.depth,
       importFunction: (id) => this.#imported.get(id),
+      ownFunction: (id) => this.#exported.get(id),
       importStream: (id) => this.#receiving.add(id),
       bytes: (segment) => {
         const bytes = frame.segments[segment];
@@ -346,9 +321,9 @@ export interface SessionCounts {
   imported: number;
   sending: number;
   receiving: number;
+  /** Messages on their way in pieces, in both directions. */
+  parcels: number;
 }
-
-const NONE: readonly number[] = [];
 
 function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}` : "";
@@ -370,17 +345,8 @@ function short(value: unknown, limit: number): string | undefined {
   return typeof value === "string" && value.length <= limit ? value : undefined;
 }
 
-// Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
-const MAX_NAME = 100;
-
 function errorText(error: KiteError): string {
   return JSON.stringify(carriedError(error));
-}
-
-/** Appends to a list; answers with what was appended. */
-function last(ids: number[], id: number): number {
-  ids.push(id);
-  return id;
 }
 
 /** What a call fails with after its session has ended. */

@@ -1,5 +1,6 @@
 import { KiteError, type WireError } from "../errors.ts";
 import { checkIdentity, type Identity } from "../identity.ts";
+import { type AgreedLimits, LIMITS } from "../limits.ts";
 import { isCount, type RawFrame } from "../wire/v1.ts";
 
 /** A credential as it is shown to a peer: `token`, `kiteKey`, or a type that the peer's own authenticator knows. */
@@ -13,6 +14,8 @@ export interface Hello {
   readonly auth: Auth | undefined;
   readonly kite: Identity | undefined;
   readonly resume: { readonly id: string; readonly secret: string; readonly received: number } | undefined;
+  /** What the dialler takes in. */
+  readonly limits: AgreedLimits;
 }
 
 /** The answer: a session, new or resumed. */
@@ -22,14 +25,16 @@ export interface Welcome {
   /** How long the session waits for the dialler to come back, in milliseconds. */
   readonly graceMs: number;
   readonly kite: Identity | undefined;
+  /** What the acceptor takes in. */
+  readonly limits: AgreedLimits;
 }
 
 export function writeHello(hello: Hello): string {
-  return JSON.stringify({ hello });
+  return JSON.stringify({ hello: { ...hello, limits: writeLimits(hello.limits) } });
 }
 
 export function writeWelcome(welcome: Welcome): string {
-  return JSON.stringify({ welcome });
+  return JSON.stringify({ welcome: { ...welcome, limits: writeLimits(welcome.limits) } });
 }
 
 export function writeRefusal(error: WireError): string {
@@ -44,7 +49,7 @@ export function writeRefusal(error: WireError): string {
 export function readHello(raw: RawFrame): Hello {
   const { hello } = parse(raw);
   if (!isRecord(hello)) throw new KiteError("protocol_error", "the first frame is a hello");
-  return { auth: readAuth(hello.auth), kite: readIdentity(hello.kite), resume: readResume(hello.resume) };
+  return { auth: readAuth(hello.auth), kite: readIdentity(hello.kite), resume: readResume(hello.resume), limits: readLimits(hello.limits) };
 }
 
 /**
@@ -65,6 +70,7 @@ export function readWelcome(raw: RawFrame): Welcome {
     resumed: welcome.resumed === true,
     graceMs: welcome.graceMs,
     kite: readIdentity(welcome.kite),
+    limits: readLimits(welcome.limits),
   };
 }
 
@@ -93,6 +99,25 @@ function readResume(resume: unknown): Hello["resume"] {
     throw new KiteError("protocol_error", "a session is resumed by its id, its secret and the last frame received");
   }
   return { id: resume.id, secret: resume.secret, received: resume.received };
+}
+
+function writeLimits({ streamWindow, messageBytes, reassemblyBytes, parcels }: AgreedLimits): AgreedLimits {
+  return { streamWindow, messageBytes, reassemblyBytes, parcels };
+}
+
+function readLimits(limits: unknown): AgreedLimits {
+  const said = isRecord(limits) ? limits : {};
+  const read = (name: keyof AgreedLimits): number => {
+    const value = said[name] ?? LIMITS[name];
+    if (!isCount(value) || value === 0) throw new KiteError("protocol_error", `the limit ${name} of a handshake is a number above zero`);
+    return value;
+  };
+  return writeLimits({
+    streamWindow: read("streamWindow"),
+    messageBytes: read("messageBytes"),
+    reassemblyBytes: read("reassemblyBytes"),
+    parcels: read("parcels"),
+  });
 }
 
 function parse(raw: RawFrame): Record<string, unknown> {

@@ -7,7 +7,7 @@ import { testCaller, until } from "../testing.ts";
 import { writeFrame } from "../wire/v1.ts";
 import type { Acceptor } from "./acceptor.ts";
 import { writeHello } from "./handshake.ts";
-import { acceptor, connect, greet, type Stranger } from "./test-stranger.ts";
+import { acceptor, connect, greet, HELLO, type Stranger } from "./test-stranger.ts";
 
 const failures: unknown[] = [];
 const note = (failure: unknown) => void failures.push(failure);
@@ -35,6 +35,32 @@ test.each<[breach: string, frame: string | Uint8Array, reason: RegExp, limits?: 
   ["more streams than it may", `[1,0,[0,1,"take",[${marks("s", 6)}]]]`, /the limit streams is 5/, { streams: 5 }],
   ["a stream that it had announced", '[1,0,[0,1,"take",[{"$":["s",1]}]],[0,2,"take",[{"$":["s",1]}]]]', /stream 1 was announced twice/],
   ["chunks beyond the window", `[1,0,[0,1,"wait",[{"$":["s",1]}]],${chunks(1, 4)}]`, /beyond its window of 2000/, { streamWindow: 2_000 }],
+  [
+    "a chunk that says to weigh less than it does",
+    '[1,0,[0,1,"wait",[{"$":["s",1]}]],[7,1,["twelve chars"],12]]',
+    /not less than its length/,
+  ],
+  ["a chunk that does not say what it weighs", '[1,0,[0,1,"wait",[{"$":["s",1]}]],[7,1,{}]]', /has its weight beside it/],
+  ["a piece of nothing", "[1,0,[14,1,0,100]]", /a piece has/],
+  ["a piece that does not say of how much", binary("[1,0,[3],[14,1,0]]", 3), /says how large it is/],
+  ["pieces beyond what was announced", binary("[1,0,[3],[14,1,0,2]]", 3), /its pieces have more/],
+  ["a piece without bytes", binary("[1,0,[0],[14,1,0,2]]", 0), /or none/],
+  ["a message larger than it may be", binary("[1,0,[3],[14,1,0,101]]", 3), /the limit messageBytes is 100/, { messageBytes: 100 }],
+  [
+    "more to be put together than it may",
+    binary(`[1,0,[1],[14,1,0,60],[14,2,0,60]]`, 1),
+    /the limit reassemblyBytes is 100/,
+    { reassemblyBytes: 100 },
+  ],
+  [
+    "more messages in pieces than it may",
+    binary("[1,0,[1],[14,1,0,9],[14,2,0,9],[14,3,0,9]]", 1),
+    /the limit parcels is 2/,
+    { parcels: 2 },
+  ],
+  ["pieces that make no frame", binary("[1,0,[3],[14,1,0,3]]", 3), /begins with the length/],
+  ["a piece within pieces", pieces("[14,1,0,9]"), /a message type of kite.v1/],
+  ["two messages in the pieces of one", pieces("[3,1],[3,2]"), /make up one message/],
   ["negative credit", "[1,0,[8,1,-1]]", /credit for a stream is a whole number, got -1/],
   ["credit that is no number", '[1,0,[8,1,"1e9"]]', /credit for a stream is a whole number/],
   ["credit beyond what a number holds", "[1,0,[8,1,1e308]]", /credit for a stream is a whole number/],
@@ -113,7 +139,7 @@ test("credit, stops, ends, chunks, releases and answers for what is not open cha
   peer.send('[2,0,[0,1,"take",[1]]]');
   await until(() => peer.heard().includes('[1,1,"taken"]'));
 
-  expect([...host.sessions].map(({ counts }) => Object.values(counts))).toEqual([[0, 0, 0, 0, 0, 0]]);
+  expect([...host.sessions].map(({ counts }) => Object.values(counts))).toEqual([[0, 0, 0, 0, 0, 0, 0]]);
   close(host);
 });
 
@@ -223,7 +249,7 @@ test("who speaks before the welcome is shown out", async () => {
   const host = acceptor(() => new Promise(() => {}));
   const peer = connect(host);
 
-  peer.send(writeHello({ auth: undefined, kite: undefined, resume: undefined }));
+  peer.send(writeHello(HELLO));
   peer.send('[1,0,[0,1,"take",[1]]]');
   await until(() => peer.closed() !== undefined);
 
@@ -236,7 +262,7 @@ test("what goes wrong while a credential is checked is not told to strangers", a
   });
   const peer = connect(host);
 
-  peer.send(writeHello({ auth: undefined, kite: undefined, resume: undefined }));
+  peer.send(writeHello(HELLO));
   await until(() => peer.closed() !== undefined);
 
   expect(peer.heard()).toContain("could not be checked");
@@ -247,7 +273,7 @@ test("whoever hangs up while it is greeted leaves no session behind", async () =
   let admit = (_: ReturnType<typeof testCaller>) => {};
   const host = acceptor(() => new Promise((resolve) => (admit = resolve)));
   const peer = connect(host);
-  peer.send(writeHello({ auth: undefined, kite: undefined, resume: undefined }));
+  peer.send(writeHello(HELLO));
   await settled(peer);
 
   peer.drop();
@@ -262,7 +288,7 @@ test("a kite that closes while it greets opens no session any more", async () =>
   let admit = (_: ReturnType<typeof testCaller>) => {};
   const host = acceptor(() => new Promise((resolve) => (admit = resolve)));
   const peer = connect(host);
-  peer.send(writeHello({ auth: undefined, kite: undefined, resume: undefined }));
+  peer.send(writeHello(HELLO));
   await settled(peer);
 
   host.close(new KiteError("disconnected", "math has closed"));
@@ -291,7 +317,12 @@ function marks(kind: "f" | "s", count: number): string {
 }
 
 function chunks(stream: number, count: number): string {
-  return Array.from({ length: count }, () => `[7,${stream},{}]`).join(",");
+  return Array.from({ length: count }, () => `[7,${stream},{},1000]`).join(",");
+}
+
+function pieces(messages: string): Uint8Array {
+  const body = binary(`[0,0,[],${messages}]`, 0);
+  return writeFrame(1, 0, [`[14,1,0,${body.byteLength}]`], [body]) as Uint8Array;
 }
 
 function binary(json: string, extra: number): Uint8Array {

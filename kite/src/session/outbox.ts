@@ -8,6 +8,8 @@ export interface OutboxOptions {
   readonly limits: Limits;
   /** The peer has acknowledged enough that streams may go on. */
   readonly onRoom: () => void;
+  /** The peer has frames up to this one. */
+  readonly onAcknowledged: (frame: number) => void;
   /** So much waits for the peer's acknowledgement that the session must end. */
   readonly onOverflow: (why: KiteError) => void;
 }
@@ -19,9 +21,11 @@ export interface OutboxOptions {
 export class Outbox implements Flushable {
   readonly #options: OutboxOptions;
   readonly #limits: Limits;
+  readonly #largest: number;
   #transport: Transport | undefined;
   #messages: string[] = [];
   #segments: Uint8Array[] = [];
+  #blobs: Map<number, Blob> | undefined;
   #committed = 0;
   #uncommittedBytes = 0;
   #pendingBytes = 0;
@@ -39,6 +43,7 @@ export class Outbox implements Flushable {
   constructor(options: OutboxOptions) {
     this.#options = options;
     this.#limits = options.limits;
+    this.#largest = Math.min(PARCEL_BYTES, options.limits.messageBytes);
   }
 
   /** The number of the last frame that was received; the peer replays what follows it. */
@@ -61,17 +66,14 @@ export class Outbox implements Flushable {
     );
   }
 
-  /**
-   * Asked before a message that holds values of the application is pushed.
-   *
-   * @throws {KiteError} `limit_exceeded` when it is larger than a frame may be; then `discard` takes its bytes back.
-   */
-  checkSize(message: string): void {
-    const { frameBytes } = this.#limits;
-    // One UTF-16 unit becomes at most three bytes; only when that could be too much is the exact size worth finding.
-    if (message.length * MAX_UTF8_BYTES + this.#uncommittedBytes <= frameBytes) return;
-    const size = encoder.encode(message).byteLength + this.#uncommittedBytes;
-    if (size > frameBytes) throw limitError("frameBytes", this.#limits, `the message has ${size} bytes; send large data as a stream`);
+  /** Whether a message, with the bytes that were added for it, may travel in a frame; a larger one goes in pieces. */
+  fits(message: string): boolean {
+    return message.length + this.#uncommittedBytes <= this.#largest;
+  }
+
+  /** The bytes that were added for the message that is being written; with a Blob's size, though its bytes are not read yet. */
+  get stagedBytes(): number {
+    return this.#blobs === undefined ? this.#uncommittedBytes : this.#staged.reduce((sum, segment) => sum + sizeOf(segment), 0);
   }
 
   /** Adds one message, already JSON text, and the bytes added since the last one, to the frame of this tick. */
@@ -93,10 +95,35 @@ export class Outbox implements Flushable {
     return this.#segments.push(bytes) - 1;
   }
 
+  /** Adds what has yet to be read; its message fits in no frame of this tick. */
+  addBlob(blob: Blob): number {
+    const segment = this.#segments.push(EMPTY) - 1;
+    this.#blobs ??= new Map();
+    this.#blobs.set(segment, blob);
+    this.#uncommittedBytes = Number.POSITIVE_INFINITY;
+    return segment;
+  }
+
+  /**
+   * Takes back the bytes of a message that does not go into this tick's frame. Empty segments stand for those before its
+   * own, so that the numbers in its text stay right.
+   */
+  takeStaged(): Segment[] {
+    if (this.#segments.length === this.#committed) return [];
+    const staged = [...this.#segments.slice(0, this.#committed).map(() => EMPTY), ...this.#staged];
+    this.discard();
+    return staged;
+  }
+
   /** Takes back the bytes of a message that could not be written. */
   discard(): void {
     this.#segments.length = this.#committed;
     this.#uncommittedBytes = 0;
+    this.#blobs = undefined;
+  }
+
+  get #staged(): Segment[] {
+    return this.#segments.slice(this.#committed).map((bytes, index) => this.#blobs?.get(this.#committed + index) ?? bytes);
   }
 
   /** Sends a message that is neither numbered nor replayed, at once. */
@@ -158,6 +185,11 @@ export class Outbox implements Flushable {
     if (this.#ackSent < this.#received) this.control();
   }
 
+  /** Tells the peer at the end of this tick: it waits for that before it sends more. */
+  acknowledgeSoon(): void {
+    this.#schedule();
+  }
+
   /** Goes on over this transport; the peer has frames up to `peerReceived`, the others are sent again. */
   attach(transport: Transport, peerReceived: number): void {
     this.#transport = transport;
@@ -193,6 +225,7 @@ export class Outbox implements Flushable {
     if (count === 0) return;
     if (count === this.#unacked.length) this.#unacked = [];
     else this.#unacked.splice(0, count);
+    this.#options.onAcknowledged(ack);
     if (congested && !this.#congested) this.#options.onRoom();
   }
 
@@ -230,8 +263,16 @@ interface Unacked {
   readonly size: number;
 }
 
-const encoder = new TextEncoder();
-const MAX_UTF8_BYTES = 3;
+/** Bytes of a message: there, or to be read when their turn comes. */
+export type Segment = Uint8Array | Blob;
+
+export function sizeOf(segment: Segment): number {
+  return segment instanceof Uint8Array ? segment.byteLength : segment.size;
+}
+
+const EMPTY = new Uint8Array(0);
+// What a small call may have to wait behind. A link of 100 Mbit/s carries it in 20 ms.
+const PARCEL_BYTES = 256 * 1024;
 // The peer works on the first part of a burst while the rest is written; in one frame, both sides would take turns.
 const EAGER_FLUSH_MESSAGES = 16;
 // Enough to fill socket buffers; a longer wait for the end of the tick only adds memory.

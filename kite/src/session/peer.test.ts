@@ -95,7 +95,9 @@ test("a dial that is not answered ends in time, and a welcome that comes later i
   const failed = expect(peer.connect()).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining("10000 ms") });
   await vi.advanceTimersByTimeAsync(10_000);
   await failed;
-  there.send(writeWelcome({ session: { id: "s", secret: "s", received: 0 }, resumed: false, graceMs: 1_000, kite: undefined }));
+  there.send(
+    writeWelcome({ session: { id: "s", secret: "s", received: 0 }, resumed: false, graceMs: 1_000, kite: undefined, limits: LIMITS }),
+  );
   await turns();
 
   expect(peer.state).toBe("connecting");
@@ -278,7 +280,9 @@ test.each([
   ["resumes a session that was not asked for", { session: { id: "other", secret: "s", received: 0 }, resumed: true }],
   ["claims frames that were never sent", { session: { id: "s", secret: "s", received: 99 }, resumed: true }],
 ])("a peer that %s is not believed", async (_, welcome) => {
-  const { peer } = to(acceptor(), { dial: async () => scripted(writeWelcome({ ...welcome, graceMs: 1_000, kite: undefined })) });
+  const { peer } = to(acceptor(), {
+    dial: async () => scripted(writeWelcome({ ...welcome, graceMs: 1_000, kite: undefined, limits: LIMITS })),
+  });
 
   await expect(peer.call("echo", [1])).rejects.toMatchObject({ code: "protocol_error", outcome: "not_run" });
 

@@ -265,7 +265,7 @@ export class Peer implements AsyncDisposable {
     });
     const ticket = this.#ticket?.url === target.url ? this.#ticket : undefined;
     const resume = ticket === undefined ? undefined : { id: ticket.id, secret: ticket.secret, received: this.#session.received };
-    const hello = { auth: target.auth, kite: identity, resume };
+    const hello = { auth: target.auth, kite: identity, resume, limits };
     await introduce({ transport, hello, signal, welcomed: (welcome) => this.#welcomed(transport, target, hello, welcome) });
     this.#last = "connected";
   }
@@ -283,6 +283,7 @@ export class Peer implements AsyncDisposable {
     this.#identity = welcome.kite;
     clearTimeout(this.#grace);
     const session = this.#session;
+    session.agree(welcome.limits);
     session.attach(transport, welcome.resumed ? received : 0);
     this.#opened = { at: performance.now(), progress: session.progress };
     this.#scheduleRenewal(target);

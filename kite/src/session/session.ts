@@ -1,6 +1,6 @@
 import { KiteError } from "../errors.ts";
-import type { Limits } from "../limits.ts";
-import type { Caller, CallOptions, CallSession } from "../method.ts";
+import type { AgreedLimits, Limits } from "../limits.ts";
+import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
@@ -8,8 +8,6 @@ import type { Serve } from "./calls.ts";
 import { Conversation, gone, type SessionCounts } from "./conversation.ts";
 import { Outbox } from "./outbox.ts";
 import { sharedController } from "./shared-signal.ts";
-
-export type SessionState = "open" | "suspended" | "closed";
 
 const MOVES: Record<SessionState, readonly SessionState[]> = {
   // The transport is gone; the peer has the grace period to come back.
@@ -52,6 +50,7 @@ export class Session implements CallSession {
   #transport: Transport | undefined;
   #closed: AbortController | undefined;
   #ended: KiteError | undefined;
+  #listeners: Set<(state: SessionState) => void> | undefined;
   #silentBeats = 0;
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
@@ -62,6 +61,7 @@ export class Session implements CallSession {
     this.#outbox = new Outbox({
       limits,
       onRoom: () => this.#conversation.resume(),
+      onAcknowledged: (frame) => this.#conversation.acknowledged(frame),
       onOverflow: (why) => this.end(why, CLOSE.protocolError),
     });
     this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, serve, caller, authenticate });
@@ -69,6 +69,13 @@ export class Session implements CallSession {
 
   get state(): SessionState {
     return this.#state;
+  }
+
+  /** Calls `listener` on every change of state, until the returned function is called or the state is `closed`. */
+  onState(listener: (state: SessionState) => void): () => void {
+    this.#listeners ??= new Set();
+    const listeners = this.#listeners.add(listener);
+    return () => void listeners.delete(listener);
   }
 
   get caller(): Caller {
@@ -130,6 +137,11 @@ export class Session implements CallSession {
   /** The peer came back with a newer credential of the same user; from now on that is what it may do. */
   renew(caller: Caller): void {
     this.#conversation.caller = caller;
+  }
+
+  /** What the peer takes in, as it said in its handshake; known before the first transport is attached. */
+  agree(peer: AgreedLimits): void {
+    this.#conversation.agree(peer);
   }
 
   /**
@@ -226,5 +238,17 @@ export class Session implements CallSession {
     if (!MOVES[this.#state].includes(to)) throw new KiteError("internal", `a session cannot go from ${this.#state} to ${to}`);
     this.#state = to;
     this.#options.onState?.(to, why);
+    if (this.#listeners === undefined) return;
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(to);
+      } catch (thrown) {
+        // As with any event: a listener that fails is heard of, but keeps neither the session nor the others from going on.
+        queueMicrotask(() => {
+          throw thrown;
+        });
+      }
+    }
+    if (to === "closed") this.#listeners = undefined;
   }
 }

@@ -6,6 +6,7 @@ import { KiteError } from "../errors.ts";
 import type { Call } from "../method.ts";
 import { method } from "../method.ts";
 import { connectedPair, type PairOptions, until } from "../testing.ts";
+import type { RemoteStream } from "./streams.ts";
 
 const never = new Promise<never>(() => {});
 const stream = z.custom<AsyncIterable<unknown>>();
@@ -227,10 +228,10 @@ test("both sides weigh a chunk alike, whatever it was before it was sent", async
 });
 
 test("a call that is too large fails alone, and holds nothing", async () => {
-  await using pair = await pairOf({ take: method({ input: z.unknown() }, () => "taken") }, { limits: { frameBytes: 10_000 } });
+  await using pair = await pairOf({ take: method({ input: z.unknown() }, () => "taken") }, { limits: { messageBytes: 10_000 } });
   const everything = { bytes: new Uint8Array(20_000), fn: () => {}, numbers: (async function* () {})() };
 
-  await expect(pair.client.take(everything)).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "frameBytes" } });
+  await expect(pair.client.take(everything)).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "messageBytes" } });
   await expect(pair.client.take({ ...everything, bytes: Symbol("s") })).rejects.toMatchObject({ code: "invalid_argument" });
 
   expect(await pair.client.take(new Uint8Array(100))).toBe("taken");
@@ -297,6 +298,130 @@ test("a function that is no longer reachable is released", async () => {
 
   await untilCollected(() => pair.peer.session.counts.exported === 0);
 });
+
+test("a Web stream is sent as a stream, as an argument and as a result, and read as one", async () => {
+  await using pair = await pairOf({
+    upper: method({ input: stream }, (lines) => (lines as RemoteStream<string>).readable().pipeThrough(upperCase())),
+  });
+
+  const lines = (await pair.client.upper(readableOf(["one", "two"]))) as unknown as RemoteStream<string>;
+  const seen: string[] = [];
+  for await (const line of lines.readable()) seen.push(line);
+
+  expect(seen).toEqual(["ONE", "TWO"]);
+});
+
+test("cancelling a Web stream here cancels the one over there, though it waits for its next chunk", async () => {
+  let reason: unknown;
+  const endless = () =>
+    new ReadableStream<string>({
+      start: (controller) => controller.enqueue("first"),
+      pull: (controller) => (controller.desiredSize === 0 ? undefined : never),
+      cancel: (why) => {
+        reason = why;
+      },
+    });
+  await using pair = await pairOf({ tail: method({}, () => endless()) });
+  const reader = ((await pair.client.tail()) as unknown as RemoteStream<string>).readable().getReader();
+  expect(await reader.read()).toEqual({ done: false, value: "first" });
+
+  await reader.cancel();
+  await until(() => reason !== undefined);
+
+  expect(reason).toMatchObject({ code: "cancelled" });
+  expect(pair.peer.session.counts.receiving).toBe(0);
+});
+
+test("an error of a Web stream crosses with its code", async () => {
+  await using pair = await pairOf({
+    broken: method({}, () => new ReadableStream({ start: (controller) => controller.error(new KiteError("not_found", "no such file")) })),
+  });
+
+  const reader = ((await pair.client.broken()) as unknown as RemoteStream<string>).readable().getReader();
+
+  await expect(reader.read()).rejects.toMatchObject({ code: "not_found", message: "no such file" });
+});
+
+test("a Web stream that nobody reads pulls nothing beyond the window", async () => {
+  let pulled = 0;
+  const source = () =>
+    new ReadableStream<Uint8Array>(
+      {
+        pull: (controller) => {
+          pulled++;
+          controller.enqueue(new Uint8Array(1_000));
+        },
+      },
+      { highWaterMark: 0 },
+    );
+  await using pair = await pairOf({ bytes: method({}, () => source()) }, { limits: { streamWindow: 10_000 } });
+
+  const reader = ((await pair.client.bytes()) as unknown as RemoteStream<Uint8Array>).readable().getReader();
+  for (let n = 0; n < 5; n++) await pair.fence();
+  expect(pulled).toBeLessThanOrEqual(11);
+
+  for (let n = 0; n < 30; n++) await reader.read();
+  expect(pulled).toBeGreaterThanOrEqual(30);
+  await reader.cancel();
+});
+
+test("objects weigh what they are long, so a window of large ones holds few", async () => {
+  let produced = 0;
+  const large = async function* () {
+    for (;;) yield { n: produced++, text: "x".repeat(10_000) };
+  };
+  await using pair = await pairOf({ rows: method({}, () => large()) }, { limits: { streamWindow: 100_000 } });
+
+  const rows = (await pair.client.rows()) as unknown as RemoteStream<{ n: number }>;
+  for (let n = 0; n < 5; n++) await pair.fence();
+  expect(produced).toBeLessThanOrEqual(11);
+
+  for (let n = 0; n < 100; n++) expect((await rows.next()).value).toMatchObject({ n });
+  rows.cancel();
+});
+
+test.each([
+  [2_000, 1_000_000],
+  [1_000_000, 2_000],
+])("two sides with windows of %i and %i use the smaller one, in both directions", async (here, there) => {
+  let produced = 0;
+  const numbers = async function* () {
+    for (let n = 0; n < 300; n++) {
+      produced++;
+      yield { n, text: "x".repeat(100) };
+    }
+  };
+  await using pair = await pairOf(
+    { numbers: method({}, () => numbers()), count: method({ input: stream }, async (given) => (await collect(given)).length) },
+    { limits: { streamWindow: here }, clientLimits: { streamWindow: there } },
+  );
+
+  const read = (await pair.client.numbers()) as unknown as RemoteStream<unknown>;
+  for (let n = 0; n < 5; n++) await pair.fence();
+  expect(produced).toBeLessThan(30);
+
+  expect(await collect(read)).toHaveLength(300);
+  expect(await pair.client.count(numbers())).toBe(300);
+});
+
+function readableOf<T>(chunks: readonly T[]): ReadableStream<T> {
+  return new ReadableStream<T>({
+    start: (controller) => {
+      for (const chunk of chunks) controller.enqueue(chunk);
+      controller.close();
+    },
+  });
+}
+
+function upperCase(): TransformStream<string, string> {
+  return new TransformStream({ transform: (line, controller) => controller.enqueue(line.toUpperCase()) });
+}
+
+async function collect(source: AsyncIterable<unknown>): Promise<unknown[]> {
+  const all: unknown[] = [];
+  for await (const item of source) all.push(item);
+  return all;
+}
 
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");

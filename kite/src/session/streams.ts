@@ -1,11 +1,14 @@
 import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { isCount } from "../wire/v1.ts";
-import { weightOf } from "../wire/values.ts";
+import { leastLength, plainWeight, type StreamSource } from "../wire/values.ts";
+import type { Parcel } from "./parcels.ts";
+import { fromReadable, toReadable } from "./web-streams.ts";
 
 /** How a stream's messages leave; the session provides it. */
 export interface StreamWires {
-  chunk(id: number, chunk: unknown): void;
+  chunk(id: number, chunk: unknown): { weight: number; parcel: Parcel | undefined };
+  drop(parcel: Parcel): void;
   end(id: number, error: KiteError | undefined): void;
   credit(id: number, weight: number): void;
   stop(id: number): void;
@@ -18,6 +21,7 @@ export class OutgoingStreams {
   readonly #limits: Limits;
   readonly #wires: StreamWires;
   readonly #open = new Map<number, Producer>();
+  #window: number | undefined;
   #next = 1;
 
   constructor(limits: Limits, wires: StreamWires) {
@@ -29,15 +33,32 @@ export class OutgoingStreams {
     return this.#open.size;
   }
 
-  add(source: AsyncIterable<unknown>): number {
+  /** How much may be on its way is known; streams that waited for that begin. */
+  agree(window: number): void {
+    this.#window = window;
+    for (const producer of this.#open.values()) producer.agree(window);
+  }
+
+  /** Takes in a stream that is about to be announced; {@link start} lets it begin. */
+  add(source: StreamSource): number {
     if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "one stream more was to be sent");
     const id = this.#next++;
     // Removed when it is over for the reader; a producer that never comes back from its wait must not count for ever.
-    const producer = new Producer({ id, source, window: this.#limits.streamWindow, wires: this.#wires, over: () => this.#open.delete(id) });
+    const producer = new Producer({
+      id,
+      source: source instanceof ReadableStream ? fromReadable(source) : source,
+      wires: this.#wires,
+      over: () => this.#open.delete(id),
+    });
+    if (this.#window !== undefined) producer.agree(this.#window);
     this.#open.set(id, producer);
-    // Not before the message that carries the id: chunks must not overtake it.
-    queueMicrotask(() => void producer.run());
     return id;
+  }
+
+  /** The message that announces the stream is sent: its chunks do not overtake it any more. */
+  start(id: number): void {
+    const producer = this.#open.get(id);
+    if (producer !== undefined) queueMicrotask(() => void producer.run());
   }
 
   /**
@@ -80,7 +101,6 @@ export class OutgoingStreams {
 interface ProducerOptions {
   readonly id: number;
   readonly source: AsyncIterable<unknown>;
-  readonly window: number;
   readonly wires: StreamWires;
   readonly over: () => void;
 }
@@ -88,15 +108,22 @@ interface ProducerOptions {
 class Producer {
   readonly #options: ProducerOptions;
   readonly #listeners: ((stopped: boolean) => void)[];
-  #credit: number;
+  #window = 0;
+  #credit = 0;
   #over = false;
   #iterator: AsyncIterator<unknown> | undefined;
+  #parcel: Parcel | undefined;
   #wake: (() => void) | undefined;
 
   constructor(options: ProducerOptions) {
     this.#options = options;
-    this.#credit = options.window;
     this.#listeners = [options.over];
+  }
+
+  agree(window: number): void {
+    this.#window = window;
+    this.#credit = window;
+    this.resume();
   }
 
   onOver(listener: (stopped: boolean) => void): void {
@@ -116,9 +143,9 @@ class Producer {
   }
 
   refill(weight: number): void {
-    const { id, window } = this.#options;
     this.#credit += weight;
-    if (this.#credit > window) throw new KiteError("protocol_error", `stream ${id} was given more credit than was used of its window`);
+    if (this.#credit > this.#window)
+      throw new KiteError("protocol_error", `stream ${this.#options.id} was given more credit than was used of its window`);
     this.resume();
   }
 
@@ -134,6 +161,7 @@ class Producer {
   stop(): void {
     if (this.#over) return;
     this.#finish(true);
+    if (this.#parcel !== undefined) this.#options.wires.drop(this.#parcel);
     this.#letGo();
   }
 
@@ -145,13 +173,21 @@ class Producer {
       const { done, value } = await iterator.next();
       if (done || this.#over) return;
       try {
-        wires.chunk(id, value);
+        const { weight, parcel } = wires.chunk(id, value);
+        this.#credit -= weight;
+        // The next chunk must not overtake this one.
+        if (parcel !== undefined && !parcel.over) await this.#carried(parcel);
       } catch (thrown) {
         this.#letGo();
         throw thrown;
       }
-      this.#credit -= weightOf(value);
     }
+  }
+
+  async #carried(parcel: Parcel): Promise<void> {
+    this.#parcel = parcel;
+    await new Promise<void>((resolve, reject) => parcel.follow({ sent: () => resolve(), failed: reject, dropped: resolve }));
+    this.#parcel = undefined;
   }
 
   #end(error: KiteError | undefined): void {
@@ -178,12 +214,19 @@ export class IncomingStreams {
   readonly #limits: Limits;
   readonly #wires: StreamWires;
   readonly #open = new Map<number, StreamReader>();
+  #window: number;
   /** A stream that nobody can read any more ends like one that was left. */
-  readonly #abandoned = new FinalizationRegistry<StreamReader>((reader) => reader.cancel());
+  #abandoned: FinalizationRegistry<StreamReader> | undefined;
 
   constructor(limits: Limits, wires: StreamWires) {
     this.#limits = limits;
     this.#wires = wires;
+    this.#window = limits.streamWindow;
+  }
+
+  /** How much may be on its way is known. */
+  agree(window: number): void {
+    this.#window = window;
   }
 
   get size(): number {
@@ -193,18 +236,24 @@ export class IncomingStreams {
   add(id: number): RemoteStream<unknown> {
     if (this.#open.has(id)) throw new KiteError("protocol_error", `stream ${id} was announced twice`);
     if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
-    const reader = new StreamReader(this.#limits.streamWindow, {
+    const reader = new StreamReader(this.#window, {
       consumed: (weight) => this.#wires.credit(id, weight),
       stopped: () => this.#stop(id),
     });
     this.#open.set(id, reader);
     const stream = new RemoteStream<unknown>(reader);
+    this.#abandoned ??= new FinalizationRegistry((abandoned) => abandoned.cancel());
     this.#abandoned.register(stream, reader);
     return stream;
   }
 
-  chunk(id: number, chunk: unknown): void {
-    this.#open.get(id)?.push(chunk);
+  /**
+   * A chunk has arrived, with the weight that its sender said.
+   *
+   * @throws {KiteError} `protocol_error` for a weight that it cannot have, or for more than the window.
+   */
+  chunk(id: number, chunk: unknown, said: unknown): void {
+    this.#open.get(id)?.push(chunk, weightOf(chunk, said));
   }
 
   end(id: number, error: KiteError | undefined): void {
@@ -246,6 +295,15 @@ export class RemoteStream<T> implements AsyncIterableIterator<T> {
     return { done: true, value: undefined };
   }
 
+  /**
+   * The rest of the stream as a Web stream. It asks for a chunk when its reader does; cancelling it ends the producer.
+   *
+   * @example await (await klient.fs.open({ path })).readable().pipeTo(destination);
+   */
+  readable(): ReadableStream<T> {
+    return toReadable(this);
+  }
+
   /** Ends the stream at its producer. What has arrived but was not read is dropped. */
   cancel(): void {
     this.#reader.cancel();
@@ -270,7 +328,7 @@ interface Waiting {
 class StreamReader {
   readonly #window: number;
   readonly #events: { consumed(weight: number): void; stopped(): void };
-  #chunks: unknown[] = [];
+  #chunks: { readonly chunk: unknown; readonly weight: number }[] = [];
   #waiting: Waiting[] = [];
   #inFlight = 0;
   #consumed = 0;
@@ -281,13 +339,16 @@ class StreamReader {
     this.#events = events;
   }
 
-  push(chunk: unknown): void {
+  push(chunk: unknown, weight: number): void {
     // One chunk may overdraw the window, whatever its size; the next one must have waited.
     if (this.#inFlight >= this.#window) throw new KiteError("protocol_error", `a stream was sent beyond its window of ${this.#window}`);
-    this.#inFlight += weightOf(chunk);
+    this.#inFlight += weight;
     const waiting = this.#waiting.shift();
-    if (waiting === undefined) this.#chunks.push(chunk);
-    else waiting.resolve({ done: false, value: this.#take(chunk) });
+    if (waiting === undefined) this.#chunks.push({ chunk, weight });
+    else {
+      this.#consume(weight);
+      waiting.resolve({ done: false, value: chunk });
+    }
   }
 
   end(error: KiteError | undefined): void {
@@ -296,7 +357,11 @@ class StreamReader {
   }
 
   next(stream: object): Promise<IteratorResult<unknown>> {
-    if (this.#chunks.length > 0) return Promise.resolve({ done: false, value: this.#take(this.#chunks.shift()) });
+    const first = this.#chunks.shift();
+    if (first !== undefined) {
+      this.#consume(first.weight);
+      return Promise.resolve({ done: false, value: first.chunk });
+    }
     return new Promise((resolve, reject) => {
       const waiting = { stream, resolve, reject };
       if (this.#ended === undefined) this.#waiting.push(waiting);
@@ -311,8 +376,7 @@ class StreamReader {
     this.#events.stopped();
   }
 
-  #take(chunk: unknown): unknown {
-    const weight = weightOf(chunk);
+  #consume(weight: number): void {
     this.#consumed += weight;
     // In halves: a message for every chunk would double the traffic, the whole window would make the producer wait.
     if (this.#consumed >= this.#window / 2 && this.#ended === undefined) {
@@ -320,7 +384,6 @@ class StreamReader {
       this.#events.consumed(this.#consumed);
       this.#consumed = 0;
     }
-    return chunk;
   }
 
   #finish(waiting: Waiting): void {
@@ -330,4 +393,15 @@ class StreamReader {
     if (error === undefined) waiting.resolve({ done: true, value: undefined });
     else waiting.reject(error);
   }
+}
+
+function weightOf(chunk: unknown, said: unknown): number {
+  if (said === undefined) {
+    const weight = plainWeight(chunk);
+    if (weight !== undefined) return weight;
+  } else if (isCount(said) && said >= leastLength(chunk)) return said;
+  throw new KiteError(
+    "protocol_error",
+    "a chunk that is neither text nor bytes has its weight beside it, which is not less than its length",
+  );
 }

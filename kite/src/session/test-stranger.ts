@@ -17,6 +17,9 @@ export function acceptor(
   return new Acceptor({ authenticate, serve: serveMethods({ methods }), limits: { ...LIMITS, ...limits }, graceMs });
 }
 
+/** What a stranger says of itself: nothing. */
+export const HELLO: Hello = { auth: undefined, kite: undefined, resume: undefined, limits: LIMITS };
+
 /** A peer that follows no rules: it sends what it is told to, and keeps what it gets. */
 export interface Stranger {
   readonly frames: RawFrame[];
@@ -45,7 +48,7 @@ function text(raw: RawFrame): string {
 /** A stranger that was welcomed. */
 export async function greet(host: Acceptor, auth?: Auth, resume?: Hello["resume"]): Promise<Stranger & { welcome: Welcome }> {
   const link = connect(host);
-  link.send(writeHello({ auth, kite: undefined, resume }));
+  link.send(writeHello({ ...HELLO, auth, resume }));
   await until(() => link.frames.length > 0);
   return { ...link, welcome: readWelcome(link.frames[0] ?? "") };
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { readFrame, writeControl, writeFrame } from "./v1.ts";
+import { readFrame, writeControl, writeFrame, writeParcelHead } from "./v1.ts";
 
 const protocol = readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
 
@@ -30,6 +30,15 @@ test("a binary frame is its length, its JSON and its segments", () => {
   expect(new DataView(frame.buffer).getUint32(0)).toBe(json.length);
   expect(new TextDecoder().decode(frame.subarray(4, 4 + json.length))).toBe(json);
   expect(readFrame(frame)).toEqual({ sequence: 4, ack: 2, messages: [JSON.parse(message)], segments, marked: true });
+});
+
+test("a large message is written as PROTOCOL.md shows it, up to its segments", () => {
+  const head = writeParcelHead('[0,1,"echo",[{"$":["b",0]}]]', [2]);
+
+  const json = new TextDecoder().decode(head.subarray(4));
+  expect(protocol).toContain(json);
+  expect(protocol).toContain(`[14,3,0,${head.byteLength + 2}]`);
+  expect(new DataView(head.buffer).getUint32(0)).toBe(json.length);
 });
 
 test.each([

@@ -21,6 +21,8 @@ export const MESSAGE = {
   authenticate: 11,
   ping: 12,
   goodbye: 13,
+  piece: 14,
+  drop: 15,
 } as const;
 
 /** A frame as read: its sequence number (0: not counted), the peer's acknowledgement, and its messages. */
@@ -53,6 +55,18 @@ export function writeFrame(sequence: number, ack: number, messages: readonly str
     offset += segment.byteLength;
   }
   return frame;
+}
+
+/**
+ * How a message begins that travels in pieces: as a binary frame without numbers, up to its first segment. The segments
+ * follow it, from wherever they are.
+ */
+export function writeParcelHead(message: string, lengths: readonly number[]): Uint8Array {
+  const json = encoder.encode(`[0,0,[${lengths.join(",")}],${message}]`);
+  const head = new Uint8Array(HEADER_BYTES + json.byteLength);
+  new DataView(head.buffer).setUint32(0, json.byteLength);
+  head.set(json, HEADER_BYTES);
+  return head;
 }
 
 /** A frame that carries nothing but an acknowledgement, and at most one uncounted message. */

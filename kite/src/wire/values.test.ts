@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { reviveValue, stringifyValue, type ValueSink, type ValueSource, weightOf } from "./values.ts";
+import { carriedWeight, leastLength, plainWeight, reviveValue, stringifyValue, type ValueSink, type ValueSource } from "./values.ts";
 
 test.each([
   ["undefined", undefined, '{"$":["u"]}'],
@@ -79,18 +79,46 @@ test("a property named __proto__ beside a mark is refused, and changes no protot
 test.each([
   [new Uint8Array(100), 132],
   ["ab", 34],
-  [{ any: "thing" }, 1024],
-])("a chunk %j weighs %i", (chunk, weight) => {
-  expect(weightOf(chunk)).toBe(weight);
+  [{ any: "thing" }, undefined],
+])("a chunk %j weighs %j by itself", (chunk, weight) => {
+  expect(plainWeight(chunk)).toBe(weight);
 });
 
-function desk(): { sink: ValueSink; source: ValueSource } {
-  const segments: Uint8Array[] = [];
-  const sink: ValueSink = { maxDepth: 100, addBytes: (bytes) => segments.push(bytes) - 1, exportFunction: () => 1, exportStream: () => 1 };
+test("whoever says what a value weighs cannot say less than it is long, and need not say more than its JSON and its bytes", () => {
+  const { sink, source } = desk();
+  const value = { a: ["text", 1, null, { deep: new Uint8Array(10) }], at: new Date(0), n: 12n, "\u0001": "\n" };
+
+  const json = stringifyValue(value, sink);
+  const read = reviveValue(JSON.parse(json), source);
+
+  expect(leastLength(read)).toBeLessThanOrEqual(json.length + 10);
+  expect(leastLength(read)).toBeGreaterThan(20);
+  expect(carriedWeight(json.length)).toBe(json.length + 32);
+});
+
+test("a Blob keeps its type, and its bytes are those of its segment", async () => {
+  const segments = [new Uint8Array([104, 105])];
+  const { source } = desk(segments);
+
+  const blob = reviveValue({ $: ["B", 0, "text/plain"] }, source) as Blob;
+
+  expect(blob.type).toBe("text/plain");
+  expect(await blob.text()).toBe("hi");
+});
+
+function desk(segments: Uint8Array[] = []): { sink: ValueSink; source: ValueSource } {
+  const sink: ValueSink = {
+    maxDepth: 100,
+    addBytes: (bytes) => segments.push(bytes) - 1,
+    addBlob: () => 0,
+    markFunction: () => ["f", 1],
+    exportStream: () => 1,
+  };
   const source: ValueSource = {
     maxDepth: 100,
     bytes: (n) => segments[n] ?? new Uint8Array(),
     importFunction: () => () => {},
+    ownFunction: () => () => {},
     importStream: () => ({}),
   };
   return { sink, source };

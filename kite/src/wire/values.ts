@@ -4,7 +4,8 @@ import { KiteError, type WireError } from "../errors.ts";
  * Values of kite.v1 are JSON, plus what JSON lacks, written as an object with the single key `$`:
  *
  *     undefined {"$":["u"]}   bigint {"$":["n","12"]}   Date {"$":["d",ms]}   NaN, Infinity {"$":["x","NaN"]}
- *     bytes {"$":["b",segment]}   Error {"$":["e",{…}]}   function {"$":["f",id]}   stream {"$":["s",id]}
+ *     bytes {"$":["b",segment]}   Blob {"$":["B",segment,"text/plain"]}   Error {"$":["e",{…}]}   stream {"$":["s",id]}
+ *     function {"$":["f",id]}   function of the receiver's own {"$":["r",id]}
  *     an object that has a key "$" of its own {"$":["o",{…}]}
  *
  * Inside objects, properties that are undefined are left out, as in JSON.
@@ -12,16 +13,23 @@ import { KiteError, type WireError } from "../errors.ts";
 
 /** Where functions, streams and bytes of an outgoing value go. */
 export interface ValueSink {
-  exportFunction(fn: (...args: never[]) => unknown): number;
-  exportStream(source: AsyncIterable<unknown>): number;
+  /** A function of this side becomes `f`; one that came from the peer returns to it as `r`, under the peer's id. */
+  markFunction(fn: (...args: never[]) => unknown): readonly ["f" | "r", number];
+  exportStream(source: StreamSource): number;
   /** Keeps bytes for the frame that is being written; answers with their segment's number. */
   addBytes(bytes: Uint8Array): number;
+  /** As `addBytes`, for what has yet to be read. */
+  addBlob(blob: Blob): number;
   readonly maxDepth: number;
 }
+
+/** What is sent as a stream. */
+export type StreamSource = AsyncIterable<unknown> | ReadableStream<unknown>;
 
 /** Where functions, streams and bytes of an incoming value come from. */
 export interface ValueSource {
   importFunction(id: number): unknown;
+  ownFunction(id: number): unknown;
   importStream(id: number): unknown;
   bytes(segment: number): Uint8Array;
   readonly maxDepth: number;
@@ -63,14 +71,35 @@ export function checkValue(value: unknown, maxDepth: number): void {
   }
 }
 
-/** What a chunk costs of a stream's window. Both sides must agree, so it is the same before it is written and after it was read. */
-export function weightOf(chunk: unknown): number {
+/** What a chunk that is a text or bytes costs of a stream's window; undefined for all else, whose sender says it. */
+export function plainWeight(chunk: unknown): number | undefined {
   if (typeof chunk === "string") return chunk.length + CHUNK_OVERHEAD;
-  if (typeof chunk !== "object" || chunk === null) return OBJECT_WEIGHT;
   if (chunk instanceof Uint8Array || chunk instanceof ArrayBuffer) return chunk.byteLength + CHUNK_OVERHEAD;
-  if (isPlain(chunk) || chunk instanceof Date) return OBJECT_WEIGHT;
-  const { toJSON } = chunk as { toJSON?: unknown };
-  return typeof toJSON === "function" ? weightOf(toJSON.call(chunk)) : OBJECT_WEIGHT;
+  return undefined;
+}
+
+/** What any other chunk costs: its JSON and its segments are known to its sender, who says it beside the chunk. */
+export function carriedWeight(length: number): number {
+  return length + CHUNK_OVERHEAD;
+}
+
+/**
+ * The least that a value that was read can have been long as JSON and segments: enough to see through a peer that says
+ * less than it sent, without writing the value once more.
+ */
+export function leastLength(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 1;
+  if (Array.isArray(value)) {
+    let sum = 1;
+    for (let index = 0; index < value.length; index++) sum += leastLength(value[index]);
+    return sum;
+  }
+  if (value instanceof Uint8Array) return value.byteLength;
+  if (!isPlain(value)) return value instanceof Blob ? value.size : 1;
+  let sum = 1;
+  for (const key in value) sum += key.length + leastLength((value as Record<string, unknown>)[key]);
+  return sum;
 }
 
 /** An error as it crosses. What must be told is told: details that are no JSON, or very large, stay behind, and so does the rest of a message. */
@@ -94,8 +123,6 @@ function isShortJson(value: unknown): boolean {
 
 // Keeps a stream of empty chunks from being free, and so unbounded.
 const CHUNK_OVERHEAD = 32;
-// An object's true size is known to neither side without writing it twice; one KiB is the order of most.
-const OBJECT_WEIGHT = 1024;
 
 type Mark = { readonly $: readonly [string, ...unknown[]] };
 
@@ -115,7 +142,7 @@ function encode(value: unknown, sink: ValueSink, depth: number): unknown {
     case "bigint":
       return mark("n", value.toString());
     case "function":
-      return mark("f", sink.exportFunction(value as (...args: never[]) => unknown));
+      return mark(...sink.markFunction(value as (...args: never[]) => unknown));
     case "object":
       return value === null ? null : encodeObject(value, sink, depth);
     default:
@@ -129,7 +156,7 @@ function encodeObject(value: object, sink: ValueSink, depth: number): unknown {
   }
   if (Array.isArray(value)) return encodeArray(value, sink, depth);
   // Asked before the prototype: a stream may be an object literal with one method.
-  if (Symbol.asyncIterator in value) return mark("s", sink.exportStream(value as AsyncIterable<unknown>));
+  if (Symbol.asyncIterator in value) return mark("s", sink.exportStream(value as StreamSource));
   if (!isPlain(value)) {
     const special = encodeSpecial(value, sink, depth);
     if (special !== undefined) return special;
@@ -145,6 +172,9 @@ function isPlain(value: object): boolean {
 function encodeSpecial(value: object, sink: ValueSink, depth: number): unknown {
   if (value instanceof Uint8Array) return mark("b", sink.addBytes(value));
   if (value instanceof ArrayBuffer) return mark("b", sink.addBytes(new Uint8Array(value)));
+  if (value instanceof Blob) return mark("B", sink.addBlob(value), value.type);
+  // Of those that are no async iterable: not every browser has made them one.
+  if (value instanceof ReadableStream) return mark("s", sink.exportStream(value));
   if (value instanceof Date) return mark("d", value.getTime());
   if (value instanceof Error) return mark("e", carriedError(KiteError.from(value)));
   if (ArrayBuffer.isView(value)) throw new KiteError("invalid_argument", "only Uint8Array can be sent; wrap its buffer in one");
@@ -211,7 +241,7 @@ function decodeRecord(record: Record<string, unknown>, source: ValueSource, dept
 function decodeMark(record: Record<string, unknown>, source: ValueSource, depth: number): unknown {
   const content = record.$;
   if (!Array.isArray(content) || Object.keys(record).length !== 1) throw badMark(content);
-  const [kind, detail] = content as [unknown, unknown];
+  const [kind, detail, extra] = content as [unknown, unknown, unknown];
   switch (kind) {
     case "u":
       return undefined;
@@ -229,8 +259,14 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
     case "b":
       if (typeof detail === "number") return source.bytes(detail);
       break;
+    case "B":
+      if (typeof detail === "number" && typeof extra === "string") return blobOf(source.bytes(detail), extra);
+      break;
     case "f":
       if (isId(detail)) return source.importFunction(detail);
+      break;
+    case "r":
+      if (isId(detail)) return source.ownFunction(detail);
       break;
     case "s":
       if (isId(detail)) return source.importStream(detail);
@@ -242,6 +278,11 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
       break;
   }
   throw badMark(content);
+}
+
+function blobOf(bytes: Uint8Array, type: string): Blob {
+  // What a frame holds is never shared memory; the type of its views says less than is known.
+  return new Blob([bytes as Uint8Array<ArrayBuffer>], { type });
 }
 
 /** Harmless here, but whoever copies the object by assignment would replace a prototype. */

@@ -1,0 +1,166 @@
+import { KiteError } from "../errors.ts";
+import type { Limits } from "../limits.ts";
+import type { Caller, CallMeta, CallSession } from "../method.ts";
+import { isThenable } from "../thenable.ts";
+import { MESSAGE } from "../wire/v1.ts";
+import { IncomingCall, type Serve } from "./calls.ts";
+import type { OutgoingParcels, Parcel } from "./parcels.ts";
+import type { OutgoingStreams } from "./streams.ts";
+import type { MessageWriter } from "./writer.ts";
+
+export interface ServingOptions {
+  readonly limits: Limits;
+  readonly session: CallSession;
+  /** Answers the peer's calls. */
+  readonly serve: Serve;
+  readonly caller: Caller;
+  /** Checks a new credential that the peer shows; left out where the peer needs none. */
+  readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
+}
+
+interface ServingParts {
+  readonly writer: MessageWriter;
+  readonly parcels: OutgoingParcels;
+  readonly sending: OutgoingStreams;
+  readonly replyError: (id: number, error: KiteError) => void;
+}
+
+/** The peer's calls while they are at work here: answers each once, and tells it when nobody waits any more. */
+export class Serving {
+  readonly #options: ServingOptions;
+  readonly #parts: ServingParts;
+  readonly #atWork = new Map<number, IncomingCall>();
+  /** Notifications at work. They have no id, but they count and they are told to stop. */
+  #noticed: Set<IncomingCall> | undefined;
+  /** Results that travel in pieces, by their call. */
+  #results: Map<number, Parcel> | undefined;
+  /** Who the peer is, as last verified. */
+  caller: Caller;
+
+  constructor(options: ServingOptions, parts: ServingParts) {
+    this.#options = options;
+    this.#parts = parts;
+    this.caller = options.caller;
+  }
+
+  get size(): number {
+    return this.#atWork.size;
+  }
+
+  call(id: number, method: string, args: readonly unknown[], timeoutMs: number | undefined, meta: CallMeta | undefined): void {
+    const { session, serve } = this.#options;
+    const call = new IncomingCall({ method, args, session, caller: this.caller, timeoutMs, meta });
+    this.#answer(id, call, () => serve(call));
+  }
+
+  invoke(id: number, name: string, args: readonly unknown[], fn: () => (...args: never[]) => unknown): void {
+    const call = new IncomingCall({ method: name, args, session: this.#options.session, caller: this.caller });
+    this.#answer(id, call, () => fn()(...(args as never[])));
+  }
+
+  notify(method: string, args: readonly unknown[]): void {
+    // Nobody asked to hear what became of it, so one too many is dropped.
+    if (this.#load >= this.#options.limits.pendingCalls) return;
+    const call = new IncomingCall({ method, args, session: this.#options.session, caller: this.caller });
+    try {
+      const result = this.#options.serve(call);
+      if (!isThenable(result)) return;
+      this.#noticed ??= new Set();
+      const noticed = this.#noticed.add(call);
+      const over = () => void noticed.delete(call);
+      Promise.resolve(result).then(over, over);
+    } catch {
+      // The method's own log has it.
+    }
+  }
+
+  authenticate(id: number, auth: unknown): void {
+    const { authenticate, session } = this.#options;
+    const call = new IncomingCall({ method: "authenticate", args: [], session, caller: this.caller });
+    this.#answer(id, call, async () => {
+      if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
+      const caller = await authenticate(auth);
+      // A session never changes hands: what was opened for one person must not go on as another's.
+      if (caller.username !== this.caller.username) {
+        throw new KiteError("permission_denied", `this session belongs to ${this.caller.username}; open another one`);
+      }
+      this.caller = caller;
+    });
+  }
+
+  /** The caller no longer waits: neither for the work, nor for the rest of a large result. */
+  cancel(id: number): void {
+    this.#atWork.get(id)?.end(new KiteError("cancelled", "the caller has cancelled"));
+    const result = this.#results?.get(id);
+    if (result !== undefined) this.#parts.parcels.drop(result);
+  }
+
+  /** The session has ended: methods are told to stop. */
+  close(why: KiteError): void {
+    for (const call of [...this.#atWork.values(), ...(this.#noticed ?? [])]) call.end(why);
+    this.#atWork.clear();
+    this.#noticed?.clear();
+    this.#results?.clear();
+  }
+
+  /** Runs `work` and answers call `id` with what comes of it. What is finished at once is never kept. */
+  #answer(id: number, call: IncomingCall, work: () => unknown): void {
+    if (this.#atWork.has(id)) throw new KiteError("protocol_error", `call ${id} is being served already`);
+    const { pendingCalls } = this.#options.limits;
+    if (this.#load >= pendingCalls) {
+      const message = `the limit pendingCalls is ${pendingCalls}; ${call.method.slice(0, MAX_NAME)} would have been one more`;
+      return this.#parts.replyError(id, new KiteError("overloaded", message, { outcome: "not_run" }));
+    }
+    let result: unknown;
+    try {
+      result = work();
+    } catch (thrown) {
+      return this.#parts.replyError(id, KiteError.from(thrown));
+    }
+    if (!isThenable(result)) return this.#reply(id, call, result);
+    this.#atWork.set(id, call);
+    call.arm();
+    Promise.resolve(result).then(
+      (value) => this.#finish(id, call) && this.#reply(id, call, value),
+      (thrown) => this.#finish(id, call) && this.#parts.replyError(id, KiteError.from(thrown)),
+    );
+  }
+
+  get #load(): number {
+    return this.#noticed === undefined ? this.#atWork.size : this.#atWork.size + this.#noticed.size;
+  }
+
+  /** False when the session has ended meanwhile, and nobody is left to be answered. */
+  #finish(id: number, call: IncomingCall): boolean {
+    call.disarm();
+    return this.#atWork.delete(id);
+  }
+
+  #reply(id: number, call: IncomingCall, value: unknown): void {
+    try {
+      const written = this.#parts.writer.write(`[${MESSAGE.result},${id},`, value, "]");
+      if (written === undefined) return;
+      const { streams, parcel } = written;
+      if (parcel !== undefined && !parcel.over) this.#follow(id, parcel);
+      if (streams.length === 0) return;
+      this.#parts.sending.whenLeft(streams, () => call.end(new KiteError("cancelled", "the caller reads no further")));
+    } catch (thrown) {
+      const { code, message } = KiteError.from(thrown);
+      this.#parts.replyError(id, new KiteError(code === "limit_exceeded" ? code : "invalid_result", message, { cause: thrown }));
+    }
+  }
+
+  #follow(id: number, parcel: Parcel): void {
+    this.#results ??= new Map();
+    const results = this.#results.set(id, parcel);
+    const over = () => void results.delete(id);
+    const failed = (error: KiteError) => {
+      over();
+      this.#parts.replyError(id, new KiteError("invalid_result", error.message, { cause: error }));
+    };
+    parcel.follow({ sent: over, failed, dropped: over });
+  }
+}
+
+// Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
+const MAX_NAME = 100;
