@@ -93,7 +93,7 @@ function lesser(one: Role | undefined, other: Role): Role {
 function lookup(keys: SigningKeys): Parameters<typeof verifyToken>[1]["keys"] {
   return {
     find: async (kid, alg) => {
-      const key = keys.get(kid);
+      const key = await keys.find(kid);
       return key?.alg === alg ? key.public : undefined;
     },
   };

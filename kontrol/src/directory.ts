@@ -195,6 +195,8 @@ export class Directory {
       case "revoked":
         this.#revoke({ ...change.revocation, revision, at: change.at });
         return undefined;
+      case "signing-keys.changed":
+        return undefined;
     }
   }
 

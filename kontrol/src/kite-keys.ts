@@ -4,10 +4,12 @@ import { SignJWT } from "jose";
 import { audit } from "./audit.ts";
 import type { Log, LogTransaction } from "./log.ts";
 import { removeKites, revoke } from "./revocations.ts";
-import type { SigningKeys } from "./signing-keys.ts";
+import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
 export interface KiteKeyOptions {
   readonly keys: SigningKeys;
+  /** Signs in place of the current key: an RS256 one, for kites that can only verify that. */
+  readonly signingKey?: SigningKey;
   /** The name under which kontrol signs. */
   readonly issuer: string;
   /** Where the bearer of the key finds kontrol. */
@@ -28,12 +30,18 @@ export async function issueKiteKey(tx: LogTransaction, username: string, options
   const { keys, issuer, kontrolUrl, now } = options;
   const { rowCount } = await tx.query(ACTIVE, [username]);
   if (rowCount === 0) throw new KiteError("not_found", `there is no active account "${username}"`);
-  const { kid, alg, private: key, publicPem } = keys.current;
+  const { kid, alg, private: key, publicPem } = options.signingKey ?? keys.current;
   const jti = randomUUID();
   await tx.query(ADD, [jti, username, kid]);
   tx.append({ kind: "key.issued", jti, username });
-  const claims = { iss: issuer, sub: username, iat: now() / 1000, jti, kontrolURL: kontrolUrl, kontrolKey: publicPem };
+  const iat = signedAt(alg, now(), "older");
+  const claims = { iss: issuer, sub: username, iat, jti, kontrolURL: dialledAt(kontrolUrl, alg), kontrolKey: publicPem };
   return new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
+}
+
+/** Kites in Go put their SockJS paths behind what they are given, and expect it to end so. */
+function dialledAt(kontrolUrl: string, alg: SigningKey["alg"]): string {
+  return alg === "RS256" ? `${kontrolUrl}/kite` : kontrolUrl;
 }
 
 const REVOKE = "update kontrol.kite_keys set revoked_at = now() where jti::text = $1 and revoked_at is null returning username";

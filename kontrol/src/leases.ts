@@ -141,15 +141,15 @@ const OF_OTHERS = `
     join jsonb_to_recordset($1) as wanted (id text, username text) on wanted.id = k.id
    where k.gone_at is null and k.username <> wanted.username`;
 const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder, registered_at)
-  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder,
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
          to_timestamp("registeredAt" / 1000)
     from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, generation bigint, holder uuid, "registeredAt" float8)
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
   on conflict (id) do update set
     username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
     region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
-    jti = excluded.jti, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
     gone_at = null, gone_reason = null`;
 
 /** Answers with what was entered; an id that a kite of somebody else has is left out. The log's lock makes the look before safe. */

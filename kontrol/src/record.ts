@@ -9,6 +9,8 @@ export interface KiteRecord {
   readonly labels: Readonly<Record<string, string>>;
   /** The kite.key it registered with; null for kontrol itself. */
   readonly jti: string | null;
+  /** The key that signed that kite.key; missing for kontrol itself, and for leases of an earlier version. */
+  readonly kid?: string | null;
   /** The revision at which it registered. Of two words about the same kite, the one with the higher generation counts. */
   readonly generation: number;
   /** The kontrol process that has its session. */
@@ -51,4 +53,6 @@ export type Change =
   | { readonly kind: "grant.added"; readonly grant: GrantRecord }
   | { readonly kind: "grant.removed"; readonly id: string; readonly username: string }
   | { readonly kind: "key.issued"; readonly jti: string; readonly username: string }
-  | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number };
+  | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number }
+  /** A key was made or retired; the keys themselves are read from their table, which is the only place that has them. */
+  | { readonly kind: "signing-keys.changed" };

@@ -8,7 +8,7 @@ const KEYS = "select jti, username, revoked_at is not null as revoked from kontr
 const KITES = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, generation::float8 as generation, holder,
+         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
          floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt"
     from kontrol.kites where gone_at is null`;
 const GRANTS = `
