@@ -1,4 +1,5 @@
 import type { Identity, Query } from "./identity.ts";
+import type { LabelChange } from "./labels.ts";
 import type { Role } from "./method.ts";
 
 /** What a kite needs from its registry. kontrol serves this, and more; kite itself knows no kontrol. */
@@ -8,6 +9,8 @@ export interface RegistryContract {
    * Only a kite.key may register; the username of the identity is the key's, whatever was claimed.
    */
   register(registration: Register): Promise<Registered>;
+  /** Changes labels of the kite that registered in this session; watchers hear of it as of a registration. */
+  updateLabels(request: { labels: LabelChange }): Promise<void>;
   /** The kites that match and that the caller may see, each with a token for it. */
   getKites(request: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }>;
   /** First a `snapshot`, then changes in the order of their revisions; `since` resumes after that revision. */
@@ -89,6 +92,7 @@ export type DirectoryKite = Omit<FoundKite, "token" | "tokenExpiresAt">;
 
 export type WatchEvent =
   | { type: "snapshot"; revision: string; kites: DirectoryKite[] }
+  /** One that is new, or has changed: the last word about its id counts. */
   | { type: "registered"; revision: string; kite: DirectoryKite }
   | { type: "gone"; revision: string; kite: Identity; reason: string };
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { KiteError, type Logger } from "@kite-mesh/kite";
+import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Log, LogTransaction } from "./log.ts";
 import type { KiteRecord } from "./record.ts";
 
@@ -12,6 +12,12 @@ export interface LeavingLease {
   readonly reason: string;
 }
 
+export interface LabelledLease {
+  readonly id: string;
+  readonly generation: number;
+  readonly labels: Labels;
+}
+
 // One transaction with 500 registrations takes about as long as five with one: most of it is the wait for the disk.
 const BATCH = 500;
 // 20,000 registrations wait a few seconds at most; more at a time is an attack or a mistake.
@@ -20,6 +26,7 @@ const RETRY_MS = 250;
 
 type Work =
   | { readonly kind: "enter"; readonly id: string; readonly lease: NewLease; settle(outcome: KiteRecord | Error): void }
+  | { readonly kind: "label"; readonly id: string; readonly labelled: LabelledLease; settle(outcome: Error | undefined): void }
   | { readonly kind: "leave"; readonly id: string; readonly leaving: LeavingLease };
 
 /**
@@ -60,6 +67,19 @@ export class Leases {
     });
   }
 
+  /**
+   * Gives exactly this generation other labels.
+   *
+   * @throws {KiteError} `disconnected` when it has ended, `overloaded`, `unavailable`.
+   */
+  label(labelled: LabelledLease): Promise<void> {
+    if (this.#queue.length >= QUEUE)
+      return Promise.reject(new KiteError("overloaded", `${QUEUE} registrations wait already; try again in a moment`));
+    return new Promise((resolve, reject) => {
+      this.#add({ kind: "label", id: labelled.id, labelled, settle: (outcome) => (outcome === undefined ? resolve() : reject(outcome)) });
+    });
+  }
+
   /** Removes exactly this generation; a later one stays. Tried until it is written: a kite that is gone must not be found. */
   leave(leaving: LeavingLease): void {
     this.#add({ kind: "leave", id: leaving.id, leaving });
@@ -86,7 +106,7 @@ export class Leases {
         await this.#write(batch);
       } catch (cause) {
         const error = KiteError.from(cause, "unavailable");
-        for (const work of batch) if (work.kind === "enter") work.settle(error);
+        for (const work of batch) if (work.kind !== "leave") work.settle(error);
         const leaving = batch.filter(({ kind }) => kind === "leave");
         if (this.#closing.signal.aborted) {
           this.#giveUp(error);
@@ -115,24 +135,32 @@ export class Leases {
   async #write(batch: readonly Work[]): Promise<void> {
     const entering = batch.filter((work) => work.kind === "enter");
     const leaving = batch.filter((work) => work.kind === "leave").map((work) => work.leaving);
-    const { result: entered, revision } = await this.#log.write(async (tx) => {
+    const labelling = batch.filter((work) => work.kind === "label");
+    const { result, revision } = await this.#log.write(async (tx) => {
       await removeLeases(tx, leaving);
-      return addLeases(
+      const labelled = await labelLeases(
+        tx,
+        labelling.map((work) => work.labelled),
+      );
+      const entered = await addLeases(
         tx,
         entering.map(({ lease }) => lease),
       );
+      return { labelled, entered };
     });
+    const { labelled, entered } = result;
     const settle = () => {
+      for (const { id, settle } of labelling) settle(labelled.has(id) ? undefined : ended());
       for (const { id, settle } of entering) settle(entered.get(id) ?? taken(id));
     };
     // Not awaited: the next batch can be written while the directory takes this one.
     void this.#onWritten(revision).then(settle, (cause: unknown) => {
-      for (const { settle } of entering) settle(KiteError.from(cause));
+      for (const { settle } of [...entering, ...labelling]) settle(KiteError.from(cause));
     });
   }
 
   #giveUp(error: KiteError): void {
-    for (const work of this.#queue.splice(0)) if (work.kind === "enter") work.settle(error);
+    for (const work of this.#queue.splice(0)) if (work.kind !== "leave") work.settle(error);
   }
 }
 
@@ -181,6 +209,24 @@ async function removeLeases(tx: LogTransaction, leaving: readonly LeavingLease[]
   if (leaving.length === 0) return;
   const { rows } = await tx.query<{ id: string; generation: number; reason: string }>(LEAVE, [JSON.stringify(leaving)]);
   for (const row of rows) tx.append({ kind: "kite.gone", ...row });
+}
+
+const LABEL = `
+  update kontrol.kites k set labels = labelled.labels
+    from jsonb_to_recordset($1) as labelled (id text, generation bigint, labels jsonb)
+   where k.id = labelled.id and k.generation = labelled.generation and k.gone_at is null
+  returning k.id, k.generation::float8 as generation, k.labels`;
+
+/** Answers with the ids of those that are still there. */
+async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[]): Promise<Set<string>> {
+  if (labelled.length === 0) return new Set();
+  const { rows } = await tx.query<{ id: string; generation: number; labels: Record<string, string> }>(LABEL, [JSON.stringify(labelled)]);
+  for (const row of rows) tx.append({ kind: "kite.labelled", ...row });
+  return new Set(rows.map(({ id }) => id));
+}
+
+function ended(): KiteError {
+  return new KiteError("disconnected", "the registration has ended, and its labels with it; register again");
 }
 
 function taken(id: string): KiteError {

@@ -69,6 +69,7 @@ function registryMethods(services: Services) {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
       "kite" in register ? registrar.register(register, call) : outsideContract<Registered>(older.register(register, call)),
     ),
+    updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
       const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;

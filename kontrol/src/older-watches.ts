@@ -87,6 +87,7 @@ export class OlderWatches {
     const known = new Map(begin.map((found) => [found.kite.id, found]));
     try {
       for await (const event of events) {
+        if (event.type === "registered" && !isNews(event.kite, known.get(event.kite.kite.id))) continue;
         if (event.type === "registered") await this.#arrived(event.kite, known, callback, call);
         else if (event.type === "gone") await departed(event.kite, known, callback);
         else {
@@ -119,6 +120,7 @@ async function departed(kite: Identity, known: Map<string, DirectoryKite>, callb
   await callback({ error: null, result: { action: "DEREGISTER", kite } });
 }
 
+/** They know nothing of labels: a kite whose load changed is no news. */
 function isNews({ registeredAt, url }: DirectoryKite, before: DirectoryKite | undefined): boolean {
   return before === undefined || before.registeredAt !== registeredAt || before.url !== url;
 }

@@ -48,6 +48,7 @@ export interface RevocationRecord {
 /** Everything that the log can say. It is read by every process and kept for days, so it never holds a credential. */
 export type Change =
   | { readonly kind: "kite.registered"; readonly record: KiteRecord }
+  | { readonly kind: "kite.labelled"; readonly id: string; readonly generation: number; readonly labels: KiteRecord["labels"] }
   | { readonly kind: "kite.gone"; readonly id: string; readonly generation: number; readonly reason: string }
   | { readonly kind: "account.changed"; readonly account: AccountRecord }
   | { readonly kind: "grant.added"; readonly grant: GrantRecord }

@@ -1,8 +1,10 @@
 import {
   type Call,
+  changeLabels,
   checkIdentity,
   type Identity,
   KiteError,
+  type LabelChange,
   type Logger,
   type Register,
   type Registered,
@@ -37,6 +39,8 @@ export interface Held {
   readonly silenceMs: number;
   /** By a clock that never jumps. */
   lastBeatMs: number;
+  /** What the labels will be when every change that is on its way is written. */
+  labels: KiteRecord["labels"];
   /** Stops listening for the end of the session. */
   release: () => void;
 }
@@ -49,6 +53,8 @@ export interface Registrant {
 
 // A kite that is this far behind is not reading; it registers again and then hears what it missed.
 const REVOCATIONS_QUEUED = 1_000;
+// Each is kept in memory by every kontrol, and sent to every watcher with every change.
+export const MAX_LABELS = 32;
 // Two: one lost packet must not make a healthy kite disappear.
 const BEATS = 2;
 
@@ -109,10 +115,36 @@ export class Registrar {
       revocations: new Feed<Revocation>(),
       silenceMs,
       lastBeatMs: performance.now(),
+      labels: record.labels,
       release: () => {},
     };
     this.#hold(held, registrant.session);
     return held;
+  }
+
+  /**
+   * Changes labels of the kite that this session registered. Changes are written in their order, together with those of
+   * other kites.
+   *
+   * @throws {KiteError} `failed_precondition` when the session has no registration, `limit_exceeded` for too many labels.
+   */
+  async updateLabels(change: LabelChange, { session }: Call): Promise<void> {
+    const held = this.#bySession.get(session.id);
+    if (held === undefined) throw new KiteError("failed_precondition", "this session has no registration whose labels could change");
+    const before = held.labels;
+    const labels = changeLabels(before, change);
+    if (Object.keys(labels).length > MAX_LABELS) {
+      throw new KiteError("limit_exceeded", `a kite has at most ${MAX_LABELS} labels, and would have ${Object.keys(labels).length}`);
+    }
+    held.labels = labels;
+    const { record } = held;
+    try {
+      await this.#options.leases.label({ id: record.kite.id, generation: record.generation, labels });
+    } catch (thrown) {
+      // What came later was made from these; it stands when it is written.
+      if (held.labels === labels) held.labels = before;
+      throw thrown;
+    }
   }
 
   /** Takes a beat; false when the registration has ended. */

@@ -2,6 +2,7 @@ import type { Identity, Query, Register, Schema } from "@kite-mesh/kite";
 import { z } from "zod";
 import { MAX_JOIN_TTL_MS } from "./join-tokens.ts";
 import type { WatchCallback } from "./older-watches.ts";
+import { MAX_LABELS } from "./registrar.ts";
 import { ALGORITHMS } from "./signing-keys.ts";
 
 // What a caller may send to kontrol, and how much of it. kite itself checks what a path and a version may contain.
@@ -18,11 +19,20 @@ const names = {
   id: optional,
 };
 
+const expressions = z.array(z.string().max(320)).max(16).optional();
 /** Unknown keys are refused: a misspelt one would match everything. */
-const query = z.strictObject(names).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
+const query = z.strictObject({ ...names, labels: expressions }).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
+/** Without labels: they change without a word, and what a grant gives must not. */
+const granted = z.strictObject(names).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
 
 const identity = z.object({ username: field, environment: field, name: field, version: field, region: field, hostname: field, id: field });
-const labels = z.record(z.string().min(1).max(63), z.string().max(255)).refine((all) => Object.keys(all).length <= 32, "at most 32 labels");
+const labelName = z.string().regex(/^[A-Za-z0-9][\w./-]{0,62}$/, "expected a name of letters, digits, and . _ / -, at most 63");
+const labelValue = z.string().max(255);
+const fewLabels = (all: object) => Object.keys(all).length <= MAX_LABELS;
+const labels = z.record(labelName, labelValue).refine(fewLabels, `at most ${MAX_LABELS} labels`);
+export const labelChange = z.object({
+  labels: z.record(labelName, labelValue.nullable()).refine((all) => Object.keys(all).length <= 2 * MAX_LABELS, "too many labels at once"),
+});
 
 const url = z
   .string()
@@ -57,7 +67,7 @@ export const newPerson = z
   .transform(withoutUndefined);
 export const whom = z.union([z.strictObject({ username }), z.strictObject({ external })]);
 const role = z.enum(["viewer", "operator", "owner"]);
-export const newGrant = z.object({ username, role, query, expiresAt: z.number().int().positive().optional() });
+export const newGrant = z.object({ username, role, query: granted, expiresAt: z.number().int().positive().optional() });
 export const id = z.object({ id: z.string().min(1).max(253) });
 const ownJoinToken = z.object({ joinToken: z.string().min(1).max(256) });
 export const newJoinToken = z.object({
