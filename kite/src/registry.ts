@@ -15,10 +15,18 @@ export interface RegistryContract {
   getKites(request: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }>;
   /** First a `snapshot`, then changes in the order of their revisions; `since` resumes after that revision. */
   watch(request: { query: Query; since?: string }): Promise<AsyncIterable<WatchEvent>>;
-  /** A token for the one kite that matches. */
-  getToken(request: { query: Query }): Promise<IssuedToken>;
+  /** A token for the one kite that matches, with everything that the caller may do there or with less. */
+  getToken(request: { query: Query } & Narrower): Promise<IssuedToken>;
   /** The public keys that tokens and kite.keys are verified with, and the id of the one that signs now. */
   getKey(): Promise<{ keys: PublicJwk[]; current: string }>;
+}
+
+/** How much less a token allows than its caller could do himself: to hand it on to a program that needs no more. */
+export interface Narrower {
+  role?: Role;
+  /** The only methods that it opens. */
+  methods?: string[];
+  ttlMs?: number;
 }
 
 /** A public key as JSON (RFC 7517). */

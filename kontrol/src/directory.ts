@@ -17,6 +17,8 @@ export interface IssuedKey {
   readonly jti: string;
   readonly username: string;
   readonly revoked: boolean;
+  /** A machine's: it enters the machine's own kites, and does nothing else in its owner's name. */
+  readonly machine: boolean;
 }
 
 export interface PastRevocation extends RevocationRecord {
@@ -198,7 +200,7 @@ export class Directory {
       case "grant.removed":
         return this.#removeGrant(change.id);
       case "key.issued":
-        this.#keys.set(change.jti, { jti: change.jti, username: change.username, revoked: false });
+        this.#keys.set(change.jti, { jti: change.jti, username: change.username, revoked: false, machine: change.machine ?? false });
         return;
       case "revoked":
         return this.#revoke({ ...change.revocation, revision, at: change.at });

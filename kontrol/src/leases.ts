@@ -4,7 +4,10 @@ import type { Log, LogTransaction } from "./log.ts";
 import type { KiteRecord } from "./record.ts";
 
 /** A registration before the log has given it its generation. */
-export type NewLease = Omit<KiteRecord, "generation">;
+export interface NewLease extends Omit<KiteRecord, "generation"> {
+  /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
+  readonly machine?: boolean;
+}
 
 export interface LeavingLease {
   readonly id: string;
@@ -164,10 +167,11 @@ export class Leases {
   }
 }
 
+// To a machine those that are gone count, too: tokens for them may still be around, and they may come back.
 const OF_OTHERS = `
   select k.id from kontrol.kites k
-    join jsonb_to_recordset($1) as wanted (id text, username text) on wanted.id = k.id
-   where k.gone_at is null and k.username <> wanted.username`;
+    join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid) on wanted.id = k.id
+   where (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti)`;
 const ENTER = `
   insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
   select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
@@ -184,10 +188,10 @@ const ENTER = `
 async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord>> {
   const entered = new Map<string, KiteRecord>();
   if (leases.length === 0) return entered;
-  const wanted = leases.map(({ kite }) => ({ id: kite.id, username: kite.username }));
+  const wanted = leases.map(({ kite, machine = false, jti }) => ({ id: kite.id, username: kite.username, machine, jti }));
   const { rows } = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
   const others = new Set(rows.map(({ id }) => id));
-  for (const lease of leases) {
+  for (const { machine: _, ...lease } of leases) {
     if (others.has(lease.kite.id)) continue;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
     const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
@@ -230,5 +234,8 @@ function ended(): KiteError {
 }
 
 function taken(id: string): KiteError {
-  return new KiteError("already_exists", `a kite of somebody else is registered with the id "${id}"; every kite needs an id of its own`);
+  return new KiteError(
+    "already_exists",
+    `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
+  );
 }

@@ -8,6 +8,7 @@ import {
   KiteError,
   type Logger,
   method,
+  type Narrower,
   type PublicJwk,
   type Query,
   type Registered,
@@ -80,10 +81,15 @@ function registryMethods(services: Services) {
       watchers.watch({ query, since, username: caller.username }),
     ),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
-      "query" in asked ? findToken(asked.query, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
+      "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
     getKey: method({ role: "viewer" }, (call) => publicKeys(call, services)),
   };
+}
+
+function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+  // One with an end of its own is as good as unique, and would only fill what is kept.
+  return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
 }
 
 /** What an older kite is answered. Only such a kite asks in that form, so the contract knows nothing of it. */

@@ -88,8 +88,9 @@ export class OlderRegistrations {
   }
 
   /** They cannot say who may see them. A service that nobody finds is of no use; a person's kite is the person's. */
-  #asked(url: string, kite: Identity, { username }: Caller): Register {
-    const service = this.#options.directory.account(username)?.kind === "service";
+  #asked(url: string, kite: Identity, { username, credential }: Caller): Register {
+    const { directory } = this.#options;
+    const service = directory.account(username)?.kind === "service" && !directory.key(credential?.jti ?? "")?.machine;
     return { kite, url, visibility: service ? "mesh" : "private" };
   }
 

@@ -1,4 +1,15 @@
-import { type Call, type DirectoryKite, type FoundKite, formatQuery, type IssuedToken, KiteError, type Query } from "@kite-mesh/kite";
+import {
+  type Call,
+  type DirectoryKite,
+  type FoundKite,
+  formatQuery,
+  type Identity,
+  type IssuedToken,
+  KiteError,
+  type Narrower,
+  type Query,
+  roleAllows,
+} from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import type { Access } from "./access.ts";
 import { ask } from "./connection.ts";
@@ -55,15 +66,49 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
 export async function findToken(
   query: Query,
   { caller }: Call,
-  { renew = false, ...options }: QueryOptions & { renew?: boolean },
+  options: QueryOptions & { renew?: boolean; less?: Narrower; identity: Identity },
 ): Promise<IssuedToken> {
-  const { directory, now } = options;
-  const [first, ...others] = directory.find(query, caller.username, now());
+  const { directory, now, less = {}, identity } = options;
+  const [first, ...others] = directory.key(caller.credential?.jti ?? "")?.machine
+    ? ownOfMachine(query, caller, directory)
+    : directory.find(query, caller.username, now());
   if (first === undefined) throw new KiteError("not_found", `no kite matches ${formatQuery(query)}`);
   if (others.length > 0) {
     throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
   }
-  return issue(first.record, first.access, caller, { ...options, renew });
+  checkNarrower(less, first, identity);
+  const { role = first.access.role, ttlMs, methods } = less;
+  const until = ttlMs === undefined ? first.access.until : Math.min(now() + ttlMs, first.access.until ?? Number.POSITIVE_INFINITY);
+  return issue(first.record, { role, until }, caller, { ...options, methods });
+}
+
+// What kontrol answers with credentials: a token that opens one of these could be made into one without its limits.
+const GIVE_TOKENS = ["getToken", "getKites", "people.token", "keys.issue", "joinTokens.create", "registerMachine"];
+
+function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
+  if (role !== undefined && !roleAllows(access.role, role))
+    throw new KiteError("permission_denied", `you are ${access.role} of ${record.kite.name}; a token gives no higher role, got "${role}"`);
+  if (record.kite.id !== kontrol.id || (role === undefined && methods === undefined)) return;
+  if (methods === undefined)
+    throw new KiteError(
+      "invalid_argument",
+      "a token for kontrol is narrowed by methods; with a lower role alone it could be exchanged for a full one",
+    );
+  const giving = methods.find((name) => GIVE_TOKENS.includes(name));
+  if (giving !== undefined)
+    throw new KiteError("invalid_argument", `${giving} gives credentials, so a narrowed token for kontrol cannot be for it`);
+}
+
+/** A machine gets tokens for the kites that it entered itself, and only to look: its owner's role is not for who works there. */
+function* ownOfMachine(query: Query, { username, credential }: Call["caller"], directory: Directory): Iterable<Found> {
+  for (const record of directory.match(query)) {
+    if (record.kite.username === username && record.jti === credential?.jti) yield { record, access: { role: "viewer", until: null } };
+  }
+}
+
+interface Found {
+  readonly record: KiteRecord;
+  readonly access: Access;
 }
 
 const WHY = `
@@ -101,7 +146,12 @@ export function issue(
   record: KiteRecord,
   { role, until }: Access,
   caller: Call["caller"],
-  { tokens, keys, renew = false }: Pick<QueryOptions, "tokens" | "keys"> & { renew?: boolean },
+  {
+    tokens,
+    keys,
+    renew = false,
+    methods,
+  }: Pick<QueryOptions, "tokens" | "keys"> & { renew?: boolean; methods?: readonly string[] | undefined },
 ): Promise<IssuedToken> {
   const ends = Math.min(until ?? Number.POSITIVE_INFINITY, caller.expiresAt ?? Number.POSITIVE_INFINITY);
   const { username, credential } = caller;
@@ -114,6 +164,7 @@ export function issue(
     until: ends === Number.POSITIVE_INFINITY ? undefined : ends,
     signingKey: signerFor(record, caller, keys),
     reader: signerOf(record, keys)?.alg === "RS256" ? "older" : "ours",
+    methods,
     renew,
   });
 }

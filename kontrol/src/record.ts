@@ -53,7 +53,7 @@ export type Change =
   | { readonly kind: "account.changed"; readonly account: AccountRecord }
   | { readonly kind: "grant.added"; readonly grant: GrantRecord }
   | { readonly kind: "grant.removed"; readonly id: string; readonly username: string }
-  | { readonly kind: "key.issued"; readonly jti: string; readonly username: string }
+  | { readonly kind: "key.issued"; readonly jti: string; readonly username: string; readonly machine?: boolean }
   | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number }
   /** A key was made or retired; the keys themselves are read from their table, which is the only place that has them. */
   | { readonly kind: "signing-keys.changed" };

@@ -175,15 +175,16 @@ export class Registrar {
       );
     }
     const account = directory.account(caller.username);
-    if (visibility === "mesh" && !account?.admin && account?.kind !== "service") {
+    const machine = directory.key(caller.credential.jti ?? "")?.machine ?? false;
+    if (visibility === "mesh" && (machine || (!account?.admin && account?.kind !== "service"))) {
       throw new KiteError(
         "permission_denied",
-        `only kites of administrators and services are visible to the whole mesh; register ${kite.name} as private and give grants`,
+        `only kites of administrators and services, not those of their machines, are visible to the whole mesh; register ${kite.name} as private and give grants`,
       );
     }
     const { jti, kid } = caller.credential;
     const reached = url ?? `${relayUrl()}/${encodeURIComponent(kite.id)}`;
-    return { kite, url: reached, visibility, labels, jti: jti ?? null, kid: kid ?? null, holder, registeredAt: now() };
+    return { kite, url: reached, visibility, labels, jti: jti ?? null, kid: kid ?? null, machine, holder, registeredAt: now() };
   }
 
   #hold(held: Held, session: Call["session"] | undefined): void {

@@ -77,7 +77,15 @@ export const newJoinToken = z.object({
 });
 export const newKey = z.object({ username, alg: z.enum(ALGORITHMS).optional() });
 export const named = z.object({ username });
-const ownQueried = z.object({ query });
+const methodName = z.string().min(1).max(128);
+const ownQueried = z
+  .object({
+    query,
+    role: role.optional(),
+    methods: z.array(methodName).min(1).max(64).optional(),
+    ttlMs: z.number().int().min(1_000).optional(),
+  })
+  .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });
 export const jti = z.object({ jti: z.string().min(1).max(64) });
 

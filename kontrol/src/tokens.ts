@@ -24,6 +24,8 @@ export interface TokenRequest {
   readonly signingKey?: SigningKey | undefined;
   /** The kite that it is for: an older one reads whole seconds, and forgives no clock. */
   readonly reader?: "older" | "ours";
+  /** The only methods that it opens. */
+  readonly methods?: readonly string[] | undefined;
   /** Signs a new one, whatever is kept. */
   readonly renew?: boolean;
 }
@@ -45,8 +47,10 @@ export class Tokens {
   }
 
   issue(request: TokenRequest): Promise<IssuedToken> {
-    const { username, role, audience, jti, until, signingKey, renew = false } = request;
-    const key = [jti, username, role, until ?? "", formatIdentity(audience), signingKey?.kid ?? ""].join(" ");
+    const { username, role, audience, jti, until, methods, signingKey, renew = false } = request;
+    const key = [jti, username, role, until ?? "", formatIdentity(audience), signingKey?.kid ?? "", JSON.stringify(methods ?? null)].join(
+      " ",
+    );
     const now = this.#options.now();
     const kept = this.#kept.get(key);
     if (kept !== undefined && now < kept.freshUntil && !renew) return kept.token;
@@ -69,11 +73,21 @@ export class Tokens {
 
   async #sign(request: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {
     const { keys, issuer } = this.#options;
-    const { username, role, audience, jti, signingKey = keys.current, reader = "ours" } = request;
+    const { username, role, audience, jti, methods, signingKey = keys.current, reader = "ours" } = request;
     const { kid, alg, private: key } = signingKey;
     const iat = signedAt(alg, now, reader);
     const exp = alg === "EdDSA" ? expiresAt / 1000 : Math.floor(expiresAt / 1000);
-    const claims = { iss: issuer, sub: username, aud: formatIdentity(audience), iat, nbf: iat, exp, jti, role };
+    const claims = {
+      iss: issuer,
+      sub: username,
+      aud: formatIdentity(audience),
+      iat,
+      nbf: iat,
+      exp,
+      jti,
+      role,
+      ...(methods === undefined ? {} : { methods }),
+    };
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     return { token, expiresAt };
   }
