@@ -1,4 +1,5 @@
 import { KiteError } from "./errors.ts";
+import { type Labels, labelMatcher } from "./labels.ts";
 import { parseConstraint } from "./version.ts";
 
 /** The seven names that tell a kite from every other, in the order of its path. */
@@ -8,8 +9,11 @@ export type IdentityField = (typeof IDENTITY_FIELDS)[number];
 /** Who a kite is: `/username/environment/name/version/region/hostname/id`. No field is empty or contains `/`. */
 export type Identity = Readonly<Record<IdentityField, string>>;
 
-/** Which kites are meant: any field left out or empty means "any"; `version` may be a constraint such as `^1.2`. */
-export type Query = Readonly<Partial<Record<IdentityField, string>>>;
+/**
+ * Which kites are meant: any field left out or empty means "any"; `version` may be a constraint such as `^1.2`. `labels` are
+ * expressions that must all hold, such as `region=eu`, `gpu` or `load<0.7`; see {@link labelMatcher}.
+ */
+export type Query = Readonly<Partial<Record<IdentityField, string>>> & { readonly labels?: readonly string[] };
 
 /**
  * Prints an identity as its path.
@@ -50,11 +54,12 @@ export function checkIdentity(fields: Query): Identity {
   return pick(fields) as Identity;
 }
 
-/** Prints a query as a path; fields after the last given one are left out. */
+/** Prints a query as a path; fields after the last given one are left out. What it asks of labels stands behind it. */
 export function formatQuery(query: Query): string {
   const parts = IDENTITY_FIELDS.map((field) => query[field] ?? "");
   while (parts.length > 0 && parts.at(-1) === "") parts.pop();
-  return `/${parts.join("/")}`;
+  const labels = query.labels?.length ? ` [${query.labels.join(", ")}]` : "";
+  return `/${parts.join("/")}${labels}`;
 }
 
 /**
@@ -75,22 +80,26 @@ export function parseQuery(text: string): Query {
 }
 
 /**
- * Drops empty fields and unknown keys, and makes sure that the version can be read.
+ * Drops empty fields and unknown keys, and makes sure that the version and the expressions over labels can be read.
  *
  * @throws {KiteError} `invalid_argument` naming what could not be read.
  */
 export function checkQuery(query: Query): Query {
   const checked = pick(query);
   if (checked.version !== undefined) parseConstraint(checked.version);
-  return checked;
+  if (!query.labels?.length) return checked;
+  labelMatcher(query.labels);
+  return { ...checked, labels: query.labels };
 }
 
-/** A function that tells whether an identity is meant by the query; the version constraint is read once. */
-export function matcher(query: Query): (identity: Identity) => boolean {
-  const { version, ...exact } = checkQuery(query);
+/** A function that tells whether a kite is meant by the query; constraint and expressions are read once. */
+export function matcher(query: Query): (identity: Identity, labels?: Labels) => boolean {
+  const { version, labels: expressions, ...exact } = checkQuery(query);
+  const labelled = labelMatcher(expressions);
   const fields = Object.entries(exact) as [IdentityField, string][];
   const satisfies = version === undefined ? () => true : parseConstraint(version);
-  return (identity) => fields.every(([field, wanted]) => identity[field] === wanted) && satisfies(identity.version);
+  return (identity, labels = {}) =>
+    fields.every(([field, wanted]) => identity[field] === wanted) && satisfies(identity.version) && labelled(labels);
 }
 
 // Hostnames end at 253 (RFC 1035), usernames and ids are shorter; anything longer is a mistake or an attack.
@@ -107,6 +116,6 @@ function zip(parts: readonly string[]): Query {
   return Object.fromEntries(IDENTITY_FIELDS.map((field, index) => [field, parts[index] ?? ""]));
 }
 
-function pick(query: Query): Query {
+function pick(query: Query): Omit<Query, "labels"> {
   return Object.fromEntries(IDENTITY_FIELDS.filter((field) => query[field]).map((field) => [field, query[field]]));
 }

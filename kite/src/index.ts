@@ -34,6 +34,7 @@ export { kiteKeyPath, readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts"
 export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
 export { checkIdentity, checkQuery, matcher } from "./identity.ts";
+export { changeLabels, type LabelChange, type Labels, labelMatcher } from "./labels.ts";
 export { nestedBeyond } from "./json-depth.ts";
 export { LIMITS, type Limits } from "./limits.ts";
 export { ROLES, roleAllows } from "./method.ts";

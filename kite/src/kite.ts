@@ -9,6 +9,7 @@ import { type ClientOptions, KiteClient } from "./client.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
+import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
 import { readEnvironment } from "./options.ts";
@@ -135,6 +136,16 @@ export class Kite extends KiteClient {
       signal === undefined ? {} : { signal },
     );
     this.log.info({ kite: formatIdentity(this.identity), url: url ?? "through the relay" }, "registered");
+  }
+
+  /**
+   * Changes labels of this kite while it is registered, such as its load; `null` takes one away. Those who watch see it at once.
+   *
+   * @throws {KiteError} `failed_precondition` before {@link register}, `invalid_argument` or `limit_exceeded` for labels that kontrol refuses.
+   * @example await kite.updateLabels({ load: "0.25" });
+   */
+  async updateLabels(labels: LabelChange): Promise<void> {
+    await this.registry.updateLabels(labels);
   }
 
   /** Ends the sessions of callers that match; they are told why. Answers with how many. */

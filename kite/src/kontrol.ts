@@ -3,6 +3,7 @@ import { type BackoffOptions, sleep } from "./backoff.ts";
 import { watchDirectory } from "./directory-watch.ts";
 import { KiteError } from "./errors.ts";
 import { checkQuery, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
+import type { LabelChange } from "./labels.ts";
 import { type Logger, silent } from "./log.ts";
 import { isLasting, type ReachRegistry, Registration, type RegistrationState } from "./registration.ts";
 import type { FoundKite, IssuedToken, Register, Registered, Revocation, WatchEvent } from "./registry.ts";
@@ -101,6 +102,17 @@ export class RegistryClient implements AsyncDisposable {
     } finally {
       limited.abort();
     }
+  }
+
+  /**
+   * Changes labels of the registered kite; they stay through registrations to come.
+   *
+   * @throws {KiteError} `failed_precondition` before `register`, or what kontrol refused the change with.
+   */
+  async updateLabels(labels: LabelChange): Promise<void> {
+    this.#checkOpen();
+    if (this.#registration === undefined) throw new KiteError("failed_precondition", "labels are changed after register()");
+    await this.#registration.updateLabels(labels);
   }
 
   /**

@@ -38,6 +38,39 @@ test("a registered kite registers again when its session is lost, and says so me
   expect(states).toEqual(["registering", "registered"]);
 });
 
+test("labels that were changed stay through a registration to come", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await expect(client.updateLabels({ load: "0.1" })).rejects.toMatchObject({ code: "failed_precondition" });
+  await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
+
+  await client.updateLabels({ load: "0.9", zone: null });
+  served.restart();
+  await until(() => registry.registrations === 2);
+
+  expect(registry.labelChanges).toEqual([{ load: "0.9", zone: null }]);
+  expect(registry.labelled).toEqual([{ load: "0.1", zone: "a" }, { load: "0.9" }]);
+});
+
+test("labels that change while kontrol is away are in the next registration; those it refuses are in none", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await client.register({ kite: math, labels: { load: "0.1" } });
+  registry.away = new KiteError("invalid_argument", "no such labels");
+  await expect(client.updateLabels({ "?": "1" })).rejects.toMatchObject({ code: "invalid_argument" });
+
+  served.pair.block();
+  served.restart();
+  await until(() => client.state?.state === "registering" && client.state.tries >= 1);
+  await client.updateLabels({ load: "0.5" });
+  served.pair.mend();
+
+  await until(() => registry.registrations === 2);
+  expect(registry.labelled.at(-1)).toEqual({ load: "0.5" });
+});
+
 test("a registered kite goes on trying while kontrol is away", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);

@@ -1,6 +1,7 @@
 import { itemsUntil, waitUntil } from "./abortable.ts";
 import { Backoff, type BackoffOptions, sleep } from "./backoff.ts";
 import { KiteError, type KiteErrorCode } from "./errors.ts";
+import { changeLabels, type LabelChange, labelDifference } from "./labels.ts";
 import type { Logger } from "./log.ts";
 import type { Register, Registered, RegistryContract, Revocation } from "./registry.ts";
 
@@ -40,11 +41,15 @@ export class Registration {
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   /** By revision; kontrol repeats the recent ones whenever the kite registers again. */
+  /** What kontrol is told, and whether it stands there now. */
+  #register: Register;
+  #stands = false;
   readonly #heard = new Set<string>();
   #kept: Promise<void> | undefined;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
+    this.#register = options.register;
     this.#backoff = new Backoff(options.backoff);
   }
 
@@ -57,6 +62,28 @@ export class Registration {
     return new Promise((resolve, reject) => {
       this.#kept = this.#keep(resolve, reject);
     });
+  }
+
+  /**
+   * Changes labels, now and in every registration to come. While there is no registration, the next one says it.
+   *
+   * @throws {KiteError} what kontrol refused the change with; the labels stay as they were then.
+   */
+  async updateLabels(change: LabelChange): Promise<void> {
+    const before = this.#register;
+    const changed = { ...before, labels: changeLabels(before.labels ?? {}, change) };
+    this.#register = changed;
+    if (!this.#stands) return;
+    try {
+      const registry = await this.#options.reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal: this.#closing.signal });
+      await registry.updateLabels({ labels: change });
+    } catch (thrown) {
+      const error = KiteError.from(thrown);
+      // Lost with the connection: the registration that follows has the new labels.
+      if (!isLasting(error) && error.code !== "limit_exceeded") return;
+      if (this.#register === changed) this.#register = before;
+      throw error;
+    }
   }
 
   /** Stops beating and registering. The entry itself ends with the session that carries it. */
@@ -72,7 +99,7 @@ export class Registration {
     while (!this.#closing.signal.aborted) {
       onState({ state: "registering", tries: this.#backoff.tries, error });
       try {
-        const registered = await this.#register();
+        const registered = await this.#enter();
         before = true;
         onFirst(registered);
         await this.#stay(registered);
@@ -91,11 +118,16 @@ export class Registration {
     this.#end(onRefused, error ?? new KiteError("cancelled", "the registration was ended on this side"));
   }
 
-  async #register(): Promise<Registered> {
-    const { reach, register, onState, onKey, log, now } = this.#options;
+  async #enter(): Promise<Registered> {
+    const { reach, onState, onKey, log, now } = this.#options;
+    const register = this.#register;
+    this.#stands = false;
     const { signal } = this.#closing;
     const registry = await waitUntil(Promise.resolve(reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal })), signal);
     const registered = await waitUntil(registry.register(register), signal);
+    this.#stands = true;
+    const missed = labelDifference(register.labels ?? {}, this.#register.labels ?? {});
+    if (missed !== undefined) await waitUntil(registry.updateLabels({ labels: missed }), signal);
     onState({ state: "registered", registered, since: now() });
     log.info({ url: registered.url, generation: registered.generation }, "registered");
     if (registered.kiteKey !== undefined) await this.#tell("the new kite.key", () => onKey(registered.kiteKey as string));
@@ -109,6 +141,7 @@ export class Registration {
     try {
       await Promise.race([this.#beat(registered, signal), this.#hear(registered, signal)]);
     } finally {
+      this.#stands = false;
       over.abort();
       (registered.beat as Partial<Disposable>)[Symbol.dispose]?.(); // a remote function is held until it is released
     }

@@ -1,4 +1,5 @@
 import type { Identity, Query } from "./identity.ts";
+import type { LabelChange } from "./labels.ts";
 import type { Role } from "./method.ts";
 
 /** What a kite needs from its registry. kontrol serves this, and more; kite itself knows no kontrol. */
@@ -8,14 +9,24 @@ export interface RegistryContract {
    * Only a kite.key may register; the username of the identity is the key's, whatever was claimed.
    */
   register(registration: Register): Promise<Registered>;
+  /** Changes labels of the kite that registered in this session; watchers hear of it as of a registration. */
+  updateLabels(request: { labels: LabelChange }): Promise<void>;
   /** The kites that match and that the caller may see, each with a token for it. */
   getKites(request: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }>;
   /** First a `snapshot`, then changes in the order of their revisions; `since` resumes after that revision. */
   watch(request: { query: Query; since?: string }): Promise<AsyncIterable<WatchEvent>>;
-  /** A token for the one kite that matches. */
-  getToken(request: { query: Query }): Promise<IssuedToken>;
+  /** A token for the one kite that matches, with everything that the caller may do there or with less. */
+  getToken(request: { query: Query } & Narrower): Promise<IssuedToken>;
   /** The public keys that tokens and kite.keys are verified with, and the id of the one that signs now. */
   getKey(): Promise<{ keys: PublicJwk[]; current: string }>;
+}
+
+/** How much less a token allows than its caller could do himself: to hand it on to a program that needs no more. */
+export interface Narrower {
+  role?: Role;
+  /** The only methods that it opens. */
+  methods?: string[];
+  ttlMs?: number;
 }
 
 /** A public key as JSON (RFC 7517). */
@@ -89,6 +100,7 @@ export type DirectoryKite = Omit<FoundKite, "token" | "tokenExpiresAt">;
 
 export type WatchEvent =
   | { type: "snapshot"; revision: string; kites: DirectoryKite[] }
+  /** One that is new, or has changed: the last word about its id counts. */
   | { type: "registered"; revision: string; kite: DirectoryKite }
   | { type: "gone"; revision: string; kite: Identity; reason: string };
 

@@ -3,6 +3,7 @@ import { Endable } from "./abortable.ts";
 import { KiteError } from "./errors.ts";
 import { type Identity, matcher, type Query } from "./identity.ts";
 import type { RegistryClientOptions } from "./kontrol.ts";
+import type { LabelChange } from "./labels.ts";
 import { method } from "./method.ts";
 import type { ReachRegistry } from "./registration.ts";
 import type { FoundKite, Register, Registered, RegistryContract, Revocation, WatchEvent } from "./registry.ts";
@@ -28,6 +29,8 @@ export class TestRegistry implements RegistryContract {
   registrations = 0;
   refusals = 0;
   beats = 0;
+  readonly labelled: Record<string, string>[] = [];
+  readonly labelChanges: LabelChange[] = [];
   questions = 0;
   watchers = 0;
   watchedSince: (string | undefined)[] = [];
@@ -80,6 +83,7 @@ export class TestRegistry implements RegistryContract {
       throw this.refuse;
     }
     this.registrations += 1;
+    this.labelled.push(registration.labels ?? {});
     const { heartbeatMs = 10_000, deaf, kiteKey } = this.#options;
     return {
       kite: registration.kite,
@@ -92,9 +96,14 @@ export class TestRegistry implements RegistryContract {
     };
   }
 
+  async updateLabels({ labels }: { labels: LabelChange }): Promise<void> {
+    this.#ask();
+    this.labelChanges.push(labels);
+  }
+
   async getKites({ query }: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }> {
     this.#ask();
-    const kites = this.#kites.filter(matcher(query)).map((kite) => ({ ...this.#entry(kite), ...this.#issue() }));
+    const kites = this.#matching(query).map((kite) => ({ ...this.#entry(kite), ...this.#issue() }));
     return { kites, revision: `${this.#log.length}` };
   }
 
@@ -117,7 +126,7 @@ export class TestRegistry implements RegistryContract {
 
   #watch(query: Query, since: string | undefined): AsyncIterable<WatchEvent> {
     const at = since === undefined ? this.#log.length : Number(since);
-    const kites = this.#kites.filter(matcher(query)).map((kite) => this.#entry(kite));
+    const kites = this.#matching(query).map((kite) => this.#entry(kite));
     const first: WatchEvent[] = since === undefined ? [{ type: "snapshot", revision: `${at}`, kites }] : [];
     return this.#follow(this.#log, at, first);
   }
@@ -152,6 +161,11 @@ export class TestRegistry implements RegistryContract {
     if (this.away !== undefined) throw this.away;
   }
 
+  #matching(query: Query): Identity[] {
+    const means = matcher(query);
+    return this.#kites.filter((kite) => means(kite));
+  }
+
   #entry(kite: Identity) {
     return { kite, url: "ws://here", visibility: "private" as const, labels: {}, role: "owner" as const, registeredAt: 0 };
   }
@@ -180,6 +194,7 @@ export async function serveRegistry(registry: RegistryContract): Promise<ServedR
   const anything = <T>() => z.custom<T>(() => true);
   const pair = await connectedPair({
     register: method({ input: anything<Register>() }, (registration) => registry.register(registration)),
+    updateLabels: method({ input: anything<{ labels: LabelChange }>() }, (request) => registry.updateLabels(request)),
     getKites: method({ input: anything<{ query: Query }>() }, (request) => registry.getKites(request)),
     watch: method({ input: anything<{ query: Query; since?: string }>() }, (request) => registry.watch(request)),
     getToken: method({ input: anything<{ query: Query }>() }, (request) => registry.getToken(request)),

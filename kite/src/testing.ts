@@ -9,6 +9,7 @@ import type { Auth } from "./session/handshake.ts";
 import { Peer } from "./session/peer.ts";
 import { type MemoryLink, memoryLink } from "./transport/memory.ts";
 import type { Transport, TransportReceiver } from "./transport/transport.ts";
+import { dialWebSocket } from "./transport/websocket.ts";
 import type { RawFrame } from "./wire/v1.ts";
 
 /** An identity for tests; every field can be replaced. */
@@ -94,6 +95,20 @@ export async function connectedPair<const M extends Methods>(methods: M, options
       acceptor.close(new Failure("disconnected", "the test is over"));
     },
   };
+}
+
+/** Who a test's caller is, whom it calls, and what it serves to whom it calls. */
+export interface CallingBackOptions {
+  readonly url: string;
+  readonly auth?: Auth;
+  readonly identity?: Identity;
+  readonly methods: Methods;
+}
+
+/** A caller that serves methods itself, so that the kite it calls can call back. The test closes it. */
+export function dialWithMethods<C>({ url, auth, identity, methods }: CallingBackOptions): Remote<C> {
+  const target = async () => ({ url, auth });
+  return remote<C>(new Peer({ target, dial: dialWebSocket, limits: LIMITS, identity, serve: serveMethods({ methods }) }));
 }
 
 /** Waits until `condition` holds, looking again after every turn of the event loop. */

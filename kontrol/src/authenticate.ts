@@ -53,12 +53,18 @@ async function verifyOwnKiteKey(text: string, { keys, issuer, directory }: Trust
   if (issued.revoked) throw refused(`the kite.key of ${username} was revoked; ask kontrol's administrator for a new one`);
   return {
     username,
-    role: "owner",
+    role: issued.machine ? "viewer" : "owner",
     expiresAt: undefined,
-    methods: undefined,
+    methods: issued.machine ? MACHINE_METHODS : undefined,
     credential: { jti, kid: kontrolKey.kid, type: "kiteKey", issuedAt },
   };
 }
+
+/**
+ * What a machine's kite.key is for: to enter the machine's kites. An operator of the machine can read the key, and would
+ * otherwise be its owner everywhere else, and by the owner's own tokens there, too.
+ */
+const MACHINE_METHODS = ["register", "updateLabels", "getToken", "getKey", "whoami"];
 
 /**
  * Verifies a token that kontrol signed for one of the kites: itself, or one behind the relay.
@@ -93,7 +99,7 @@ function lesser(one: Role | undefined, other: Role): Role {
 function lookup(keys: SigningKeys): Parameters<typeof verifyToken>[1]["keys"] {
   return {
     find: async (kid, alg) => {
-      const key = keys.get(kid);
+      const key = await keys.find(kid);
       return key?.alg === alg ? key.public : undefined;
     },
   };

@@ -32,8 +32,8 @@ export interface KontrolContract extends RegistryContract {
     remove(request: { id: string }): Promise<{ removed: boolean }>;
   };
   keys: {
-    /** For administrators: issues a kite.key for an account that exists. */
-    issue(request: { username: string }): Promise<{ kiteKey: string }>;
+    /** For administrators: issues a kite.key for an account that exists. `RS256` is for kites in Go and of kite.js, which read nothing else. */
+    issue(request: { username: string; alg?: "EdDSA" | "RS256" }): Promise<{ kiteKey: string }>;
     revoke(request: { jti: string }): Promise<{ revoked: boolean }>;
   };
 }

@@ -17,6 +17,8 @@ export interface IssuedKey {
   readonly jti: string;
   readonly username: string;
   readonly revoked: boolean;
+  /** A machine's: it enters the machine's own kites, and does nothing else in its owner's name. */
+  readonly machine: boolean;
 }
 
 export interface PastRevocation extends RevocationRecord {
@@ -25,11 +27,12 @@ export interface PastRevocation extends RevocationRecord {
   readonly at: number;
 }
 
-/** A log entry that has been applied, with the record that it replaced or removed. */
+/** A log entry that has been applied, with the kite's record before and after it, when it is about one. */
 export interface Applied {
   readonly revision: number;
   readonly change: Change;
   readonly before: KiteRecord | undefined;
+  readonly after: KiteRecord | undefined;
 }
 
 /** What the directory tells: one applied entry, or that it was built anew. */
@@ -92,9 +95,8 @@ export class Directory {
   apply(entry: Entry): boolean {
     if (entry.revision <= this.#revision) return true;
     if (entry.revision !== this.#revision + 1) return false;
-    const before = this.#change(entry);
+    const applied: Applied = { ...entry, ...this.#change(entry) };
     this.#revision = entry.revision;
-    const applied: Applied = { ...entry, before };
     this.#tail.push(applied);
     // In lumps, so that a push costs the same whether the tail is full or not.
     if (this.#tail.length > TAIL * 1.25) this.#tail = this.#tail.slice(-TAIL);
@@ -147,7 +149,7 @@ export class Directory {
   /** Every kite that the query means, whoever may see it. */
   *match(query: Query): Iterable<KiteRecord> {
     const means = matcher(query);
-    for (const record of this.#candidates(query)) if (means(record.kite)) yield record;
+    for (const record of this.#candidates(query)) if (means(record.kite, record.labels)) yield record;
   }
 
   /** What an account may do with a kite; undefined: it cannot see it. */
@@ -174,28 +176,45 @@ export class Directory {
     return named ?? owned ?? this.#kites.values();
   }
 
-  #change({ revision, change }: Entry): KiteRecord | undefined {
+  #change({ revision, change }: Entry): Pick<Applied, "before" | "after"> {
     switch (change.kind) {
       case "kite.registered":
-        return this.#put(change.record);
+        return { before: this.#put(change.record), after: change.record };
+      case "kite.labelled":
+        return this.#label(change.id, change.generation, change.labels);
       case "kite.gone":
-        return this.#remove(change.id, change.generation);
+        return { before: this.#remove(change.id, change.generation), after: undefined };
+      default:
+        this.#changeOthers(change, revision);
+        return { before: undefined, after: undefined };
+    }
+  }
+
+  #changeOthers(change: Exclude<Change, { kind: `kite.${string}` }>, revision: number): void {
+    switch (change.kind) {
       case "account.changed":
         this.#accounts.set(change.account.username, change.account);
-        return undefined;
+        return;
       case "grant.added":
-        this.#addGrant(change.grant);
-        return undefined;
+        return this.#addGrant(change.grant);
       case "grant.removed":
-        this.#removeGrant(change.id);
-        return undefined;
+        return this.#removeGrant(change.id);
       case "key.issued":
-        this.#keys.set(change.jti, { jti: change.jti, username: change.username, revoked: false });
-        return undefined;
+        this.#keys.set(change.jti, { jti: change.jti, username: change.username, revoked: false, machine: change.machine ?? false });
+        return;
       case "revoked":
-        this.#revoke({ ...change.revocation, revision, at: change.at });
-        return undefined;
+        return this.#revoke({ ...change.revocation, revision, at: change.at });
+      case "signing-keys.changed":
+        return;
     }
+  }
+
+  #label(id: string, generation: number, labels: KiteRecord["labels"]): Pick<Applied, "before" | "after"> {
+    const before = this.#kites.get(id);
+    if (before === undefined || before.generation !== generation) return { before: undefined, after: undefined };
+    const after = { ...before, labels };
+    this.#put(after);
+    return { before, after };
   }
 
   #put(record: KiteRecord): KiteRecord | undefined {

@@ -1,31 +1,108 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { PublicJwk } from "@kite-mesh/kite";
+import { KiteError, type KiteErrorCode, type Logger, type PublicJwk } from "@kite-mesh/kite";
+import type { OlderRegistrations } from "./older-registrations.ts";
+import { httpRegister } from "./schemas.ts";
 
 export interface HttpOptions {
   readonly publicKeys: () => PublicJwk[];
   /** What is missing before this kontrol can do everything it is for; undefined when nothing is. */
   readonly missing: () => string | undefined;
+  /** For kites in Go, which may register without a session. */
+  readonly older: OlderRegistrations;
+  readonly logger: Logger;
 }
 
-/** What kontrol answers without a session: its public keys, and how it is. */
-export function kontrolHttp({ publicKeys, missing }: HttpOptions): (request: IncomingMessage, response: ServerResponse) => void {
-  return (request, response) => {
-    const path = (request.url ?? "/").split("?", 1)[0];
-    if (request.method !== "GET" && request.method !== "HEAD")
-      return answer(response, 405, { error: "only GET is answered here; everything else is called over kite.v1" });
-    if (path === "/healthz") return answer(response, 200, { status: "ok" });
-    if (path === "/readyz") return ready(response, missing());
-    if (path !== "/.well-known/jwks.json")
-      return answer(response, 404, { error: "kontrol answers /.well-known/jwks.json, /healthz, /readyz, and kite.v1 over WebSocket" });
+type Answer = (request: IncomingMessage, response: ServerResponse, options: HttpOptions) => void | Promise<void>;
+
+const GET: Record<string, Answer> = {
+  "/healthz": (_, response) => answer(response, 200, { status: "ok" }),
+  "/readyz": (_, response, { missing }) => ready(response, missing()),
+  "/.well-known/jwks.json": (_, response, { publicKeys }) => {
     // A key that is withdrawn must not live on in caches for longer than a token.
     response.setHeader("cache-control", "public, max-age=60");
     answer(response, 200, { keys: publicKeys() });
+  },
+  "/heartbeat": beat,
+};
+const POST: Record<string, Answer> = { "/register": register };
+
+/** What kontrol answers without a session: its public keys, how it is, and the registrations of older kites. */
+export function kontrolHttp(options: HttpOptions): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+    const answers = request.method === "POST" ? POST : GET;
+    if (!["GET", "HEAD", "POST"].includes(request.method ?? "") || (request.method === "POST" && !Object.hasOwn(POST, path)))
+      return answer(response, 405, { error: "only GET is answered here; everything else is called over kite.v1" });
+    const found = Object.hasOwn(answers, path) ? answers[path] : undefined;
+    if (found === undefined)
+      return answer(response, 404, { error: "kontrol answers /.well-known/jwks.json, /healthz, /readyz, and kite.v1 over WebSocket" });
+    void found(request, response, options);
   };
 }
 
 function ready(response: ServerResponse, missing: string | undefined): void {
   if (missing === undefined) answer(response, 200, { status: "ready" });
   else answer(response, 503, { status: "not ready", missing });
+}
+
+function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): void {
+  const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");
+  if (!id) return answer(response, 400, { err: "query id is empty" });
+  response.writeHead(200, { "content-type": "text/plain" }).end(older.heartbeat(id));
+}
+
+/** Never rejects: whatever goes wrong is an answer. */
+async function register(request: IncomingMessage, response: ServerResponse, { older, logger }: HttpOptions): Promise<void> {
+  try {
+    const parsed = httpRegister.safeParse(await readJson(request));
+    if (!parsed.success) throw new KiteError("invalid_argument", `wrong register input: ${issues(parsed.error.issues)}`);
+    answer(response, 200, await older.registerByHttp(parsed.data));
+  } catch (thrown) {
+    const error = KiteError.from(thrown);
+    const status = STATUS[error.code] ?? 500;
+    if (status === 500) logger.error({ err: error }, "a registration by HTTP failed");
+    answer(response, status, { err: status === 500 ? "internal error - register" : error.message });
+  }
+}
+
+const STATUS: Partial<Record<KiteErrorCode, number>> = {
+  invalid_argument: 400,
+  already_exists: 400,
+  limit_exceeded: 413,
+  unauthenticated: 401,
+  token_expired: 401,
+  permission_denied: 403,
+  disconnected: 503,
+  overloaded: 503,
+  unavailable: 503,
+};
+
+// A kite.key with an RSA key has less than 2 KB; the rest of a registration is names.
+const MAX_BODY_BYTES = 16 * 1024;
+// It arrives in one packet or two.
+const BODY_TIMEOUT_MS = 10_000;
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const late = setTimeout(() => request.destroy(new KiteError("deadline_exceeded", "the body did not arrive in time")), BODY_TIMEOUT_MS);
+  try {
+    let body = "";
+    // Not destroyed when the loop is left: an answer is due, and travels on the same socket.
+    for await (const chunk of request.setEncoding("utf8").iterator({ destroyOnReturn: false })) {
+      body += chunk;
+      if (body.length > MAX_BODY_BYTES) throw new KiteError("limit_exceeded", `a registration has at most ${MAX_BODY_BYTES} bytes`);
+    }
+    return JSON.parse(body);
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) throw new KiteError("invalid_argument", "wrong register input: it is not JSON");
+    throw thrown;
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+/** Names of fields and what was expected; never what came, which may be a key. */
+function issues(all: readonly { path: PropertyKey[]; message: string }[]): string {
+  return all.map(({ path, message }) => `${path.map(String).join(".") || "body"}: ${message}`).join("; ");
 }
 
 function answer(response: ServerResponse, status: number, body: object): void {

@@ -46,7 +46,7 @@ const USE = `
   returning username, purpose`;
 
 /**
- * Exchanges a join token for a kite.key. An unknown, a used and an expired one get the same answer.
+ * Exchanges a join token for a machine's kite.key. An unknown, a used and an expired one get the same answer.
  *
  * @throws {KiteError} `unauthenticated`.
  */
@@ -60,7 +60,7 @@ export async function useJoinToken(log: Log, joinToken: string, options: KiteKey
         "the join token is unknown, was used before or has expired; whoever made this machine can give it a new one",
       );
     }
-    const kiteKey = await issueKiteKey(tx, token.username, options);
+    const kiteKey = await issueKiteKey(tx, token.username, { ...options, machine: true });
     await audit(tx, token.username, "registerMachine", token.username, { purpose: token.purpose });
     return kiteKey;
   });

@@ -4,10 +4,14 @@ import { SignJWT } from "jose";
 import { audit } from "./audit.ts";
 import type { Log, LogTransaction } from "./log.ts";
 import { removeKites, revoke } from "./revocations.ts";
-import type { SigningKeys } from "./signing-keys.ts";
+import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
 export interface KiteKeyOptions {
   readonly keys: SigningKeys;
+  /** Signs in place of the current key: an RS256 one, for kites that can only verify that. */
+  readonly signingKey?: SigningKey;
+  /** For a machine: whoever works there can read it, so it opens less than its owner's. */
+  readonly machine?: boolean;
   /** The name under which kontrol signs. */
   readonly issuer: string;
   /** Where the bearer of the key finds kontrol. */
@@ -17,7 +21,7 @@ export interface KiteKeyOptions {
 }
 
 const ACTIVE = "select 1 from kontrol.accounts where username = $1 and state = 'active'";
-const ADD = "insert into kontrol.kite_keys (jti, username, kid) values ($1, $2, $3)";
+const ADD = "insert into kontrol.kite_keys (jti, username, kid, machine) values ($1, $2, $3, $4)";
 
 /**
  * Signs a kite.key for an account, inside the transaction that has the reason for it. Only its id is kept.
@@ -25,15 +29,21 @@ const ADD = "insert into kontrol.kite_keys (jti, username, kid) values ($1, $2, 
  * @throws {KiteError} `not_found` when there is no such active account.
  */
 export async function issueKiteKey(tx: LogTransaction, username: string, options: KiteKeyOptions): Promise<string> {
-  const { keys, issuer, kontrolUrl, now } = options;
+  const { keys, issuer, kontrolUrl, now, machine = false } = options;
   const { rowCount } = await tx.query(ACTIVE, [username]);
   if (rowCount === 0) throw new KiteError("not_found", `there is no active account "${username}"`);
-  const { kid, alg, private: key, publicPem } = keys.current;
+  const { kid, alg, private: key, publicPem } = options.signingKey ?? keys.current;
   const jti = randomUUID();
-  await tx.query(ADD, [jti, username, kid]);
-  tx.append({ kind: "key.issued", jti, username });
-  const claims = { iss: issuer, sub: username, iat: now() / 1000, jti, kontrolURL: kontrolUrl, kontrolKey: publicPem };
+  await tx.query(ADD, [jti, username, kid, machine]);
+  tx.append({ kind: "key.issued", jti, username, machine });
+  const iat = signedAt(alg, now(), "older");
+  const claims = { iss: issuer, sub: username, iat, jti, kontrolURL: dialledAt(kontrolUrl, alg), kontrolKey: publicPem };
   return new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
+}
+
+/** Kites in Go put their SockJS paths behind what they are given, and expect it to end so. */
+function dialledAt(kontrolUrl: string, alg: SigningKey["alg"]): string {
+  return alg === "RS256" ? `${kontrolUrl}/kite` : kontrolUrl;
 }
 
 const REVOKE = "update kontrol.kite_keys set revoked_at = now() where jti::text = $1 and revoked_at is null returning username";

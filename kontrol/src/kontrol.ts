@@ -11,6 +11,7 @@ import { issueKiteKey, type KiteKeyOptions } from "./kite-keys.ts";
 import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
+import { OlderRegistrations } from "./older-registrations.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
@@ -90,8 +91,9 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now });
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
   const trust = { keys, issuer: NAME, directory, now };
-  const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, kiteKeys });
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
+  const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
+  const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
   opened.push(() => kite.close());
   const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
@@ -103,7 +105,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing });
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
   const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
   url ||= listening.url;
   const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
@@ -132,6 +134,9 @@ async function openMemory({ databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS 
   const directory = new Directory({ tokenTtlMs });
   const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs, log: logger });
   opened.push(() => follower.close());
+  directory.listen((applied) => {
+    if (applied === "reset" || applied.change.kind === "signing-keys.changed") keys.changed();
+  });
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());

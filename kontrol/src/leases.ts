@@ -1,15 +1,24 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { KiteError, type Logger } from "@kite-mesh/kite";
+import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Log, LogTransaction } from "./log.ts";
 import type { KiteRecord } from "./record.ts";
 
 /** A registration before the log has given it its generation. */
-export type NewLease = Omit<KiteRecord, "generation">;
+export interface NewLease extends Omit<KiteRecord, "generation"> {
+  /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
+  readonly machine?: boolean;
+}
 
 export interface LeavingLease {
   readonly id: string;
   readonly generation: number;
   readonly reason: string;
+}
+
+export interface LabelledLease {
+  readonly id: string;
+  readonly generation: number;
+  readonly labels: Labels;
 }
 
 // One transaction with 500 registrations takes about as long as five with one: most of it is the wait for the disk.
@@ -20,6 +29,7 @@ const RETRY_MS = 250;
 
 type Work =
   | { readonly kind: "enter"; readonly id: string; readonly lease: NewLease; settle(outcome: KiteRecord | Error): void }
+  | { readonly kind: "label"; readonly id: string; readonly labelled: LabelledLease; settle(outcome: Error | undefined): void }
   | { readonly kind: "leave"; readonly id: string; readonly leaving: LeavingLease };
 
 /**
@@ -60,6 +70,19 @@ export class Leases {
     });
   }
 
+  /**
+   * Gives exactly this generation other labels.
+   *
+   * @throws {KiteError} `disconnected` when it has ended, `overloaded`, `unavailable`.
+   */
+  label(labelled: LabelledLease): Promise<void> {
+    if (this.#queue.length >= QUEUE)
+      return Promise.reject(new KiteError("overloaded", `${QUEUE} registrations wait already; try again in a moment`));
+    return new Promise((resolve, reject) => {
+      this.#add({ kind: "label", id: labelled.id, labelled, settle: (outcome) => (outcome === undefined ? resolve() : reject(outcome)) });
+    });
+  }
+
   /** Removes exactly this generation; a later one stays. Tried until it is written: a kite that is gone must not be found. */
   leave(leaving: LeavingLease): void {
     this.#add({ kind: "leave", id: leaving.id, leaving });
@@ -86,7 +109,7 @@ export class Leases {
         await this.#write(batch);
       } catch (cause) {
         const error = KiteError.from(cause, "unavailable");
-        for (const work of batch) if (work.kind === "enter") work.settle(error);
+        for (const work of batch) if (work.kind !== "leave") work.settle(error);
         const leaving = batch.filter(({ kind }) => kind === "leave");
         if (this.#closing.signal.aborted) {
           this.#giveUp(error);
@@ -115,51 +138,60 @@ export class Leases {
   async #write(batch: readonly Work[]): Promise<void> {
     const entering = batch.filter((work) => work.kind === "enter");
     const leaving = batch.filter((work) => work.kind === "leave").map((work) => work.leaving);
-    const { result: entered, revision } = await this.#log.write(async (tx) => {
+    const labelling = batch.filter((work) => work.kind === "label");
+    const { result, revision } = await this.#log.write(async (tx) => {
       await removeLeases(tx, leaving);
-      return addLeases(
+      const labelled = await labelLeases(
+        tx,
+        labelling.map((work) => work.labelled),
+      );
+      const entered = await addLeases(
         tx,
         entering.map(({ lease }) => lease),
       );
+      return { labelled, entered };
     });
+    const { labelled, entered } = result;
     const settle = () => {
+      for (const { id, settle } of labelling) settle(labelled.has(id) ? undefined : ended());
       for (const { id, settle } of entering) settle(entered.get(id) ?? taken(id));
     };
     // Not awaited: the next batch can be written while the directory takes this one.
     void this.#onWritten(revision).then(settle, (cause: unknown) => {
-      for (const { settle } of entering) settle(KiteError.from(cause));
+      for (const { settle } of [...entering, ...labelling]) settle(KiteError.from(cause));
     });
   }
 
   #giveUp(error: KiteError): void {
-    for (const work of this.#queue.splice(0)) if (work.kind === "enter") work.settle(error);
+    for (const work of this.#queue.splice(0)) if (work.kind !== "leave") work.settle(error);
   }
 }
 
+// To a machine those that are gone count, too: tokens for them may still be around, and they may come back.
 const OF_OTHERS = `
   select k.id from kontrol.kites k
-    join jsonb_to_recordset($1) as wanted (id text, username text) on wanted.id = k.id
-   where k.gone_at is null and k.username <> wanted.username`;
+    join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid) on wanted.id = k.id
+   where (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti)`;
 const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder, registered_at)
-  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, generation, holder,
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
          to_timestamp("registeredAt" / 1000)
     from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, generation bigint, holder uuid, "registeredAt" float8)
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
   on conflict (id) do update set
     username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
     region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
-    jti = excluded.jti, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
     gone_at = null, gone_reason = null`;
 
 /** Answers with what was entered; an id that a kite of somebody else has is left out. The log's lock makes the look before safe. */
 async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord>> {
   const entered = new Map<string, KiteRecord>();
   if (leases.length === 0) return entered;
-  const wanted = leases.map(({ kite }) => ({ id: kite.id, username: kite.username }));
+  const wanted = leases.map(({ kite, machine = false, jti }) => ({ id: kite.id, username: kite.username, machine, jti }));
   const { rows } = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
   const others = new Set(rows.map(({ id }) => id));
-  for (const lease of leases) {
+  for (const { machine: _, ...lease } of leases) {
     if (others.has(lease.kite.id)) continue;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
     const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
@@ -183,6 +215,27 @@ async function removeLeases(tx: LogTransaction, leaving: readonly LeavingLease[]
   for (const row of rows) tx.append({ kind: "kite.gone", ...row });
 }
 
+const LABEL = `
+  update kontrol.kites k set labels = labelled.labels
+    from jsonb_to_recordset($1) as labelled (id text, generation bigint, labels jsonb)
+   where k.id = labelled.id and k.generation = labelled.generation and k.gone_at is null
+  returning k.id, k.generation::float8 as generation, k.labels`;
+
+/** Answers with the ids of those that are still there. */
+async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[]): Promise<Set<string>> {
+  if (labelled.length === 0) return new Set();
+  const { rows } = await tx.query<{ id: string; generation: number; labels: Record<string, string> }>(LABEL, [JSON.stringify(labelled)]);
+  for (const row of rows) tx.append({ kind: "kite.labelled", ...row });
+  return new Set(rows.map(({ id }) => id));
+}
+
+function ended(): KiteError {
+  return new KiteError("disconnected", "the registration has ended, and its labels with it; register again");
+}
+
 function taken(id: string): KiteError {
-  return new KiteError("already_exists", `a kite of somebody else is registered with the id "${id}"; every kite needs an id of its own`);
+  return new KiteError(
+    "already_exists",
+    `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
+  );
 }

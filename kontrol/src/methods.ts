@@ -1,4 +1,18 @@
-import { type Call, type ContractOf, type Identity, KiteError, method } from "@kite-mesh/kite";
+import {
+  type Call,
+  type ContractOf,
+  callerOf,
+  callWith,
+  type Identity,
+  type IssuedToken,
+  KiteError,
+  type Logger,
+  method,
+  type Narrower,
+  type PublicJwk,
+  type Query,
+  type Registered,
+} from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
@@ -8,11 +22,12 @@ import { addGrant, removeGrant } from "./grants.ts";
 import { createJoinToken, useJoinToken } from "./join-tokens.ts";
 import { issueKiteKey, type KiteKeyOptions, revokeKiteKey } from "./kite-keys.ts";
 import type { Log } from "./log.ts";
+import type { OlderRegistrations } from "./older-registrations.ts";
+import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
-import type { SigningKeys } from "./signing-keys.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions {
@@ -21,7 +36,8 @@ export interface Services extends QueryOptions {
   readonly follower: Follower;
   readonly registrar: Registrar;
   readonly watchers: Watchers;
-  readonly keys: SigningKeys;
+  readonly older: OlderRegistrations;
+  readonly logger: Logger;
   readonly kiteKeys: () => KiteKeyOptions;
   /** kontrol itself. */
   readonly identity: Identity;
@@ -48,26 +64,85 @@ export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods
 type Fulfils<Served extends KontrolContract> = Served;
 
 function registryMethods(services: Services) {
-  const { registrar, watchers, keys } = services;
+  const { registrar, watchers, older } = services;
+  const olderWatches = new OlderWatches(services);
   return {
-    register: method({ role: "viewer", input: schemas.register }, (register, call) => registrar.register(register, call)),
-    getKites: method({ role: "viewer", input: schemas.queried }, ({ query }, call) => findKites(query, call, services)),
+    register: method({ role: "viewer", input: schemas.register }, (register, call) =>
+      "kite" in register ? registrar.register(register, call) : outsideContract<Registered>(older.register(register, call)),
+    ),
+    updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
+    getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
+      const found = await findKites(query, call, services);
+      const callback = watchCallback ?? watchHandler;
+      return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
+    }),
+    cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
       watchers.watch({ query, since, username: caller.username }),
     ),
-    getToken: method({ role: "viewer", input: schemas.queried }, ({ query }, call) => findToken(query, call, services)),
-    getKey: method({ role: "viewer" }, () => ({ keys: keys.publicKeys(), current: keys.current.kid })),
+    getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
+      "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
+    ),
+    getKey: method({ role: "viewer" }, (call) => publicKeys(call, services)),
   };
 }
 
+function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+  // One with an end of its own is as good as unique, and would only fill what is kept.
+  return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
+}
+
+/** What an older kite is answered. Only such a kite asks in that form, so the contract knows nothing of it. */
+function outsideContract<T>(answer: Promise<unknown>): Promise<T> {
+  return answer as Promise<T>;
+}
+
+type OlderTokenRequest = { [K in keyof Query]?: Query[K] | undefined } & { force?: boolean | null | undefined };
+
+/** A token as text, for a query that is not wrapped. The sentences are those by which older kites tell what happened. */
+async function olderToken({ force, ...query }: OlderTokenRequest, call: Call, services: Services): Promise<string> {
+  try {
+    const { token } = await findToken(query as Query, call, { ...services, renew: force === true });
+    return token;
+  } catch (thrown) {
+    const error = KiteError.from(thrown);
+    const sentence = { not_found: "no kites found", failed_precondition: "query matches more than one kite" }[error.code as string];
+    throw sentence === undefined ? error : new KiteError(error.code, `${sentence}: ${error.message}`, { cause: error });
+  }
+}
+
+/** Every key that verifies; to a kite that can only read RS256, the one that signs for it, as PEM. */
+function publicKeys({ caller }: Call, { keys }: Services): { keys: PublicJwk[]; current: string } {
+  const own = keys.get(caller.credential?.kid ?? "");
+  if (caller.credential?.type !== "kiteKey" || own?.alg !== "RS256") return { keys: keys.publicKeys(), current: keys.current.kid };
+  return (keys.currentOf("RS256") ?? own).publicPem as unknown as ReturnType<typeof publicKeys>; // see outsideContract
+}
+
+// Somebody has to find the token and type it.
+const ASK_TIMEOUT_MS = 60_000;
+
+/** An older machine is asked for its join token as for a password, and gets a key that it can read. */
+async function registerOlderMachine(call: Call, services: Services): Promise<string> {
+  const caller = callWith(callerOf<{ kite: { getPass(message: string): Promise<unknown> } }>(call), { timeoutMs: ASK_TIMEOUT_MS });
+  const joinToken = await caller.kite.getPass("Join token: ");
+  if (typeof joinToken !== "string") throw new KiteError("invalid_argument", "kite.getPass is answered with the join token, as text");
+  return join(joinToken.trim(), services, { signingKey: await services.keys.ensure("RS256", services.log) });
+}
+
+async function join(joinToken: string, { log, follower, kiteKeys }: Services, more: Pick<KiteKeyOptions, "signingKey"> = {}) {
+  const { kiteKey, revision } = await useJoinToken(log, joinToken, { ...kiteKeys(), ...more });
+  await follower.reached(revision);
+  return kiteKey;
+}
+
 function entryMethods(services: Services) {
-  const { log, follower, kiteKeys, directory, registrar } = services;
+  const { directory, registrar } = services;
   return {
-    registerMachine: method({ role: "anyone", input: schemas.joinToken }, async ({ joinToken }) => {
-      const { kiteKey, revision } = await useJoinToken(log, joinToken, kiteKeys());
-      await follower.reached(revision);
-      return { kiteKey };
-    }),
+    registerMachine: method({ role: "anyone", input: schemas.registerMachine }, async (asked, call) =>
+      "joinToken" in asked
+        ? { kiteKey: await join(asked.joinToken, services) }
+        : outsideContract<{ kiteKey: string }>(registerOlderMachine(call, services)),
+    ),
     whoami: method({ role: "viewer" }, ({ caller }) => {
       const account = directory.account(caller.username);
       if (account === undefined) throw new KiteError("unauthenticated", "the account is gone");
@@ -144,12 +219,13 @@ function grantMethods({ log, directory, follower, now }: Services) {
   };
 }
 
-function keyMethods({ log, follower, kiteKeys, now }: Services) {
+function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {
   return {
-    issue: method({ role: "owner", input: schemas.named }, async ({ username }, { caller }) => {
+    issue: method({ role: "owner", input: schemas.newKey }, async ({ username, alg }, { caller }) => {
+      const more = alg === "RS256" ? { signingKey: await keys.ensure(alg, log) } : {};
       const { result: kiteKey, revision } = await log.write(async (tx) => {
-        const issued = await issueKiteKey(tx, username, kiteKeys());
-        await audit(tx, caller.username, "keys.issue", username);
+        const issued = await issueKiteKey(tx, username, { ...kiteKeys(), ...more });
+        await audit(tx, caller.username, "keys.issue", username, { alg });
         return issued;
       });
       await follower.reached(revision);

@@ -3,22 +3,27 @@ import {
   type DirectoryKite,
   type FoundKite,
   formatQuery,
+  type Identity,
   type IssuedToken,
   KiteError,
+  type Narrower,
   type Query,
-  type Role,
+  roleAllows,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
+import type { Access } from "./access.ts";
 import { ask } from "./connection.ts";
 import type { KontrolContract } from "./contract.ts";
 import type { Directory } from "./directory.ts";
 import type { KiteRecord } from "./record.ts";
+import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { Tokens } from "./tokens.ts";
 import { describeKite } from "./watch.ts";
 
 export interface QueryOptions {
   readonly directory: Directory;
   readonly tokens: Tokens;
+  readonly keys: SigningKeys;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
   /** Between 0 and 1, as `Math.random`. */
@@ -45,8 +50,9 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
   shuffle(found, random);
   const kites = await Promise.all(
     found.map(async ({ record, described, until }): Promise<FoundKite> => {
-      const { token, expiresAt } = await issue(record, described.role, until, caller, options);
-      return { ...described, token, tokenExpiresAt: expiresAt };
+      const { token, expiresAt } = await issue(record, { role: described.role, until }, caller, options);
+      // The name of the key is for older kites, which keep it with the token.
+      return { ...described, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, options.keys).kid } as FoundKite;
     }),
   );
   return { kites, revision };
@@ -57,20 +63,58 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
  *
  * @throws {KiteError} `not_found` when there is none that the caller may see, `failed_precondition` when there are several.
  */
-export async function findToken(query: Query, { caller }: Call, options: QueryOptions): Promise<IssuedToken> {
-  const { directory, now } = options;
-  const [first, ...others] = directory.find(query, caller.username, now());
+export async function findToken(
+  query: Query,
+  { caller }: Call,
+  options: QueryOptions & { renew?: boolean; less?: Narrower; identity: Identity },
+): Promise<IssuedToken> {
+  const { directory, now, less = {}, identity } = options;
+  const [first, ...others] = directory.key(caller.credential?.jti ?? "")?.machine
+    ? ownOfMachine(query, caller, directory)
+    : directory.find(query, caller.username, now());
   if (first === undefined) throw new KiteError("not_found", `no kite matches ${formatQuery(query)}`);
   if (others.length > 0) {
     throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
   }
-  return issue(first.record, first.access.role, first.access.until, caller, options);
+  checkNarrower(less, first, identity);
+  const { role = first.access.role, ttlMs, methods } = less;
+  const until = ttlMs === undefined ? first.access.until : Math.min(now() + ttlMs, first.access.until ?? Number.POSITIVE_INFINITY);
+  return issue(first.record, { role, until }, caller, { ...options, methods });
+}
+
+// What kontrol answers with credentials: a token that opens one of these could be made into one without its limits.
+const GIVE_TOKENS = ["getToken", "getKites", "people.token", "keys.issue", "joinTokens.create", "registerMachine"];
+
+function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
+  if (role !== undefined && !roleAllows(access.role, role))
+    throw new KiteError("permission_denied", `you are ${access.role} of ${record.kite.name}; a token gives no higher role, got "${role}"`);
+  if (record.kite.id !== kontrol.id || (role === undefined && methods === undefined)) return;
+  if (methods === undefined)
+    throw new KiteError(
+      "invalid_argument",
+      "a token for kontrol is narrowed by methods; with a lower role alone it could be exchanged for a full one",
+    );
+  const giving = methods.find((name) => GIVE_TOKENS.includes(name));
+  if (giving !== undefined)
+    throw new KiteError("invalid_argument", `${giving} gives credentials, so a narrowed token for kontrol cannot be for it`);
+}
+
+/** A machine gets tokens for the kites that it entered itself, and only to look: its owner's role is not for who works there. */
+function* ownOfMachine(query: Query, { username, credential }: Call["caller"], directory: Directory): Iterable<Found> {
+  for (const record of directory.match(query)) {
+    if (record.kite.username === username && record.jti === credential?.jti) yield { record, access: { role: "viewer", until: null } };
+  }
+}
+
+interface Found {
+  readonly record: KiteRecord;
+  readonly access: Access;
 }
 
 const WHY = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, generation::float8 as generation, holder,
+         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
          floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt",
          floor(extract(epoch from gone_at) * 1000)::float8 as "goneAt", gone_reason as reason
     from kontrol.kites where id = $1 and gone_at is not null`;
@@ -98,17 +142,46 @@ function explainPresent({ kite, registeredAt, jti }: KiteRecord, held: boolean):
 }
 
 /** What comes from a token ends with it: a stolen one cannot renew itself. */
-function issue(
-  { kite }: KiteRecord,
-  role: Role,
-  until: number | null,
+export function issue(
+  record: KiteRecord,
+  { role, until }: Access,
   caller: Call["caller"],
-  { tokens }: QueryOptions,
+  {
+    tokens,
+    keys,
+    renew = false,
+    methods,
+  }: Pick<QueryOptions, "tokens" | "keys"> & { renew?: boolean; methods?: readonly string[] | undefined },
 ): Promise<IssuedToken> {
   const ends = Math.min(until ?? Number.POSITIVE_INFINITY, caller.expiresAt ?? Number.POSITIVE_INFINITY);
   const { username, credential } = caller;
   if (credential?.jti === undefined) throw new KiteError("unauthenticated", "tokens are for callers who showed a credential");
-  return tokens.issue({ username, role, audience: kite, jti: credential.jti, until: ends === Number.POSITIVE_INFINITY ? undefined : ends });
+  return tokens.issue({
+    username,
+    role,
+    audience: record.kite,
+    jti: credential.jti,
+    until: ends === Number.POSITIVE_INFINITY ? undefined : ends,
+    signingKey: signerFor(record, caller, keys),
+    reader: signerOf(record, keys)?.alg === "RS256" ? "older" : "ours",
+    methods,
+    renew,
+  });
+}
+
+/**
+ * The key that a token is signed with. A kite whose kite.key is by an RS256 key verifies with that one, and knows no other;
+ * a caller of that kind reads the tokens that it carries, and can read no other.
+ */
+function signerFor(record: KiteRecord, { credential }: Call["caller"], keys: SigningKeys): SigningKey {
+  const target = signerOf(record, keys);
+  if (target?.alg === "RS256") return target;
+  const asking = keys.get(credential?.kid ?? "");
+  return asking?.alg === "RS256" ? (keys.currentOf("RS256") ?? asking) : keys.current;
+}
+
+function signerOf({ kid }: KiteRecord, keys: SigningKeys): SigningKey | undefined {
+  return keys.get(kid ?? "");
 }
 
 /** Fisher and Yates. */

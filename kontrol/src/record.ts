@@ -9,6 +9,8 @@ export interface KiteRecord {
   readonly labels: Readonly<Record<string, string>>;
   /** The kite.key it registered with; null for kontrol itself. */
   readonly jti: string | null;
+  /** The key that signed that kite.key; missing for kontrol itself, and for leases of an earlier version. */
+  readonly kid?: string | null;
   /** The revision at which it registered. Of two words about the same kite, the one with the higher generation counts. */
   readonly generation: number;
   /** The kontrol process that has its session. */
@@ -46,9 +48,12 @@ export interface RevocationRecord {
 /** Everything that the log can say. It is read by every process and kept for days, so it never holds a credential. */
 export type Change =
   | { readonly kind: "kite.registered"; readonly record: KiteRecord }
+  | { readonly kind: "kite.labelled"; readonly id: string; readonly generation: number; readonly labels: KiteRecord["labels"] }
   | { readonly kind: "kite.gone"; readonly id: string; readonly generation: number; readonly reason: string }
   | { readonly kind: "account.changed"; readonly account: AccountRecord }
   | { readonly kind: "grant.added"; readonly grant: GrantRecord }
   | { readonly kind: "grant.removed"; readonly id: string; readonly username: string }
-  | { readonly kind: "key.issued"; readonly jti: string; readonly username: string }
-  | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number };
+  | { readonly kind: "key.issued"; readonly jti: string; readonly username: string; readonly machine?: boolean }
+  | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number }
+  /** A key was made or retired; the keys themselves are read from their table, which is the only place that has them. */
+  | { readonly kind: "signing-keys.changed" };

@@ -1,8 +1,10 @@
 import {
   type Call,
+  changeLabels,
   checkIdentity,
   type Identity,
   KiteError,
+  type LabelChange,
   type Logger,
   type Register,
   type Registered,
@@ -26,20 +28,33 @@ export interface RegistrarOptions {
   readonly now: () => number;
 }
 
-/** A registration whose session is here. */
+/** A registration that this process looks after. */
 export interface Held {
   readonly record: KiteRecord;
-  readonly sessionId: string;
+  /** Undefined for one that came by HTTP: its beats are all that tells of its end. */
+  readonly sessionId: string | undefined;
   readonly onLink: Register["onLink"];
   readonly revocations: Feed<Revocation>;
+  /** How long it may be silent. */
+  readonly silenceMs: number;
   /** By a clock that never jumps. */
   lastBeatMs: number;
+  /** What the labels will be when every change that is on its way is written. */
+  labels: KiteRecord["labels"];
   /** Stops listening for the end of the session. */
   release: () => void;
 }
 
+/** Who registers, and in which session; an older kite may register by HTTP, without any. */
+export interface Registrant {
+  readonly caller: Call["caller"];
+  readonly session?: Call["session"];
+}
+
 // A kite that is this far behind is not reading; it registers again and then hears what it missed.
 const REVOCATIONS_QUEUED = 1_000;
+// Each is kept in memory by every kontrol, and sent to every watcher with every change.
+export const MAX_LABELS = 32;
 // Two: one lost packet must not make a healthy kite disappear.
 const BEATS = 2;
 
@@ -74,18 +89,9 @@ export class Registrar {
    * @throws {KiteError} `permission_denied` without a kite.key, or for `mesh` by an account that may not; `already_exists`.
    */
   async register(register: Register, call: Call): Promise<Registered> {
-    const { leases, heartbeatMs, directory, now } = this.#options;
-    const lease = this.#leaseFor(register, call);
-    const record = await leases.enter(lease);
-    const held: Held = {
-      record,
-      sessionId: call.session.id,
-      onLink: register.onLink,
-      revocations: new Feed<Revocation>(),
-      lastBeatMs: performance.now(),
-      release: () => {},
-    };
-    this.#hold(held, call);
+    const { heartbeatMs, directory, now } = this.#options;
+    const held = await this.enter(register, call, BEATS * heartbeatMs);
+    const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
       held.revocations.push({ ...revocation, revision: String(revision), at });
     }
@@ -99,6 +105,55 @@ export class Registrar {
     };
   }
 
+  /** As `register`, for whoever looks after the beats himself: a registration that is silent for this long ends. */
+  async enter(register: Register, registrant: Registrant, silenceMs: number): Promise<Held> {
+    const record = await this.#options.leases.enter(this.#leaseFor(register, registrant.caller));
+    const held: Held = {
+      record,
+      sessionId: registrant.session?.id,
+      onLink: register.onLink,
+      revocations: new Feed<Revocation>(),
+      silenceMs,
+      lastBeatMs: performance.now(),
+      labels: record.labels,
+      release: () => {},
+    };
+    this.#hold(held, registrant.session);
+    return held;
+  }
+
+  /**
+   * Changes labels of the kite that this session registered. Changes are written in their order, together with those of
+   * other kites.
+   *
+   * @throws {KiteError} `failed_precondition` when the session has no registration, `limit_exceeded` for too many labels.
+   */
+  async updateLabels(change: LabelChange, { session }: Call): Promise<void> {
+    const held = this.#bySession.get(session.id);
+    if (held === undefined) throw new KiteError("failed_precondition", "this session has no registration whose labels could change");
+    const before = held.labels;
+    const labels = changeLabels(before, change);
+    if (Object.keys(labels).length > MAX_LABELS) {
+      throw new KiteError("limit_exceeded", `a kite has at most ${MAX_LABELS} labels, and would have ${Object.keys(labels).length}`);
+    }
+    held.labels = labels;
+    const { record } = held;
+    try {
+      await this.#options.leases.label({ id: record.kite.id, generation: record.generation, labels });
+    } catch (thrown) {
+      // What came later was made from these; it stands when it is written.
+      if (held.labels === labels) held.labels = before;
+      throw thrown;
+    }
+  }
+
+  /** Takes a beat; false when the registration has ended. */
+  beat(held: Held): boolean {
+    if (this.#held.get(held.record.kite.id) !== held) return false;
+    held.lastBeatMs = performance.now();
+    return true;
+  }
+
   /** Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. */
   close(): void {
     this.#closed = true;
@@ -107,7 +162,7 @@ export class Registrar {
     for (const held of [...this.#held.values()]) this.#forget(held, new KiteError("disconnected", "kontrol is stopping"));
   }
 
-  #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, { caller }: Call): NewLease {
+  #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, caller: Call["caller"]): NewLease {
     const { holder, relayUrl, directory, now } = this.#options;
     if (caller.credential?.type !== "kiteKey") {
       throw new KiteError("permission_denied", "a kite registers with its kite.key; a token only lets it call others");
@@ -120,27 +175,30 @@ export class Registrar {
       );
     }
     const account = directory.account(caller.username);
-    if (visibility === "mesh" && !account?.admin && account?.kind !== "service") {
+    const machine = directory.key(caller.credential.jti ?? "")?.machine ?? false;
+    if (visibility === "mesh" && (machine || (!account?.admin && account?.kind !== "service"))) {
       throw new KiteError(
         "permission_denied",
-        `only kites of administrators and services are visible to the whole mesh; register ${kite.name} as private and give grants`,
+        `only kites of administrators and services, not those of their machines, are visible to the whole mesh; register ${kite.name} as private and give grants`,
       );
     }
+    const { jti, kid } = caller.credential;
     const reached = url ?? `${relayUrl()}/${encodeURIComponent(kite.id)}`;
-    return { kite, url: reached, visibility, labels, jti: caller.credential.jti ?? null, holder, registeredAt: now() };
+    return { kite, url: reached, visibility, labels, jti: jti ?? null, kid: kid ?? null, machine, holder, registeredAt: now() };
   }
 
-  #hold(held: Held, call: Call): void {
+  #hold(held: Held, session: Call["session"] | undefined): void {
     const { id } = held.record.kite;
     const newest = this.#options.directory.kite(id);
     // While this one was written another session took its place, or its account was removed.
     if (newest?.generation !== held.record.generation) throw replaced();
-    const [previous, other] = [this.#held.get(id), this.#bySession.get(held.sessionId)];
+    const [previous, other] = [this.#held.get(id), this.#bySession.get(held.sessionId ?? "")];
     if (previous !== undefined) this.#forget(previous, replaced());
     if (other !== undefined) this.#end(other, "its session registered as another kite");
     this.#held.set(id, held);
-    this.#bySession.set(held.sessionId, held);
-    const { closed } = call.session;
+    if (session === undefined) return;
+    this.#bySession.set(session.id, held);
+    const { closed } = session;
     const leave = () => this.#end(held, "its session closed");
     if (closed.aborted) return leave();
     closed.addEventListener("abort", leave, { once: true });
@@ -148,8 +206,7 @@ export class Registrar {
   }
 
   #beat(held: Held): void {
-    if (this.#held.get(held.record.kite.id) !== held) throw replaced();
-    held.lastBeatMs = performance.now();
+    if (!this.beat(held)) throw replaced();
   }
 
   /** Takes a registration out, unless another took its place before. */
@@ -168,9 +225,10 @@ export class Registrar {
     this.#lastSweepMs = at;
     for (const held of this.#held.values()) {
       if (stalledMs > 0) held.lastBeatMs += stalledMs;
-      if (at - held.lastBeatMs <= BEATS * heartbeatMs) continue;
-      logger.info({ kite: held.record.kite.id, username: held.record.kite.username }, "a kite missed two heartbeats");
-      this.#end(held, `it missed ${BEATS} heartbeats`);
+      if (at - held.lastBeatMs <= held.silenceMs) continue;
+      const missed = Math.round(held.silenceMs / heartbeatMs);
+      logger.info({ kite: held.record.kite.id, username: held.record.kite.username, missed }, "a kite missed its heartbeats");
+      this.#end(held, `it missed ${missed} heartbeats`);
     }
     for (const { kite, generation, holder: by, registeredAt, jti } of directory.kites()) {
       // Written, but its registrant never got the answer. kontrol's own entry has no key and no session.
@@ -209,7 +267,7 @@ export class Registrar {
   #forget(held: Held, why: KiteError): void {
     const { id } = held.record.kite;
     if (this.#held.get(id) === held) this.#held.delete(id);
-    if (this.#bySession.get(held.sessionId) === held) this.#bySession.delete(held.sessionId);
+    if (held.sessionId !== undefined && this.#bySession.get(held.sessionId) === held) this.#bySession.delete(held.sessionId);
     held.release();
     held.revocations.end(why);
   }

@@ -1,6 +1,9 @@
-import type { Query, Register } from "@kite-mesh/kite";
+import type { Identity, Query, Register, Schema } from "@kite-mesh/kite";
 import { z } from "zod";
 import { MAX_JOIN_TTL_MS } from "./join-tokens.ts";
+import type { WatchCallback } from "./older-watches.ts";
+import { MAX_LABELS } from "./registrar.ts";
+import { ALGORITHMS } from "./signing-keys.ts";
 
 // What a caller may send to kontrol, and how much of it. kite itself checks what a path and a version may contain.
 
@@ -16,20 +19,30 @@ const names = {
   id: optional,
 };
 
+const expressions = z.array(z.string().max(320)).max(16).optional();
 /** Unknown keys are refused: a misspelt one would match everything. */
-const query = z.strictObject(names).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
+const query = z.strictObject({ ...names, labels: expressions }).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
+/** Without labels: they change without a word, and what a grant gives must not. */
+const granted = z.strictObject(names).transform(withoutUndefined) as unknown as z.ZodType<Query, Query>;
 
 const identity = z.object({ username: field, environment: field, name: field, version: field, region: field, hostname: field, id: field });
-const labels = z.record(z.string().min(1).max(63), z.string().max(255)).refine((all) => Object.keys(all).length <= 32, "at most 32 labels");
+const labelName = z.string().regex(/^[A-Za-z0-9][\w./-]{0,62}$/, "expected a name of letters, digits, and . _ / -, at most 63");
+const labelValue = z.string().max(255);
+const fewLabels = (all: object) => Object.keys(all).length <= MAX_LABELS;
+const labels = z.record(labelName, labelValue).refine(fewLabels, `at most ${MAX_LABELS} labels`);
+export const labelChange = z.object({
+  labels: z.record(labelName, labelValue.nullable()).refine((all) => Object.keys(all).length <= 2 * MAX_LABELS, "too many labels at once"),
+});
 
-export const register = z
+const url = z
+  .string()
+  .max(2_048)
+  .refine(isKiteUrl, 'expected where the kite is dialled, such as "http://10.0.0.7:3636", without a password');
+
+const ownRegister = z
   .object({
     kite: identity,
-    url: z
-      .string()
-      .max(2_048)
-      .refine(isKiteUrl, 'expected where the kite is dialled, such as "http://10.0.0.7:3636", without a password')
-      .optional(),
+    url: url.optional(),
     onLink: z.custom<NonNullable<Register["onLink"]>>((value) => typeof value === "function", "expected a function").optional(),
     visibility: z.enum(["private", "mesh"]).optional(),
     labels: labels.optional(),
@@ -54,18 +67,61 @@ export const newPerson = z
   .transform(withoutUndefined);
 export const whom = z.union([z.strictObject({ username }), z.strictObject({ external })]);
 const role = z.enum(["viewer", "operator", "owner"]);
-export const newGrant = z.object({ username, role, query, expiresAt: z.number().int().positive().optional() });
+export const newGrant = z.object({ username, role, query: granted, expiresAt: z.number().int().positive().optional() });
 export const id = z.object({ id: z.string().min(1).max(253) });
-export const joinToken = z.object({ joinToken: z.string().min(1).max(256) });
+const ownJoinToken = z.object({ joinToken: z.string().min(1).max(256) });
 export const newJoinToken = z.object({
   username,
   purpose: z.string().min(1).max(256),
   ttlMs: z.number().int().min(1_000).max(MAX_JOIN_TTL_MS).optional(),
 });
+export const newKey = z.object({ username, alg: z.enum(ALGORITHMS).optional() });
 export const named = z.object({ username });
-export const queried = z.object({ query });
+const methodName = z.string().min(1).max(128);
+const ownQueried = z
+  .object({
+    query,
+    role: role.optional(),
+    methods: z.array(methodName).min(1).max(64).optional(),
+    ttlMs: z.number().int().min(1_000).optional(),
+  })
+  .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });
 export const jti = z.object({ jti: z.string().min(1).max(64) });
+
+// What kites in Go and of kite.js send instead. They send null for what they leave out, and more than is read here.
+
+const callback = z.custom<WatchCallback>((value) => typeof value === "function", "expected a function").nullish();
+export const olderGetKites = z.object({ query, watchCallback: callback, watchHandler: callback });
+const olderGetToken = z.object({ ...names, force: z.boolean().nullish() });
+const olderRegister = z.object({ url });
+/** The join token is asked for in a call of its own, as a password is. */
+const olderRegisterMachine = z.object({ authType: z.enum(["password", "token", "joinToken"]) });
+export const watcherId = z.string().min(1).max(64);
+export const httpRegister = z.object({
+  url,
+  kite: identity.extend({ username: optional.default("") }),
+  auth: z.object({ type: z.string().max(64), key: z.string().max(8_192) }).optional(),
+}) as unknown as z.ZodType<{ url: string; kite: Identity; auth?: { type: string; key: string } | undefined }>;
+
+export const register = either(has("kite"), ownRegister, olderRegister);
+export const getToken = either(has("query"), ownQueried, olderGetToken);
+export const registerMachine = either(has("joinToken"), ownJoinToken, olderRegisterMachine);
+
+/** Reads with the one schema or the other. A union would answer a mistake with the complaints of both. */
+function either<A extends z.ZodType, B extends z.ZodType>(
+  isFirst: (value: unknown) => boolean,
+  first: A,
+  second: B,
+): Schema<z.input<A> | z.input<B>, z.output<A> | z.output<B>> {
+  // zod's own type is of the same shape, and says more than is needed.
+  const pick = (value: unknown) => (isFirst(value) ? first : second)["~standard"].validate(value) as never;
+  return { "~standard": { version: 1, vendor: "kontrol", validate: pick } };
+}
+
+function has(key: string): (value: unknown) => boolean {
+  return (value) => typeof value === "object" && value !== null && key in value;
+}
 
 function isKiteUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;

@@ -1,14 +1,14 @@
 import type { ClientBase } from "pg";
-import type { Snapshot } from "./directory.ts";
+import type { IssuedKey, Snapshot } from "./directory.ts";
 import type { AccountRecord, GrantRecord, KiteRecord, RevocationRecord } from "./record.ts";
 
 const HEAD = "select revision::float8 as revision from kontrol.head";
 const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
-const KEYS = "select jti, username, revoked_at is not null as revoked from kontrol.kite_keys";
+const KEYS = "select jti, username, revoked_at is not null as revoked, machine from kontrol.kite_keys";
 const KITES = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, generation::float8 as generation, holder,
+         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
          floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt"
     from kontrol.kites where gone_at is null`;
 const GRANTS = `
@@ -27,7 +27,7 @@ export async function readSnapshot(client: ClientBase, tokenTtlMs: number): Prom
     const kites = await client.query<KiteRecord>(KITES);
     const accounts = await client.query<AccountRecord>(ACCOUNTS);
     const grants = await client.query<GrantRecord>(GRANTS);
-    const keys = await client.query<{ jti: string; username: string; revoked: boolean }>(KEYS);
+    const keys = await client.query<IssuedKey>(KEYS);
     const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [tokenTtlMs]);
     return {
       revision: head.rows[0]?.revision ?? 0,

@@ -1,6 +1,6 @@
 import { formatIdentity, type Identity, type IssuedToken, type Role } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
-import type { SigningKeys } from "./signing-keys.ts";
+import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
 export interface TokenOptions {
   readonly keys: SigningKeys;
@@ -20,6 +20,14 @@ export interface TokenRequest {
   readonly jti: string;
   /** The token ends here at the latest, in milliseconds since the epoch. */
   readonly until?: number | undefined;
+  /** Signs in place of the current key, when whoever reads the token cannot verify that. */
+  readonly signingKey?: SigningKey | undefined;
+  /** The kite that it is for: an older one reads whole seconds, and forgives no clock. */
+  readonly reader?: "older" | "ours";
+  /** The only methods that it opens. */
+  readonly methods?: readonly string[] | undefined;
+  /** Signs a new one, whatever is kept. */
+  readonly renew?: boolean;
 }
 
 // About 15 MB when full. A mesh with more pairs of caller and callee than this signs some tokens twice.
@@ -31,6 +39,7 @@ const MAX_KEPT = 20_000;
  */
 export class Tokens {
   readonly #options: TokenOptions;
+  #forgottenAtMs = Number.NEGATIVE_INFINITY;
   readonly #kept = new Map<string, { username: string; freshUntil: number; token: Promise<IssuedToken> }>();
 
   constructor(options: TokenOptions) {
@@ -38,13 +47,17 @@ export class Tokens {
   }
 
   issue(request: TokenRequest): Promise<IssuedToken> {
-    const { username, role, audience, jti, until } = request;
-    const key = [jti, username, role, until ?? "", formatIdentity(audience)].join(" ");
+    const { username, role, audience, jti, until, methods, signingKey, renew = false } = request;
+    const key = [jti, username, role, until ?? "", formatIdentity(audience), signingKey?.kid ?? "", JSON.stringify(methods ?? null)].join(
+      " ",
+    );
     const now = this.#options.now();
     const kept = this.#kept.get(key);
-    if (kept !== undefined && now < kept.freshUntil) return kept.token;
+    if (kept !== undefined && now < kept.freshUntil && !renew) return kept.token;
     const expiresAt = Math.min(now + this.#options.ttlMs, until ?? Number.POSITIVE_INFINITY);
     const token = this.#sign(request, now, expiresAt);
+    // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
+    if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
     this.#kept.delete(key);
     this.#kept.set(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
     for (const oldest of this.#kept.keys()) if (this.#kept.size > MAX_KEPT) this.#kept.delete(oldest);
@@ -54,15 +67,27 @@ export class Tokens {
 
   /** What was signed for somebody is not given out again: kites take tokens from before a revocation for revoked. */
   forget(matches: (username: string) => boolean): void {
+    this.#forgottenAtMs = this.#options.now();
     for (const [key, { username }] of this.#kept) if (matches(username)) this.#kept.delete(key);
   }
 
-  async #sign({ username, role, audience, jti }: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {
+  async #sign(request: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {
     const { keys, issuer } = this.#options;
-    // Times with their fraction: a token from the same second as a revocation is told from one before it.
-    const iat = now / 1000;
-    const claims = { iss: issuer, sub: username, aud: formatIdentity(audience), iat, nbf: iat, exp: expiresAt / 1000, jti, role };
-    const { kid, alg, private: key } = keys.current;
+    const { username, role, audience, jti, methods, signingKey = keys.current, reader = "ours" } = request;
+    const { kid, alg, private: key } = signingKey;
+    const iat = signedAt(alg, now, reader);
+    const exp = alg === "EdDSA" ? expiresAt / 1000 : Math.floor(expiresAt / 1000);
+    const claims = {
+      iss: issuer,
+      sub: username,
+      aud: formatIdentity(audience),
+      iat,
+      nbf: iat,
+      exp,
+      jti,
+      role,
+      ...(methods === undefined ? {} : { methods }),
+    };
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     return { token, expiresAt };
   }

@@ -72,9 +72,8 @@ export class Watchers {
       for (const watcher of this.#all) watcher.startAgain();
       return;
     }
-    const { change, before } = applied;
-    const records = change.kind === "kite.registered" ? [change.record, before] : [before];
-    const keys = new Set(records.flatMap((record) => (record === undefined ? [] : keysOf(record))));
+    const { before, after } = applied;
+    const keys = new Set([before, after].flatMap((record) => (record === undefined ? [] : keysOf(record))));
     for (const key of keys) for (const watcher of this.#byKey.get(key) ?? []) watcher.tell(applied);
     const username = affectedUser(applied);
     if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain();
@@ -109,16 +108,15 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     for (const applied of missed) this.tell(applied);
   }
 
-  tell({ revision, change, before }: Applied): void {
+  tell({ revision, change, before, after }: Applied): void {
     if (this.#startingAgain) return;
     if (this.#feed.size >= QUEUE) return this.startAgain();
     const was = before !== undefined && this.#sees(before) !== undefined;
-    const record = change.kind === "kite.registered" ? change.record : undefined;
-    const access = record === undefined ? undefined : this.#sees(record);
-    if (record !== undefined && access !== undefined) {
-      this.#feed.push({ type: "registered", revision: String(revision), kite: describeKite(record, access) });
+    const access = after === undefined ? undefined : this.#sees(after);
+    if (after !== undefined && access !== undefined) {
+      this.#feed.push({ type: "registered", revision: String(revision), kite: describeKite(after, access) });
     } else if (was) {
-      const reason = change.kind === "kite.gone" ? change.reason : "it registered again as something else";
+      const reason = change.kind === "kite.gone" ? change.reason : (REASONS[change.kind] ?? "it changed");
       this.#feed.push({ type: "gone", revision: String(revision), kite: before.kite, reason });
     }
   }
@@ -158,11 +156,16 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 
   #sees(record: KiteRecord): Access | undefined {
-    return this.#means(record.kite) ? this.#directory.access(record, this.username, this.#now()) : undefined;
+    return this.#means(record.kite, record.labels) ? this.#directory.access(record, this.username, this.#now()) : undefined;
   }
 }
 
 const SNAPSHOT = Symbol("snapshot");
+/** Why a kite that is still there is not meant any more. */
+const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
+  "kite.registered": "it registered again as something else",
+  "kite.labelled": "its labels changed, and are not what was asked for",
+};
 
 /** A kite as somebody with this access is told of it. */
 export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {
