@@ -92,7 +92,7 @@ export function builtinMethods({ identity, dialects, methods, host = {}, log }: 
 }
 
 /** A Standard Schema for one question, for methods that kite brings along itself: it depends on no schema library. */
-export function plainSchema<T>(written: Record<string, unknown>, expected: string, is: (value: unknown) => boolean): Schema<T> {
+function plainSchema<T>(written: Record<string, unknown>, expected: string, is: (value: unknown) => boolean): Schema<T> {
   const write = () => written;
   return {
     "~standard": {
@@ -133,7 +133,8 @@ function startHeartbeat(seconds: number, ping: RemoteFunction, { session }: Call
     const done = (): void => {
       answered = true;
     };
-    Promise.resolve(ping()).then(done, done);
+    const call = async (): Promise<unknown> => ping();
+    call().then(done, done);
   };
   const timer: unknown = setInterval(beat, seconds * 1000);
   // It tells that the process lives, and must not be why.

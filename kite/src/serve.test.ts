@@ -135,6 +135,15 @@ test("a kite may show its errors' words, or say what they mean", async () => {
     code: "unavailable",
     message: "direct has no database",
   });
+  const puzzled = serveMethods({
+    methods: failing,
+    exposeErrors: (thrown) => (thrown as never as { missing: { code: never } }).missing.code,
+  });
+
+  expect(await failureOf(() => puzzled(testCall({ method: "direct" })))).toMatchObject({
+    code: "internal",
+    message: expect.stringContaining("log"),
+  });
   expect(await failureOf(() => translating(testCall({ method: "text" })))).toMatchObject({
     code: "internal",
     message: expect.stringContaining("log"),
