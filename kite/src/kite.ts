@@ -5,8 +5,11 @@ import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
+import { builtinMethods } from "./builtin.ts";
 import { type ClientOptions, KiteClient } from "./client.ts";
 import { KiteError } from "./errors.ts";
+import type { ExposeErrors } from "./failure.ts";
+import { hostMethods } from "./host-methods.ts";
 import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
 import type { LabelChange } from "./labels.ts";
@@ -23,11 +26,14 @@ import type { Session } from "./session/session.ts";
 import { linkTransport } from "./transport/link.ts";
 import type { Transport } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
+import { PROTOCOL } from "./wire/v1.ts";
 
 export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** What the kite serves; nested names are called with dots. */
   readonly methods?: Methods | undefined;
   readonly middleware?: readonly Middleware[] | undefined;
+  /** What callers see of a method's errors that are no KiteErrors. Default: only that there was one, and an id to find it in the log. */
+  readonly exposeErrors?: ExposeErrors | undefined;
   /** Decides who callers are. Default: by tokens of kontrol for this kite; without a kite.key nobody but strangers calls. */
   readonly authenticate?: Authenticate | undefined;
   /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
@@ -62,6 +68,7 @@ export class Kite extends KiteClient {
   readonly #acceptor: Acceptor;
   readonly #dnode: DnodeAcceptor | undefined;
   readonly #revocations: Revocations;
+  readonly #closing = new AbortController();
   #keys: KeySet | undefined;
   #listener: Listener | undefined;
   /** Also while the port is being opened, so that a kite that is closed meanwhile leaves none open. */
@@ -70,12 +77,14 @@ export class Kite extends KiteClient {
 
   constructor(options: KiteOptions) {
     super({ hostname: hostname(), ...options }, dialWebSocket, dialDnode);
-    const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
+    const { methods = {}, middleware, exposeErrors, graceMs, heartbeatMs, dnode = true } = options;
+    const dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
+    const builtin = builtinMethods({ identity: this.identity, dialects, methods, host: hostMethods(), log: this.log });
     this.#options = options;
     this.#revocations = new Revocations({ kiteId: this.identity.id });
     const shared = {
       limits: this.limits,
-      serve: serveMethods({ methods, middleware, log: this.log }),
+      serve: serveMethods({ methods, builtin, middleware, exposeErrors, log: this.log, closed: this.#closing.signal }),
       identity: this.identity,
       log: this.log,
     };
@@ -159,6 +168,7 @@ export class Kite extends KiteClient {
     const closed = new KiteError("disconnected", `${this.identity.name} has closed`);
     this.#acceptor.close(closed);
     this.#dnode?.close(closed);
+    this.#closing.abort(closed);
     this.#keys?.close();
     this.#opening ??= Promise.reject(closed);
     const listener = await this.#opening.catch(() => undefined);
