@@ -103,11 +103,12 @@ function runFollowed<T>(follow: CallStorage, call: Call, work: () => T): T {
   }
 }
 
-/** The outer call's end reaches this one as a cancellation; when it was its deadline, that is what its caller is told. */
+/** The outer call's end reaches this one as a cancellation; when its time was over, that is what whoever made it is told. */
 function explained(error: KiteError, outer: Call, method: string, { signal }: CallOptions): KiteError {
+  if (error.code !== "cancelled" || signal?.aborted || !outer.signal.aborted) return error;
   const why: unknown = outer.signal.reason;
-  const byDeadline = outer.signal.aborted && why instanceof KiteError && why.code === "deadline_exceeded";
-  if (error.code !== "cancelled" || signal?.aborted || !byDeadline) return error;
+  // A caller whose time is over cancels as well, and that may be heard first.
+  if (outer.remainingMs > 0 && !(why instanceof KiteError && why.code === "deadline_exceeded")) return error;
   const message = `${method} did not answer in what was left of the time of ${outer.method}, which called it`;
   return new KiteError("deadline_exceeded", message, { ...(error.outcome === undefined ? {} : { outcome: error.outcome }), cause: error });
 }
