@@ -1,5 +1,6 @@
 // For authors of kites.
-export type { ConnectOptions } from "./client.ts";
+export type { Balance, PooledBalance } from "./balance.ts";
+export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
@@ -19,7 +20,9 @@ export {
   method,
   type Role,
 } from "./method.ts";
-export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";
+export type { Guard, GuardedCall } from "./guard.ts";
+export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
+export type { RetryOptions } from "./retry.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
@@ -31,6 +34,8 @@ export { type KiteKey, type KiteKeyClaims, parseKiteKey, verifyKiteKey } from ".
 export { kiteKeyPath, readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
 export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
+export { currentCall } from "./context.ts";
+export type { Dialers } from "./dialers.ts";
 export { checkIdentity, checkQuery, matcher } from "./identity.ts";
 export { nestedBeyond } from "./json-depth.ts";
 export { LIMITS, type Limits } from "./limits.ts";
@@ -44,5 +49,5 @@ export { describeIssues, type Schema, type SchemaInput, type SchemaOutput } from
 export { linkTransport } from "./transport/link.ts";
 export { type MemoryLink, memoryLink } from "./transport/memory.ts";
 export { CLOSE, type Transport, type TransportReceiver } from "./transport/transport.ts";
-export { webSocketTransport } from "./transport/websocket.ts";
+export { type DialRequest, type DialSocket, webSocketTransport } from "./transport/websocket.ts";
 export { PROTOCOL, type RawFrame } from "./wire/v1.ts";
