@@ -15,6 +15,6 @@ export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } fr
 export type { CallOptions } from "./method.ts";
 export type * from "./registry.ts";
 export { callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
-export type { RetryOptions } from "./retry.ts";
+export type { RetryOptions } from "./retry-options.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";

@@ -29,7 +29,7 @@ test("calls go to all kites that match, and to those that come later", async () 
   await mesh.math("three");
   const answers = new Set<string>();
   const end = Date.now() + 10_000;
-  while (!answers.has("three") && Date.now() < end) answers.add(await math.whoami());
+  while (answers.size < 3 && Date.now() < end) answers.add(await math.whoami());
 
   expect(answers).toEqual(new Set(["one", "two", "three"]));
   await math[Symbol.asyncDispose]();

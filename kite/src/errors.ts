@@ -110,16 +110,16 @@ export class KiteError extends Error {
     if (typeof reason === "string") options.reason = reason;
     if (typeof details === "object" && details !== null) options.details = details as Record<string, unknown>;
     const error = new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
-    error.passOn();
-    return error;
+    return error.passOn();
   }
 
   /**
    * From now on the error is that of a further call. Whether that one ran says nothing about a method that throws it on,
    * so {@link toWire} leaves the outcome out: a caller who believed `not_run` would run the method twice.
    */
-  passOn(): void {
+  passOn(): this {
     this.#passedOn = true;
+    return this;
   }
 
   /** What the peer may see: code, sentence and facts; neither stack nor cause. */

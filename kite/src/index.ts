@@ -22,7 +22,7 @@ export {
 } from "./method.ts";
 export type { Guard, GuardedCall } from "./guard.ts";
 export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
-export type { RetryOptions } from "./retry.ts";
+export type { RetryOptions } from "./retry-options.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";

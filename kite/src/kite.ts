@@ -1,12 +1,12 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import { hostname } from "node:os";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
+import { asyncCallFollower } from "./call-follower.ts";
 import { type ClientOptions, KiteClient } from "./client.ts";
-import { offerCallStorage } from "./context.ts";
+import { offerCallFollower } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
@@ -14,7 +14,9 @@ import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
 import { readEnvironment } from "./options.ts";
 import { Pool } from "./pool/pool.ts";
+import { Registration } from "./registration.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry.ts";
+import { Retrying } from "./retry.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import { linkTransport } from "./transport/link.ts";
@@ -65,9 +67,14 @@ export class Kite extends KiteClient {
   constructor(options: KiteOptions) {
     super(
       { hostname: hostname(), ...options },
-      { dial: dialWebSocket, pool: (pool) => new Pool(pool), serve: (offered) => serveMethods({ methods: offered, log: this.log }) },
+      {
+        dial: dialWebSocket,
+        pool: (pool) => new Pool(pool),
+        retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
+        serve: (offered) => serveMethods({ methods: offered, log: this.log }),
+      },
     );
-    offerCallStorage(() => new AsyncLocalStorage());
+    offerCallFollower(asyncCallFollower);
     const { methods = {}, middleware, graceMs, heartbeatMs } = options;
     this.#options = options;
     this.#revocations = new Revocations({ kiteId: this.identity.id });
@@ -153,6 +160,7 @@ export class Kite extends KiteClient {
   protected override makeRegistry(): RegistryClient {
     return new RegistryClient({
       reach: (options) => this.reachKontrol(options),
+      keep: (options) => new Registration(options),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),

@@ -1,8 +1,8 @@
 import type { Connection } from "./connection.ts";
-import { callWithin, currentCall } from "./context.ts";
+import { callFollower } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import type { Call, CallOptions } from "./method.ts";
-import { Retrying, type RetryOptions } from "./retry.ts";
+import type { RetryOptions } from "./retry-options.ts";
 import { Peer } from "./session/peer.ts";
 
 export type { Connection } from "./connection.ts";
@@ -78,9 +78,12 @@ function connectionOf(target: AsyncDisposable): Connection {
 const CONNECTION = Symbol("kite.connection");
 
 function retryingAs(connection: Connection, retry: RetryOptions | false): Connection {
-  const retrying = connection instanceof Retrying ? connection : undefined;
-  if (retry === false) return retrying?.inner ?? connection;
-  return retrying?.with(retry) ?? new Retrying(connection, retry);
+  if (retry === false) return connection.with === undefined ? connection : (connection.inner ?? connection);
+  if (connection.with !== undefined) return connection.with(retry);
+  throw new KiteError(
+    "failed_precondition",
+    "this remote kite was made without retries, as all in a browser are; connect it without `retry: false`",
+  );
 }
 
 interface Facing {
@@ -93,9 +96,10 @@ function face(facing: Facing, path: string): object {
   const { connection, options, detached } = facing;
   const parts = new Map<string, object>();
   const call = (...args: unknown[]): Promise<unknown> => {
-    const outer = detached ? undefined : currentCall();
-    if (outer === undefined) return connection.call(path, args, options);
-    return callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
+    const follower = detached ? undefined : callFollower();
+    const outer = follower?.current();
+    if (follower === undefined || outer === undefined) return connection.call(path, args, options);
+    return follower.callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
   };
   return new Proxy(call, {
     get: (_, name) => {

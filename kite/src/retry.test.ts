@@ -3,7 +3,8 @@ import type { Connection } from "./connection.ts";
 import { KiteError, type Outcome } from "./errors.ts";
 import type { CallOptions, Repetition } from "./method.ts";
 import { callWith, remote } from "./remote.ts";
-import { Retrying, type RetryOptions } from "./retry.ts";
+import { Retrying } from "./retry.ts";
+import type { RetryOptions } from "./retry-options.ts";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date", "performance"] }));
 afterEach(() => void vi.useRealTimers());

@@ -1,34 +1,14 @@
 import { eitherSignal } from "./abortable.ts";
 import { Backoff, sleep } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
-import { ofAnotherCall } from "./context.ts";
 import type { KiteDescription } from "./description.ts";
 import { KiteError, type KiteErrorCode } from "./errors.ts";
 import { CIRCUIT_OPEN } from "./guard.ts";
 import { LIMITS } from "./limits.ts";
 import type { CallOptions, Repetition } from "./method.ts";
 import { RetryBudget } from "./retry-budget.ts";
+import type { RetryOptions } from "./retry-options.ts";
 import { DEFAULT_TIMEOUT_MS } from "./session/calls.ts";
-
-/**
- * Which failed calls are made again, and how. A call that certainly did not run always is; one that may have run only if
- * its method is `idempotent` or `keyed`, as its kite says in `kite.describe` or the caller says here.
- */
-export interface RetryOptions {
-  /** Methods that may run twice. */
-  readonly idempotent?: readonly string[] | undefined;
-  /**
-   * Methods that run once per key; each call gets a fresh one. Methods that only their kite declares as keyed get keys after
-   * the first failure, which is when it is asked.
-   */
-  readonly keyed?: readonly string[] | undefined;
-  /** The first one included. Default 3. */
-  readonly tries?: number | undefined;
-  /** The most that the first wait may take; it doubles, and a random part of it is waited. Default 50 ms. */
-  readonly firstMs?: number | undefined;
-  /** Default 2 s. */
-  readonly maxMs?: number | undefined;
-}
 
 export interface RetryingParts {
   /** Aborted when the kite that calls is closed. */
@@ -135,7 +115,7 @@ export class Retrying implements Connection {
       if (!options.signal?.aborted) throw error;
       const outcome = error.outcome ?? "unknown";
       const message = `${method} was cancelled by its caller while it waited to be tried again`;
-      throw ofAnotherCall(new KiteError("cancelled", message, { outcome, cause }));
+      throw new KiteError("cancelled", message, { outcome, cause }).passOn();
     } finally {
       joined?.release();
     }
@@ -206,10 +186,10 @@ function withKey(options: CallOptions = {}): CallOptions {
 /** The last failure speaks for itself only: when an earlier try may have run, so may the call. */
 function concluded(error: KiteError, mayHaveRun: boolean): KiteError {
   const { code, message, outcome, reason, details } = error;
-  if (!mayHaveRun || outcome !== "not_run") return ofAnotherCall(error);
+  if (!mayHaveRun || outcome !== "not_run") return error.passOn();
   const optional = { ...(reason === undefined ? {} : { reason }), ...(details === undefined ? {} : { details }) };
   const sentence = `${message.replace(/; it did not run$/, "")}; an earlier try may have run`;
-  return ofAnotherCall(new KiteError(code, sentence, { ...optional, outcome: "unknown", cause: error }));
+  return new KiteError(code, sentence, { ...optional, outcome: "unknown", cause: error }).passOn();
 }
 
 function holdsStream(value: unknown, depth: number): boolean {

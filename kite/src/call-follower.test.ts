@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { callWithin } from "./context.ts";
+import { callWithin } from "./call-follower.ts";
 import { KiteError } from "./errors.ts";
 import { Kite } from "./kite.ts";
 import { type Call, type ContractOf, type Methods, method } from "./method.ts";
