@@ -19,9 +19,9 @@ export default {
     },
     {
       name: "kite-depends-on-ws-and-jose-only",
-      comment: "Two dependencies are what a newcomer accepts; nats is an optional peer of the one folder that needs it.",
+      comment: "Two dependencies are what a newcomer accepts; nats and cockatiel are optional peers of the one folder each that needs them.",
       severity: "error",
-      from: { path: "^kite/src/", pathNot: [TESTS, "^kite/src/nats/"] },
+      from: { path: "^kite/src/", pathNot: [TESTS, "^kite/src/(nats|breaker)/"] },
       to: { path: "node_modules/", pathNot: "node_modules/(@types/)?(ws|jose|node)/" },
     },
     {

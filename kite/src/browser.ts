@@ -4,15 +4,17 @@ import { dialBrowserSocket } from "./transport/browser-websocket.ts";
 /** A kite in a browser: calls others and is called back through what it passes, but serves nothing and opens no port. */
 export class Kite extends KiteClient {
   constructor(options: ClientOptions) {
-    super(options, dialBrowserSocket);
+    super(options, { dial: dialBrowserSocket });
   }
 }
 
-export type { ClientOptions, ConnectOptions } from "./client.ts";
+export type { ClientOptions, ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
+export type { Guard, GuardedCall } from "./guard.ts";
 export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } from "./identity.ts";
 export type { CallOptions } from "./method.ts";
 export type * from "./registry.ts";
-export { callWith, peerOf, type Remote } from "./remote.ts";
+export { callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
+export type { RetryOptions } from "./retry-options.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";

@@ -1,5 +1,6 @@
 // For authors of kites.
-export type { ConnectOptions } from "./client.ts";
+export type { Balance, PooledBalance } from "./balance.ts";
+export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export type { BuiltinContract, MethodSummary, SystemInfo } from "./builtin.ts";
 export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract.ts";
 export type { KiteDescription, MethodDescription } from "./description.ts";
@@ -28,7 +29,9 @@ export {
   type Role,
   type ThrottleOptions,
 } from "./method.ts";
-export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";
+export type { Guard, GuardedCall } from "./guard.ts";
+export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
+export type { RetryOptions } from "./retry-options.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
@@ -40,6 +43,8 @@ export { type KiteKey, type KiteKeyClaims, parseKiteKey, verifyKiteKey } from ".
 export { kiteKeyPath, readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
 export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
+export { currentCall } from "./context.ts";
+export type { Dialers } from "./dialers.ts";
 export { checkIdentity, checkQuery, matcher } from "./identity.ts";
 export { changeLabels, type LabelChange, type Labels, labelMatcher } from "./labels.ts";
 export { nestedBeyond } from "./json-depth.ts";
@@ -54,5 +59,5 @@ export { describeIssues, type Schema, type SchemaInput, type SchemaOutput } from
 export { linkTransport } from "./transport/link.ts";
 export { type MemoryLink, memoryLink } from "./transport/memory.ts";
 export { CLOSE, type Transport, type TransportReceiver } from "./transport/transport.ts";
-export { webSocketTransport } from "./transport/websocket.ts";
+export { type DialRequest, type DialSocket, webSocketTransport } from "./transport/websocket.ts";
 export { PROTOCOL, type RawFrame } from "./wire/v1.ts";

@@ -6,7 +6,9 @@ import { readKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { builtinMethods } from "./builtin.ts";
+import { asyncCallFollower } from "./call-follower.ts";
 import { type ClientOptions, KiteClient } from "./client.ts";
+import { offerCallFollower } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import type { ExposeErrors } from "./failure.ts";
 import { hostMethods } from "./host-methods.ts";
@@ -16,11 +18,14 @@ import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
 import { readEnvironment } from "./options.ts";
+import { Pool } from "./pool/pool.ts";
+import { Registration } from "./registration.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry.ts";
+import { Retrying } from "./retry.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import { DnodeAcceptor } from "./session/dnode-acceptor.ts";
-import { type DialDnode, DnodePeer } from "./session/dnode-peer.ts";
+import { DnodePeer } from "./session/dnode-peer.ts";
 import type { DnodeSession } from "./session/dnode-session.ts";
 import type { Session } from "./session/session.ts";
 import { linkTransport } from "./transport/link.ts";
@@ -76,7 +81,17 @@ export class Kite extends KiteClient {
   #authenticators: Promise<Authenticators> | undefined;
 
   constructor(options: KiteOptions) {
-    super({ hostname: hostname(), ...options }, dialWebSocket, dialDnode);
+    super(
+      { hostname: hostname(), ...options },
+      {
+        dial: dialWebSocket,
+        dialDnode: (dnode) => new DnodePeer({ ...dnode, dial: dialWebSocket }),
+        pool: (pool) => new Pool(pool),
+        retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
+        serve: (offered) => serveMethods({ methods: offered, log: this.log }),
+      },
+    );
+    offerCallFollower(asyncCallFollower);
     const { methods = {}, middleware, exposeErrors, graceMs, heartbeatMs, dnode = true } = options;
     const dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
     const builtin = builtinMethods({ identity: this.identity, dialects, methods, host: hostMethods(), log: this.log });
@@ -179,6 +194,7 @@ export class Kite extends KiteClient {
   protected override makeRegistry(): RegistryClient {
     return new RegistryClient({
       reach: (options) => this.reachKontrol(options),
+      keep: (options) => new Registration(options),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),
@@ -231,13 +247,6 @@ interface Authenticators {
   readonly v1: Authenticate;
   readonly dnode: Authenticate;
 }
-
-const dialDnode: DialDnode = ({ methods, ...options }) =>
-  new DnodePeer({
-    ...options,
-    dial: dialWebSocket,
-    serve: methods === undefined ? undefined : serveMethods({ methods, log: options.log }),
-  });
 
 /**
  * A kite with the credential and the names that the environment gives it: the kite.key in `$KITE_HOME`, `KITE_ENVIRONMENT`,

@@ -5,13 +5,15 @@ import { KiteError } from "./errors.ts";
 import { checkQuery, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import type { LabelChange } from "./labels.ts";
 import { type Logger, silent } from "./log.ts";
-import { isLasting, type ReachRegistry, Registration, type RegistrationState } from "./registration.ts";
+import { isLasting, type ReachRegistry, type Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
 import type { FoundKite, IssuedToken, Register, Registered, Revocation, WatchEvent } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
   /** How kontrol is reached; asked before every call, so that the connection may be a new one each time. */
   reach: ReachRegistry;
+  /** Keeps this kite registered; left out by those that only ask, such as a browser, which then need not load it. */
+  keep?: ((options: RegistrationOptions) => Registration) | undefined;
   /** Told what stopped being valid while this kite is registered; it should end the sessions that match. */
   onRevoked?: ((revocation: Revocation) => unknown) | undefined;
   /** Told the kite.key that replaces the current one; it should write it to the file. Awaited. */
@@ -78,9 +80,11 @@ export class RegistryClient implements AsyncDisposable {
    */
   async register(register: Register, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Registered> {
     this.#checkOpen();
+    const { keep } = this.#options;
+    if (keep === undefined) throw new KiteError("failed_precondition", "this kite serves nothing, so it is not registered");
     if (this.#registration !== undefined) await this.#registration.close();
     this.#checkOpen();
-    const registration = new Registration({
+    const registration: Registration = keep({
       reach: this.#options.reach,
       register,
       onState: (state) => registration === this.#registration && this.#move(state),

@@ -1,9 +1,12 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { KiteError } from "./errors.ts";
 import { RegistryClient } from "./kontrol.ts";
+import { Registration, type RegistrationOptions } from "./registration.ts";
 import type { Revocation } from "./registry.ts";
 import { FAST, serveRegistry, TestRegistry } from "./test-registry.ts";
 import { testIdentity, until } from "./testing.ts";
+
+const keep = (options: RegistrationOptions) => new Registration(options);
 
 const math = testIdentity({ name: "math", id: "math-1" });
 
@@ -14,7 +17,7 @@ afterEach(() => {
 test("a registered kite beats, and is in the directory under what kontrol made of it", async () => {
   const registry = new TestRegistry({ heartbeatMs: 5 });
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach });
+  await using client = new RegistryClient({ keep, reach: served.reach });
 
   const registered = await client.register({ kite: math, url: "ws://here" });
 
@@ -26,7 +29,7 @@ test("a registered kite beats, and is in the directory under what kontrol made o
 test("a registered kite registers again when its session is lost, and says so meanwhile", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
   await client.register({ kite: math });
   const states: string[] = [];
   client.onState((state) => states.push(state?.state ?? "none"));
@@ -74,7 +77,7 @@ test("labels that change while kontrol is away are in the next registration; tho
 test("a registered kite goes on trying while kontrol is away", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
   await client.register({ kite: math });
 
   served.pair.block();
@@ -89,7 +92,7 @@ test("a registered kite goes on trying while kontrol is away", async () => {
 test("a registered kite registers again when heartbeats are no longer answered", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry({ heartbeatMs: 1_000, deaf: true });
-  await using client = new RegistryClient({ reach: () => registry, random: () => 0 });
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   await vi.advanceTimersByTimeAsync(2_900);
@@ -107,7 +110,7 @@ test("a registered kite is told what was revoked, once, also when kontrol repeat
     heard.push(reason);
     throw new Error("the listener fails");
   };
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST, onRevoked });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST, onRevoked });
   await client.register({ kite: math });
 
   registry.revoke({ revision: "7", username: "bob", reason: "removed" });
@@ -123,7 +126,7 @@ test("a registered kite is told what was revoked, once, also when kontrol repeat
 test("a registered kite hands on the kite.key that replaces its own", async () => {
   const registry = new TestRegistry({ kiteKey: "new.key.jwt" });
   const onKey = vi.fn();
-  await using client = new RegistryClient({ reach: () => registry, onKey });
+  await using client = new RegistryClient({ keep, reach: () => registry, onKey });
 
   await client.register({ kite: math });
 
@@ -134,7 +137,7 @@ test("a kite that is refused at first hears why, and nothing goes on", async () 
   const registry = new TestRegistry();
   registry.refuse = new KiteError("permission_denied", "this key may not register as mesh");
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
 
   await expect(client.register({ kite: math, visibility: "mesh" })).rejects.toMatchObject({ code: "permission_denied" });
 
@@ -145,7 +148,7 @@ test("a kite that is refused at first hears why, and nothing goes on", async () 
 test("a kite that is refused later asks again, but seldom", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry();
-  await using client = new RegistryClient({ reach: () => registry, random: () => 0 });
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   registry.refuse = new KiteError("unauthenticated", "the account is unknown");
@@ -160,7 +163,7 @@ test("a kite that is refused later asks again, but seldom", async () => {
 
 test("a kite that cannot reach kontrol at first gives up in time, with the reason", async () => {
   const reach = () => Promise.reject(new KiteError("unavailable", "connect ECONNREFUSED 127.0.0.1:4000"));
-  await using client = new RegistryClient({ reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach, backoff: FAST });
 
   const registering = client.register({ kite: math }, { timeoutMs: 30 });
 
@@ -169,7 +172,7 @@ test("a kite that cannot reach kontrol at first gives up in time, with the reaso
 });
 
 test("a registration ends when the kite is closed, even if kontrol never answers", async () => {
-  const client = new RegistryClient({ reach: () => new Promise(() => {}) });
+  const client = new RegistryClient({ keep, reach: () => new Promise(() => {}) });
   const registering = client.register({ kite: math }).catch((thrown) => thrown);
 
   await client[Symbol.asyncDispose]();
@@ -181,7 +184,7 @@ test("a registration ends when the kite is closed, even if kontrol never answers
 test("a thousand kites that lose kontrol at once come back spread over time", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry({ heartbeatMs: 3_600_000 });
-  const clients = Array.from({ length: 1_000 }, () => new RegistryClient({ reach: () => registry }));
+  const clients = Array.from({ length: 1_000 }, () => new RegistryClient({ keep, reach: () => registry }));
   await Promise.all(clients.map((client, index) => client.register({ kite: { ...math, id: `math-${index}` } })));
   const before = registry.registrations;
 

@@ -1,4 +1,5 @@
 import { Gate } from "./concurrency.ts";
+import { runInCall } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import { type ExposeErrors, failure } from "./failure.ts";
 import { type Logger, silent } from "./log.ts";
@@ -45,7 +46,9 @@ export function serveMethods(options: ServeOptions): Serve {
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
     try {
-      const result = middleware.length === 0 ? method.run(call) : through(middleware, call, () => method.run(call));
+      const result = runInCall(call, () =>
+        middleware.length === 0 ? method.run(call) : through(middleware, call, () => method.run(call)),
+      );
       if (!isThenable(result)) return result;
       return Promise.resolve(result).catch((thrown: unknown) => {
         throw failure(thrown, call, { expose, log });

@@ -189,17 +189,23 @@ export interface ServedRegistry extends AsyncDisposable {
   restart(): void;
 }
 
+/** What a kite serves that stands for kontrol. */
+export function registryMethods(registry: RegistryContract) {
+  const anything = <T>() => z.custom<T>(() => true);
+  const role = "anyone";
+  return {
+    register: method({ role, input: anything<Register>() }, (registration) => registry.register(registration)),
+    updateLabels: method({ role, input: anything<{ labels: LabelChange }>() }, (request) => registry.updateLabels(request)),
+    getKites: method({ role, input: anything<{ query: Query }>() }, (request) => registry.getKites(request)),
+    watch: method({ role, input: anything<{ query: Query; since?: string }>() }, (request) => registry.watch(request)),
+    getToken: method({ role, input: anything<{ query: Query }>() }, (request) => registry.getToken(request)),
+    getKey: method({ role }, () => registry.getKey()),
+  };
+}
+
 /** The registry behind a real session over memory. */
 export async function serveRegistry(registry: RegistryContract): Promise<ServedRegistry> {
-  const anything = <T>() => z.custom<T>(() => true);
-  const pair = await connectedPair({
-    register: method({ input: anything<Register>() }, (registration) => registry.register(registration)),
-    updateLabels: method({ input: anything<{ labels: LabelChange }>() }, (request) => registry.updateLabels(request)),
-    getKites: method({ input: anything<{ query: Query }>() }, (request) => registry.getKites(request)),
-    watch: method({ input: anything<{ query: Query; since?: string }>() }, (request) => registry.watch(request)),
-    getToken: method({ input: anything<{ query: Query }>() }, (request) => registry.getToken(request)),
-    getKey: method({}, () => registry.getKey()),
-  });
+  const pair = await connectedPair(registryMethods(registry));
   const contract: Remote<RegistryContract> = pair.client;
   return {
     pair,

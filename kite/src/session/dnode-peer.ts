@@ -4,7 +4,7 @@ import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
-import type { CallOptions, Methods } from "../method.ts";
+import type { CallOptions } from "../method.ts";
 import type { Connection } from "../remote.ts";
 import { dialledSockjs, GO_AWAY, sockjsUrl } from "../transport/sockjs.ts";
 import type { DialSocket } from "../transport/websocket.ts";
@@ -29,7 +29,7 @@ export interface DnodePeerOptions {
 }
 
 /** How a client makes the connection of another dialect; see {@link DnodePeer}. */
-export type DialDnode = (options: Omit<DnodePeerOptions, "dial" | "serve"> & { methods?: Methods | undefined }) => DnodePeer;
+export type DialDnode = (options: Omit<DnodePeerOptions, "dial">) => DnodePeer;
 
 // As for kite.v1: a kite that does not answer a dial in ten seconds is down or unreachable.
 const DIAL_TIMEOUT_MS = 10_000;

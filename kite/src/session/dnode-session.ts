@@ -346,7 +346,7 @@ export class DnodeSession implements CallSession {
   }
 }
 
-const DIALLED: Shown = { caller: STRANGER, refused: undefined };
+const DIALLED: Shown = { caller: { ...STRANGER, role: "owner" }, refused: undefined };
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;

@@ -21,6 +21,8 @@ export interface Target {
   readonly expiresAt?: number | undefined;
   /** Further WebSocket subprotocols, such as the relay's token. */
   readonly protocols?: readonly string[] | undefined;
+  /** Who the peer is to the methods that are served to it; default: a stranger. */
+  readonly caller?: Caller | undefined;
 }
 
 export interface PeerOptions {
@@ -284,6 +286,7 @@ export class Peer implements AsyncDisposable {
     clearTimeout(this.#grace);
     const session = this.#session;
     session.agree(welcome.limits);
+    if (target.caller !== undefined) session.renew(target.caller);
     session.attach(transport, welcome.resumed ? received : 0);
     this.#opened = { at: performance.now(), progress: session.progress };
     this.#scheduleRenewal(target);

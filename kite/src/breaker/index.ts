@@ -1,0 +1,1 @@
+export { type BreakerOptions, breaker, type CircuitChange } from "./breaker.ts";
