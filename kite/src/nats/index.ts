@@ -1,0 +1,2 @@
+export { natsDialer, type NatsDialerOptions } from "./dial.ts";
+export { listenNats, type ListenNatsOptions, type NatsListener, type ServesTransports } from "./listen.ts";
