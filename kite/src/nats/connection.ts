@@ -19,6 +19,7 @@ export class CarrierConnection {
   readonly connection: NatsConnection;
   readonly #carried = new Set<Carried>();
   readonly #waiting = new Set<() => void>();
+  readonly #listeners = new Set<() => void>();
   #connected = true;
   #timer: ReturnType<typeof setInterval> | undefined;
 
@@ -63,6 +64,12 @@ export class CarrierConnection {
     this.#timer = undefined;
   }
 
+  /** Calls `listener` whenever the connection stands again, until the returned function is called. */
+  onStanding(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Waits until the connection stands; answers at once while it does. */
   async standing(signal: AbortSignal): Promise<void> {
     while (!this.connected) {
@@ -103,6 +110,7 @@ export class CarrierConnection {
   #onStanding(): void {
     this.#connected = true;
     this.#wake();
+    for (const listener of [...this.#listeners]) listener();
   }
 
   #wake(): void {

@@ -9,6 +9,8 @@ import { until } from "../testing.ts";
 export interface TestNatsOptions {
   /** Bytes in one message; NATS's default is 1 MiB. */
   readonly maxPayload?: number;
+  /** Default true. */
+  readonly jetstream?: boolean;
   /** Further lines of its configuration. */
   readonly config?: string;
 }
@@ -48,9 +50,9 @@ export class TestNatsServer implements AsyncDisposable {
   }
 
   async start(): Promise<void> {
-    const { maxPayload = 1024 * 1024, config = "" } = this.#options;
+    const { maxPayload = 1024 * 1024, jetstream: stores = true, config = "" } = this.#options;
     const file = path.join(this.#folder, "nats.conf");
-    const jetstream = `jetstream { store_dir: ${JSON.stringify(path.join(this.#folder, "store"))} }`;
+    const jetstream = !stores ? "" : `jetstream { store_dir: ${JSON.stringify(path.join(this.#folder, "store"))} }`;
     const lines = [`listen: "127.0.0.1:${this.#port}"`, `ports_file_dir: ${JSON.stringify(this.#folder)}`, `max_payload: ${maxPayload}`];
     await writeFile(file, [...lines, jetstream, config].join("\n"));
     const child = spawn(this.#program, ["--config", file], { stdio: "ignore" });
