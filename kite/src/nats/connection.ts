@@ -91,6 +91,19 @@ export class CarrierConnection {
     }
   }
 
+  /** Waits until NATS has taken in everything that was sent, but not for ever. */
+  async flushed(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new KiteError("unavailable", `NATS did not answer within ${FLUSH_MS} ms`)), FLUSH_MS);
+    });
+    try {
+      await Promise.race([this.connection.flush(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   async #follow(): Promise<void> {
     for await (const status of this.connection.status()) {
       if (status.type === "disconnect") this.#onLost("the connection to NATS was lost");
@@ -120,6 +133,8 @@ export class CarrierConnection {
 
 const carriers = new WeakMap<NatsConnection, CarrierConnection>();
 
+// A server on another continent answers in a fraction of this.
+const FLUSH_MS = 5_000;
 /** How often links look after themselves. */
 const TICK_MS = 1_000;
 // Larger messages make others on the same connection wait; smaller ones only cost more headers.

@@ -52,9 +52,9 @@ export async function listenNats(
 ): Promise<NatsListener> {
   const listener = new NatsListener(kite, connection, options);
   try {
-    // Whoever is told the url finds somebody there.
-    await connection.flush();
     if (options.announce ?? true) await listener.announce(options.methods);
+    // Whoever is told the url finds somebody there.
+    await CarrierConnection.of(connection).flushed();
   } catch (cause) {
     await listener[Symbol.asyncDispose]();
     throw new KiteError("unavailable", `NATS does not answer: ${cause instanceof Error ? cause.message : "unknown"}`, { cause });
@@ -113,7 +113,7 @@ export class NatsListener implements AsyncDisposable {
     if (!this.#carrier.connected) return;
     await this.#announcement?.stop();
     // Gone for whoever asks from now on. A connection that is lost meanwhile has taken the subscription with it.
-    await connection.flush().catch(() => {});
+    await this.#carrier.flushed().catch(() => {});
   }
 
   #onQuestion(error: NatsError | null, message: Msg): void {
