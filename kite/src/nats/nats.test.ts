@@ -172,11 +172,24 @@ describeWith("nats-server", "with the permissions of NATS.md", (program) => {
       users = [
         { user: "math", password: "m", permissions: {
           subscribe: ["kite.math.>", "$SRV.>"], publish: ["kite.*.accept", "kite.*.link.*", "_INBOX.>"] } }
+        { user: "bare", password: "b", permissions: {
+          subscribe: ["kite.bare.>"], publish: ["kite.*.accept", "kite.*.link.*"] } }
         { user: "web", password: "w", permissions: {
           subscribe: ["kite.web.>"], publish: ["kite.*.accept", "kite.*.link.*"] } }
         { user: "poor", password: "p", permissions: { subscribe: ["kite.poor.>"], publish: ["kite.elsewhere.>"] } }
       ]
     }`;
+
+  test("a kite that may not answer $SRV is called all the same", { timeout: LIMIT_MS }, async () => {
+    await using server = await TestNatsServer.start(program, { config });
+    const kite = newKite();
+    await using listener = await listenNats(kite, await server.connect({ user: "bare", pass: "b" }), { address: "bare" });
+    const web = natsDialer(await server.connect({ user: "web", pass: "w" }), { address: "web" });
+    await using client = new KiteClient({ name: "web", version: "1.0.0" }, web);
+
+    expect(await client.dial<ContractOf<typeof methods>>({ url: listener.url }).square(3)).toBe(9);
+    await kite.close();
+  });
 
   test("kites talk, and who may not ask is told so at once", { timeout: LIMIT_MS }, async () => {
     await using server = await TestNatsServer.start(program, { config });
