@@ -129,6 +129,7 @@ class NatsBus implements Bus {
   subscribe(pattern: string, handler: BusHandler): Subscription {
     checkPattern(pattern);
     if (this.#closed) throw new KiteError("unavailable", `the bus is closed; "${pattern}" cannot be subscribed to`);
+    if (this.#connection.isClosed()) throw new KiteError("unavailable", `the connection to NATS has closed; "${pattern}" gets no events`);
     const { maxSubscriptions, maxPending, drainMs, stream, name, log } = this.#options;
     if (this.#subscribers.size >= maxSubscriptions) {
       throw new KiteError("limit_exceeded", `the bus has ${maxSubscriptions} subscriptions, its limit; dispose those that are over`);

@@ -38,6 +38,8 @@ export function natsDialer(connection: NatsConnection, options: NatsDialerOption
     try {
       await carrier.standing(limit.signal);
       return await ask({ carrier, url, accept: acceptSubject(target), own: linkSubject(address), maxFrameBytes, signal: limit.signal });
+    } catch (thrown) {
+      throw KiteError.from(thrown, "unavailable");
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", cancel);

@@ -73,6 +73,7 @@ export class NatsListener implements AsyncDisposable {
   readonly #subscription: Subscription;
   #announcement: Announcement | undefined;
   #links = 0;
+  #full = false;
   #closed = false;
 
   constructor(kite: ServesTransports, connection: NatsConnection, options: ListenNatsOptions) {
@@ -110,8 +111,8 @@ export class NatsListener implements AsyncDisposable {
     const { connection } = this.#carrier;
     if (connection.isClosed()) return;
     this.#subscription.unsubscribe();
+    void this.#announcement?.stop();
     if (!this.#carrier.connected) return;
-    await this.#announcement?.stop();
     // Gone for whoever asks from now on. A connection that is lost meanwhile has taken the subscription with it.
     await this.#carrier.flushed().catch(() => {});
   }
@@ -122,7 +123,7 @@ export class NatsListener implements AsyncDisposable {
     const { reply } = message;
     // Nobody could be told what is wrong with such a question without publishing where a stranger wants it.
     if (reply === undefined || !isLinkSubject(reply) || !isProtocol(message.data)) return;
-    if (this.#links >= maxLinks) return log.warn({ maxLinks }, "too many links over NATS; one more was not answered");
+    if (this.#links >= maxLinks) return this.#turnAway();
     try {
       this.#open(reply);
     } catch (thrown) {
@@ -130,7 +131,14 @@ export class NatsListener implements AsyncDisposable {
     }
   }
 
+  /** Said once: a flood must not fill the log as well. */
+  #turnAway(): void {
+    if (!this.#full) this.#options.log?.warn({ links: this.#links }, "as many links over NATS as may be; further ones are not answered");
+    this.#full = true;
+  }
+
   #open(peer: string): void {
+    this.#full = false;
     this.#links += 1;
     const link = new NatsLink({
       carrier: this.#carrier,
