@@ -14,6 +14,8 @@ import { acceptSubject, checkAddress, isLinkSubject, linkSubject, toAddress, toU
 /** What listens: a `Kite`, or anything that takes transports. */
 export interface ServesTransports {
   readonly identity: Identity;
+  /** Counted in `$SRV.STATS`, whatever carries them. */
+  readonly sessions?: Iterable<{ readonly counts: { readonly serving: number } }>;
   serve(transport: Transport): void;
 }
 
@@ -101,8 +103,13 @@ export class NatsListener implements AsyncDisposable {
       url: this.url,
       subject: acceptSubject(this.#address),
       methods,
-      counts: () => ({ links: this.#links }),
+      counts: () => ({ links: this.#links, ...this.#work() }),
     });
+  }
+
+  #work(): { sessions: number; calls: number } {
+    const sessions = [...(this.#kite.sessions ?? [])];
+    return { sessions: sessions.length, calls: sessions.reduce((sum, { counts }) => sum + counts.serving, 0) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -81,7 +81,8 @@ describeWith("nats-server", "a kite on NATS", (program) => {
 
   test("answers $SRV.PING, INFO and STATS", async () => {
     await using mesh = await open(server, { name: "math.v2é", id: "srv-1" }, { methods });
-    await mesh.math.square(2);
+    const call = mesh.math.slow(815);
+    await until(() => ran.includes(815), LIMIT_MS);
     const client = mesh.connection.services.client();
 
     const pings = await collect(await client.ping("math_v2_"));
@@ -92,7 +93,9 @@ describeWith("nats-server", "a kite on NATS", (program) => {
     expect(infos[0]?.endpoints).toMatchObject([
       { subject: "kite.srv-1.accept", metadata: { protocol: "kite.v1", methods: "slow square" } },
     ]);
-    expect(stats[0]?.endpoints).toMatchObject([{ name: "accept", num_requests: 1, data: { links: 1 } }]);
+    expect(stats[0]?.endpoints).toMatchObject([{ name: "accept", num_requests: 1, data: { links: 1, sessions: 1, calls: 1 } }]);
+    for (const finish of release) finish();
+    await call;
   });
 
   test("answers nobody on a subject that a stranger chose, and survives his garbage", async () => {
