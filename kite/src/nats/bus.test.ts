@@ -1,10 +1,13 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { describeWith } from "../../../test/services.ts";
 import { testBus } from "../bus.contract.ts";
 import { KiteError } from "../errors.ts";
 import { until } from "../testing.ts";
 import { natsBus } from "./bus.ts";
 import { TestNatsServer } from "./test-nats-server.ts";
+
+// Real servers on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 const LIMIT_MS = 30_000;
 

@@ -1,5 +1,5 @@
 import type { NatsConnection } from "nats";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { describeWith } from "../../../test/services.ts";
 import { testIdentity, until } from "../testing.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -9,6 +9,9 @@ import { listenNats, type NatsListener } from "./listen.ts";
 import { allocatePacket, bytesPacket, HEADER_BYTES, PACKET, readCount, textPacket } from "./packet.ts";
 import { acceptSubject, linkSubject } from "./subjects.ts";
 import { TestNatsServer } from "./test-nats-server.ts";
+
+// Real servers on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 const MIB = 1024 * 1024;
 const LIMIT_MS = 20_000;

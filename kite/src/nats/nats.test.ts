@@ -1,5 +1,5 @@
 import type { NatsConnection, ServiceInfo, ServiceStats } from "nats";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { describeWith } from "../../../test/services.ts";
 import { KiteClient } from "../client.ts";
@@ -12,6 +12,9 @@ import { natsDialer } from "./dial.ts";
 import { type ListenNatsOptions, listenNats } from "./listen.ts";
 import { acceptSubject, addressOf, linkSubject } from "./subjects.ts";
 import { TestNatsServer } from "./test-nats-server.ts";
+
+// Real servers on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 const LIMIT_MS = 30_000;
 const ran: number[] = [];

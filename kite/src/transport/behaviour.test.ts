@@ -1,9 +1,12 @@
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, vi } from "vitest";
 import { describeWith } from "../../../test/services.ts";
 import { overNats } from "../nats/test-carrier.ts";
 import { TestNatsServer } from "../nats/test-nats-server.ts";
 import { testBehaviour } from "./behaviour.contract.ts";
 import { overMemory, overWebSocket, worldOver } from "./test-worlds.ts";
+
+// Real servers on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 testBehaviour(worldOver("memory", overMemory));
 testBehaviour(worldOver("WebSocket", overWebSocket));

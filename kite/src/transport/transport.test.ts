@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, vi } from "vitest";
 import { describeWith } from "../../../test/services.ts";
 import { overNats } from "../nats/test-carrier.ts";
 import { TestNatsServer } from "../nats/test-nats-server.ts";
@@ -7,6 +7,9 @@ import { linkTransport } from "./link.ts";
 import { type OpenCarrier, overMemory, overWebSocket } from "./test-worlds.ts";
 import { type TransportPair, testTransport } from "./transport.contract.ts";
 import type { Transport } from "./transport.ts";
+
+// Real servers on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 testTransport("memory", { tellsWhy: true }, () => pairOver(overMemory));
 testTransport("WebSocket", { tellsWhy: true }, () => pairOver(overWebSocket));
