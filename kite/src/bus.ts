@@ -131,7 +131,8 @@ class Subscriber implements Subscription {
   }
 }
 
-async function settledWithin(work: Iterable<Promise<unknown>>, limitMs: number): Promise<void> {
+/** Waits for work to end, whatever comes of it, but not for ever. */
+export async function settledWithin(work: Iterable<Promise<unknown>>, limitMs: number): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const limit = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, limitMs);
@@ -143,7 +144,8 @@ async function settledWithin(work: Iterable<Promise<unknown>>, limitMs: number):
   }
 }
 
-function allFailures(subject: string, failures: readonly unknown[]): unknown {
+/** What a publisher is told when subscribers failed: the one failure, or all of them in one error. */
+export function allFailures(subject: string, failures: readonly unknown[]): unknown {
   if (failures.length === 1) return failures[0];
   const errors = failures.map((failure) => KiteError.from(failure));
   const sentence = errors.map((error) => error.message).join("; ");
@@ -156,12 +158,14 @@ function sameWords(wanted: readonly string[], words: readonly string[]): boolean
   return wanted.every((word, index) => word === "*" || word === words[index]);
 }
 
-function checkSubject(subject: string): void {
+/** @throws {KiteError} `invalid_argument` when it has wildcards, spaces or empty words. */
+export function checkSubject(subject: string): void {
   if (subject.split(".").every((word) => WORD.test(word))) return;
   throw new KiteError("invalid_argument", `a subject is words joined by dots, without wildcards or spaces; got ${JSON.stringify(subject)}`);
 }
 
-function checkPattern(pattern: string): void {
+/** @throws {KiteError} `invalid_argument` when its wildcards stand where they may not. */
+export function checkPattern(pattern: string): void {
   const words = pattern.split(".");
   const last = words.length - 1;
   if (words.every((word, index) => word === "*" || (word === ">" && index === last) || WORD.test(word))) return;

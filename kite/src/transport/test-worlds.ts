@@ -1,0 +1,80 @@
+import { KiteError } from "../errors.ts";
+import { LIMITS } from "../limits.ts";
+import { Listener } from "../listener.ts";
+import type { ContractOf, Methods } from "../method.ts";
+import { remote } from "../remote.ts";
+import { serveMethods } from "../serve.ts";
+import { Acceptor } from "../session/acceptor.ts";
+import { Peer } from "../session/peer.ts";
+import { testCaller } from "../testing.ts";
+import type { OpenWorld, World } from "./behaviour.contract.ts";
+import { memoryLink } from "./memory.ts";
+import type { Transport } from "./transport.ts";
+import { type DialSocket, dialWebSocket } from "./websocket.ts";
+
+/** A way to carry frames that tests can cut. */
+export interface TestCarrier extends AsyncDisposable {
+  readonly url: string;
+  readonly dial: DialSocket;
+  cut(): void;
+}
+
+export type OpenCarrier = (serve: (transport: Transport) => void) => Promise<TestCarrier>;
+
+/** kite.v1 over a carrier. */
+export function worldOver(name: string, openCarrier: OpenCarrier): World {
+  return {
+    name,
+    can: { resume: true, binary: true, streams: true, cancel: true },
+    open: async <const M extends Methods>(methods: M): Promise<OpenWorld<M>> => {
+      const acceptor = new Acceptor({ limits: LIMITS, authenticate: async () => testCaller(), serve: serveMethods({ methods }) });
+      const carrier = await openCarrier((transport) => acceptor.accept(transport));
+      const peer = new Peer({ target: async () => ({ url: carrier.url }), dial: carrier.dial, limits: LIMITS, random: () => 0 });
+      await peer.connect();
+      return {
+        client: remote<ContractOf<M>>(peer),
+        peer,
+        cut: () => carrier.cut(),
+        close: () => peer.close(),
+        [Symbol.asyncDispose]: async () => {
+          await peer[Symbol.asyncDispose]();
+          acceptor.close(new KiteError("disconnected", "the test is over"));
+          await carrier[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
+export const overMemory: OpenCarrier = async (serve) => {
+  let sever = () => {};
+  return {
+    url: "memory:",
+    dial: async () => {
+      const link = memoryLink();
+      sever = () => link.sever();
+      serve(link.ends[1]);
+      return link.ends[0];
+    },
+    cut: () => sever(),
+    [Symbol.asyncDispose]: async () => {},
+  };
+};
+
+export const overWebSocket: OpenCarrier = async (serve) => {
+  const sockets = new Set<{ destroy(): void }>();
+  const upgrade = (_: unknown, socket: { destroy(): void }) => {
+    sockets.add(socket);
+    return false;
+  };
+  const listener = await Listener.open({ upgrade }, LIMITS, serve);
+  return {
+    url: listener.url,
+    dial: dialWebSocket,
+    cut: () => {
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    },
+    [Symbol.asyncDispose]: () => listener.close(),
+  };
+};
