@@ -6,6 +6,7 @@ import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
 import type { CallOptions } from "./method.ts";
+import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
 import { callWith, type Remote, remote } from "./remote.ts";
 import type { Auth } from "./session/handshake.ts";
@@ -35,6 +36,8 @@ export interface ClientOptions {
   readonly route?: ((found: FoundKite) => string) | undefined;
   readonly log?: Logger | undefined;
   readonly limits?: Partial<Limits> | undefined;
+  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
+  readonly observers?: readonly Observer[] | undefined;
 }
 
 export interface ConnectOptions {
@@ -46,6 +49,7 @@ export class KiteClient implements AsyncDisposable {
   readonly identity: Identity;
   protected readonly limits: Limits;
   protected readonly log: Logger;
+  protected readonly observed: Watch | undefined;
   readonly #options: ClientOptions;
   readonly #dial: DialSocket;
   readonly #peers = new Set<Peer>();
@@ -60,6 +64,7 @@ export class KiteClient implements AsyncDisposable {
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
     this.#options = options;
+    this.observed = watchKite({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
     this.#dial = dial;
   }
 
@@ -134,6 +139,7 @@ export class KiteClient implements AsyncDisposable {
     const why = new KiteError("disconnected", `${this.identity.name} has closed`);
     for (const peer of [...this.#peers]) peer.close(why);
     this.#peers.clear();
+    this.observed?.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -168,6 +174,11 @@ export class KiteClient implements AsyncDisposable {
     return callWith(this.kontrol(), options);
   }
 
+  /** Every session that there is, for observers. */
+  protected *openSessions(): Iterable<ObservedSession> {
+    for (const { state, session } of this.#peers) yield { direction: "dialled", state, counts: session.counts };
+  }
+
   #kiteKeyAuth(): Auth | undefined {
     const key = this.kiteKey;
     return key === undefined ? undefined : { type: "kiteKey", key };
@@ -175,7 +186,7 @@ export class KiteClient implements AsyncDisposable {
 
   #peer(target: PeerOptions["target"]): Peer {
     if (this.#closed) throw new KiteError("failed_precondition", `${this.identity.name} has closed; make another kite to call from`);
-    const peer = new Peer({ target, dial: this.#dial, limits: this.limits, identity: this.identity, log: this.log });
+    const peer = new Peer({ target, dial: this.#dial, limits: this.limits, identity: this.identity, log: this.log, watch: this.observed });
     this.#peers.add(peer);
     peer.onState((state) => {
       if (state === "closed") this.#peers.delete(peer);

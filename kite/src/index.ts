@@ -19,6 +19,16 @@ export {
   method,
   type Role,
 } from "./method.ts";
+export type {
+  Calling,
+  MadeCall,
+  Observations,
+  ObservedKite,
+  ObservedSession,
+  Observer,
+  ServedCall,
+  Serving,
+} from "./observe.ts";
 export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";

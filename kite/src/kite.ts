@@ -10,6 +10,7 @@ import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
+import type { ObservedSession } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
@@ -66,12 +67,13 @@ export class Kite extends KiteClient {
     this.#revocations = new Revocations({ kiteId: this.identity.id });
     this.#acceptor = new Acceptor({
       limits: this.limits,
-      serve: serveMethods({ methods, middleware, log: this.log }),
+      serve: serveMethods({ methods, middleware, log: this.log, watch: this.observed }),
       authenticate: options.authenticate ?? ((auth, claimed) => this.#authenticate(auth, claimed)),
       identity: this.identity,
       graceMs,
       heartbeatMs,
       log: this.log,
+      watch: this.observed,
     });
   }
 
@@ -141,6 +143,11 @@ export class Kite extends KiteClient {
     const listener = await this.#opening.catch(() => undefined);
     await listener?.close();
     this.#listener = undefined;
+  }
+
+  protected override *openSessions(): Iterable<ObservedSession> {
+    yield* super.openSessions();
+    for (const { state, counts } of this.sessions) yield { direction: "accepted", state, counts };
   }
 
   protected override makeRegistry(): RegistryClient {

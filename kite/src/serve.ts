@@ -2,6 +2,7 @@ import { KiteError } from "./errors.ts";
 import { type Logger, silent } from "./log.ts";
 import { type Call, flattenMethods, type Method, type Methods, roleAllows } from "./method.ts";
 import { nearest } from "./nearest.ts";
+import type { Watch } from "./observe.ts";
 import type { IncomingCall, Serve } from "./session/calls.ts";
 import { describeIssues, type Schema, type SchemaResult } from "./standard-schema.ts";
 import { isThenable } from "./thenable.ts";
@@ -21,12 +22,13 @@ export interface ServeOptions {
   readonly methods: Methods;
   readonly middleware?: readonly Middleware[] | undefined;
   readonly log?: Logger | undefined;
+  readonly watch?: Watch | undefined;
 }
 
 /** What answers the calls of all sessions of a kite: finds the method, checks role, credential and input, runs it, checks the result. */
-export function serveMethods({ methods, middleware = [], log = silent }: ServeOptions): Serve {
+export function serveMethods({ methods, middleware = [], log = silent, watch }: ServeOptions): Serve {
   const served = new Map([...flattenMethods(methods)].map(([name, method]) => [name, prepare(method)]));
-  return (call) => {
+  const serve: Serve = (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
@@ -41,6 +43,7 @@ export function serveMethods({ methods, middleware = [], log = silent }: ServeOp
       throw thrown;
     }
   };
+  return watch === undefined ? serve : watch.serving(serve, (method) => served.has(method));
 }
 
 interface Served {
