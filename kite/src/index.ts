@@ -44,6 +44,7 @@ export { type Bus, memoryBus, type Subscription } from "./bus.ts";
 export { checkIdentity, checkQuery, matcher } from "./identity.ts";
 export { nestedBeyond } from "./json-depth.ts";
 export { LIMITS, type Limits } from "./limits.ts";
+export { credentialPaths, readableLine, withoutCredentials } from "./log.ts";
 export { ROLES, roleAllows } from "./method.ts";
 export { type KiteEnvironment, readEnvironment } from "./options.ts";
 export type * from "./registry.ts";

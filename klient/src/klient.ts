@@ -11,7 +11,7 @@ import { PtyHostClient } from "./pty-host-client.ts";
 import { PTY_HOST_PROGRAM } from "./pty-host-process.ts";
 import { Terminals } from "./terminal.ts";
 
-export interface KlientOptions extends KlientEnvironment {
+export interface KlientOptions extends Omit<KlientEnvironment, "logLevel"> {
   log: Logger;
   /** The program that holds the terminals; default: the one beside this file. */
   ptyHostProgram?: string;
