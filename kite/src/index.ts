@@ -26,7 +26,7 @@ export type {
   ObservedKite,
   ObservedSession,
   Observer,
-  ServedCall,
+  AnsweredCall,
   Serving,
 } from "./observe.ts";
 export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";

@@ -40,7 +40,7 @@ export interface ObservedSession {
 /** What an observer wants to be told of one kite; every part may be left out. */
 export interface Observations {
   /** A call has come in, from whatever dialect, and is answered next. */
-  serving?(call: ServedCall): Serving | undefined;
+  serving?(call: AnsweredCall): Serving | undefined;
   /** A call goes out next. One that is repeated is a new call each time. */
   calling?(call: MadeCall): Calling | undefined;
   /** The kite has closed. Calls that were under way may end after it. */
@@ -48,7 +48,7 @@ export interface Observations {
 }
 
 /** A call that this kite answers. */
-export interface ServedCall {
+export interface AnsweredCall {
   /** As its method sees it. */
   readonly call: Call;
   /** Undefined for a name that the kite does not serve: callers can think of any number of those. */
@@ -94,104 +94,104 @@ export type CallThrough = (method: string, options: CallOptions, make: (options:
 /** Lets `observers` look at a kite; undefined without any. The kite closes it. */
 export function watchKite(kite: ObservedKite, observers: readonly Observer[], log: Logger): Watch | undefined {
   if (observers.length === 0) return undefined;
-  const guard: Guard = (tell) => {
-    try {
-      return tell();
-    } catch (thrown) {
-      log.error({ err: thrown }, "an observer failed");
-      return undefined;
-    }
-  };
-  const all = observers.map((observer) => guard(() => observer(kite)) ?? {});
-  const serving = all.flatMap(({ serving }) => (serving === undefined ? [] : [serving]));
-  const calling = all.flatMap(({ calling }) => (calling === undefined ? [] : [calling]));
+  const failed: Failed = (thrown) => log.error({ err: thrown }, "an observer failed");
+  const all = observers.map((observer) => told(() => observer(kite), failed) ?? {});
+  const serving = all.filter((observed) => observed.serving !== undefined);
+  const calling = all.filter((observed) => observed.calling !== undefined);
   return {
-    serving: (serve, isServed) => (serving.length === 0 ? serve : served(serve, isServed, serving, guard)),
-    calling: calling.length === 0 ? undefined : (peer) => made(peer, calling, guard),
+    serving: (serve, isServed) => (serving.length === 0 ? serve : served(serve, isServed, serving, failed)),
+    calling: calling.length === 0 ? undefined : (peer) => made(peer, calling, failed),
     close: () => {
-      for (const { closed } of all) guard(() => closed?.());
+      for (const observed of all) told(() => observed.closed?.(), failed);
     },
   };
 }
 
-/** Asks an observer; one that throws has said nothing. */
-type Guard = <T>(tell: () => T) => T | undefined;
+type Failed = (thrown: unknown) => void;
 
-type Ended = { ended?(error: KiteError | undefined): void };
+/** What an observer says; one that throws has said nothing. */
+function told<T>(ask: () => T, failed: Failed): T | undefined {
+  try {
+    return ask();
+  } catch (thrown) {
+    failed(thrown);
+    return undefined;
+  }
+}
 
-function served(
-  serve: Serve,
-  isServed: (method: string) => boolean,
-  observers: readonly NonNullable<Observations["serving"]>[],
-  guard: Guard,
-): Serve {
+function served(serve: Serve, isServed: (method: string) => boolean, observers: readonly Observations[], failed: Failed): Serve {
   return (call) => {
-    const about: ServedCall = { call, method: isServed(call.method) ? call.method : undefined };
+    const about: AnsweredCall = { call, method: isServed(call.method) ? call.method : undefined };
     const following: Serving[] = [];
-    let work = (): unknown => serve(call);
     for (const observer of observers) {
-      const serving = guard(() => observer(about));
-      if (serving === undefined) continue;
-      following.push(serving);
-      if (serving.run !== undefined) work = within(serving, work);
+      const serving = told(() => observer.serving?.(about), failed);
+      if (serving !== undefined) following.push(serving);
     }
     let result: unknown;
     try {
-      result = work();
+      result = within(following, 0, () => serve(call));
     } catch (thrown) {
-      tellEnd(following, KiteError.from(thrown), guard);
+      tellEnd(following, KiteError.from(thrown), failed);
       throw thrown;
     }
-    if (!isThenable(result)) {
-      tellEnd(following, undefined, guard);
-      return result;
-    }
-    return follow(Promise.resolve(result), following, guard);
+    if (isThenable(result)) return follow(Promise.resolve(result), following, failed);
+    tellEnd(following, undefined, failed);
+    return result;
   };
 }
 
-function within(serving: Serving, work: () => unknown): () => unknown {
-  return () => serving.run?.(work);
+/** The first observer is the outermost. */
+function within(following: readonly Serving[], index: number, work: () => unknown): unknown {
+  for (let at = index; at < following.length; at++) {
+    const serving = following[at];
+    if (serving?.run !== undefined) return serving.run(() => within(following, at + 1, work));
+  }
+  return work();
 }
 
-function made(peer: () => Identity | undefined, observers: readonly NonNullable<Observations["calling"]>[], guard: Guard): CallThrough {
+function made(peer: () => Identity | undefined, observers: readonly Observations[], failed: Failed): CallThrough {
   return (method, options, make) => {
+    const about = new WatchedCall(method, options.meta, peer);
     const following: Calling[] = [];
-    let { meta } = options;
-    const about: MadeCall = {
-      method,
-      get meta() {
-        return meta;
-      },
-      get peer() {
-        return peer();
-      },
-    };
     for (const observer of observers) {
-      const calling = guard(() => observer(about));
+      const calling = told(() => observer.calling?.(about), failed);
       if (calling === undefined) continue;
       following.push(calling);
-      meta = calling.meta ?? meta;
+      about.meta = calling.meta ?? about.meta;
     }
-    return follow(make(meta === options.meta ? options : { ...options, meta }), following, guard);
+    return follow(make(about.meta === options.meta ? options : { ...options, meta: about.meta }), following, failed);
   };
 }
 
-/** Tells how `answer` ends; whoever awaits it gets it after that. */
-function follow(answer: Promise<unknown>, following: readonly Ended[], guard: Guard): Promise<unknown> {
-  if (following.length === 0) return answer;
-  return answer.then(
-    (value) => {
-      tellEnd(following, undefined, guard);
-      return value;
-    },
-    (thrown: unknown) => {
-      tellEnd(following, KiteError.from(thrown), guard);
-      throw thrown;
-    },
-  );
+class WatchedCall implements MadeCall {
+  readonly method: string;
+  meta: CallMeta | undefined;
+  readonly #peer: () => Identity | undefined;
+
+  constructor(method: string, meta: CallMeta | undefined, peer: () => Identity | undefined) {
+    this.method = method;
+    this.meta = meta;
+    this.#peer = peer;
+  }
+
+  get peer(): Identity | undefined {
+    return this.#peer();
+  }
 }
 
-function tellEnd(following: readonly Ended[], error: KiteError | undefined, guard: Guard): void {
-  for (const each of following) guard(() => each.ended?.(error));
+type Ended = { ended?(error: KiteError | undefined): void };
+
+/** Tells how `answer` ends, before whoever awaits what is returned. */
+function follow(answer: Promise<unknown>, following: readonly Ended[], failed: Failed): Promise<unknown> {
+  if (following.length > 0) {
+    answer.then(
+      () => tellEnd(following, undefined, failed),
+      (thrown: unknown) => tellEnd(following, KiteError.from(thrown), failed),
+    );
+  }
+  return answer;
+}
+
+function tellEnd(following: readonly Ended[], error: KiteError | undefined, failed: Failed): void {
+  for (const each of following) told(() => each.ended?.(error), failed);
 }

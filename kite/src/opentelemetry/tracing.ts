@@ -12,7 +12,7 @@ import {
 } from "@opentelemetry/api";
 import type { KiteError, KiteErrorCode } from "../errors.ts";
 import { formatIdentity, type Identity } from "../identity.ts";
-import type { Calling, MadeCall, Observer, ServedCall, Serving } from "../observe.ts";
+import type { AnsweredCall, Calling, MadeCall, Observer, Serving } from "../observe.ts";
 import { readTraceContext, writeTraceContext } from "./trace-context.ts";
 
 export interface TracingOptions {
@@ -36,7 +36,7 @@ export function tracing({ tracer = trace.getTracer("@kite-mesh/kite") }: Tracing
   });
 }
 
-function serving(tracer: Tracer, { name }: Identity, { call, method = OTHER }: ServedCall): Serving | undefined {
+function serving(tracer: Tracer, { name }: Identity, { call, method = OTHER }: AnsweredCall): Serving | undefined {
   const parent = remoteParent(call.meta) ?? ROOT_CONTEXT;
   const attributes = { ...named(name, method), "kite.caller": call.caller.username };
   const span = tracer.startSpan(`${name}/${method}`, { kind: SpanKind.SERVER, attributes }, parent);
