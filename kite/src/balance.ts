@@ -1,6 +1,20 @@
 import type { FoundKite } from "./registry.ts";
 
 /**
+ * Which of several kites that match answers a call. `one`: always the same, as long as it can be reached. `round-robin`: in
+ * turn. `least-pending`: the one that owes the fewest answers. `nearest`: the one with the shortest round trip.
+ * `stickyBy`: calls with the same key go to the same kite, whoever makes them; few keys move when a kite comes or goes.
+ */
+export type Balance = "one" | PooledBalance;
+
+/** Those that keep sessions to several kites. */
+export type PooledBalance =
+  | "round-robin"
+  | "least-pending"
+  | "nearest"
+  | { readonly stickyBy: (method: string, args: readonly unknown[]) => string };
+
+/**
  * Which of several kites that match is dialled. It stays with one while that one can be reached, since its session can
  * only be resumed there, and goes on to the others when it cannot.
  */

@@ -4,7 +4,7 @@ import { dialBrowserSocket } from "./transport/browser-websocket.ts";
 /** A kite in a browser: calls others and is called back through what it passes, but serves nothing and opens no port. */
 export class Kite extends KiteClient {
   constructor(options: ClientOptions) {
-    super(options, dialBrowserSocket);
+    super(options, { dial: dialBrowserSocket });
   }
 }
 

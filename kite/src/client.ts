@@ -1,16 +1,25 @@
 import { decodeJwt } from "jose";
-import { Chooser } from "./balance.ts";
+import { type Balance, Chooser, type PooledBalance } from "./balance.ts";
+import type { Connection } from "./connection.ts";
+import { followCalls } from "./context.ts";
+import { type Dialers, DialTable } from "./dialers.ts";
 import { KiteError } from "./errors.ts";
-import { checkIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
+import { type Guard, Guarded } from "./guard.ts";
+import { checkIdentity, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
-import type { CallOptions } from "./method.ts";
+import type { Caller, CallOptions, Methods } from "./method.ts";
 import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
+import type { OpenMember } from "./pool/member.ts";
+import type { PoolOptions } from "./pool/pool.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
 import { callWith, type Remote, remote } from "./remote.ts";
+import { Retrying, type RetryOptions } from "./retry.ts";
+import type { Serve } from "./session/calls.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
+import { sharedController } from "./session/shared-signal.ts";
 import type { DialSocket } from "./transport/websocket.ts";
 
 export interface ClientOptions {
@@ -34,14 +43,48 @@ export interface ClientOptions {
   readonly kontrolUrl?: string | undefined;
   /** Where a kite that was found is dialled; default: at its own url. */
   readonly route?: ((found: FoundKite) => string) | undefined;
+  /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
+  readonly dialers?: Dialers | undefined;
   readonly log?: Logger | undefined;
   readonly limits?: Partial<Limits> | undefined;
   /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
   readonly observers?: readonly Observer[] | undefined;
 }
 
-export interface ConnectOptions {
+export interface FindOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+/** How a remote kite is called; every field may be left out. */
+export interface RemotePolicies {
+  /** Which failed calls are made again; `false`: none. Default: those that certainly did not run, and those of `idempotent` and `keyed` methods. */
+  readonly retry?: RetryOptions | false | undefined;
+  /** Asked before every call, such as `breaker()` of `@kite-mesh/kite/breaker`. */
+  readonly guard?: Guard | undefined;
+  /**
+   * What the called kite may call on this session, through `callerOf(call)`. Offered to this one kite on purpose, so it
+   * calls them as `owner`, whatever they ask for; nobody else can reach them. Not in browsers: pass functions there.
+   */
+  readonly methods?: Methods | undefined;
+}
+
+export interface ConnectOptions extends RemotePolicies, FindOptions {
+  /** Which of the kites that match answers a call. Default `one`. Others than `one` are for Node. */
+  readonly balance?: Balance | undefined;
+  /** How many kites are called at most, when calls are balanced. Default 16. */
+  readonly poolSize?: number | undefined;
+}
+
+export interface DialOptions extends RemotePolicies {
+  readonly url: string;
+  readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+}
+
+/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
+export interface ClientParts {
+  readonly dial: DialSocket;
+  readonly pool?: ((options: PoolOptions) => Connection) | undefined;
+  readonly serve?: ((methods: Methods) => Serve) | undefined;
 }
 
 /** The side of a kite that calls others. A browser has only this; {@link Kite} adds the side that serves. */
@@ -51,21 +94,24 @@ export class KiteClient implements AsyncDisposable {
   protected readonly log: Logger;
   protected readonly observed: Watch | undefined;
   readonly #options: ClientOptions;
-  readonly #dial: DialSocket;
+  readonly #parts: ClientParts;
+  readonly #dialers: DialTable;
   readonly #peers = new Set<Peer>();
+  readonly #pools = new Set<Connection>();
+  readonly #closing = sharedController();
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
-  #closed = false;
 
-  constructor(options: ClientOptions, dial: DialSocket) {
+  constructor(options: ClientOptions, parts: ClientParts) {
     const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
     const username = options.username ?? keyClaim(options.kiteKey, "sub") ?? "anonymous";
     this.identity = checkIdentity({ username, environment, name, version, region, hostname, id });
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
     this.#options = options;
+    this.#parts = parts;
+    this.#dialers = new DialTable(parts.dial, options.dialers);
     this.observed = watchKite({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
-    this.#dial = dial;
   }
 
   /**
@@ -73,32 +119,16 @@ export class KiteClient implements AsyncDisposable {
    * for good, the next call finds another one that matches. One that does not answer is passed over: kontrol learns of a
    * kite that was killed only when its beats fail to come.
    *
+   * With `balance`, calls go to all kites that match, through sessions that are opened when they are needed.
+   *
    * @throws {KiteError} `not_found` when no kite matches, `unavailable` when none that matches can be reached.
    * @example await using math = await kite.connect<MathContract>({ name: "math", version: "^1.2" });
+   * @example await using math = await kite.connect<MathContract>({ name: "math" }, { balance: "least-pending" });
    */
-  async connect<C>(query: Query, { signal }: ConnectOptions = {}): Promise<Remote<C>> {
-    const chooser = new Chooser();
-    let matches = 0;
-    const peer = this.#peer(async (limited, last) => {
-      if (last === "failed") chooser.failed();
-      else chooser.succeeded();
-      const kites = await this.find(query, { signal: limited });
-      matches = kites.length;
-      const found = chooser.choose(kites);
-      if (found === undefined) throw new KiteError("not_found", `no kite matches ${formatQuery(query)}; see who is there with: kite list`);
-      return this.#targetOf(found);
-    });
-    for (let tries = 1; ; tries++) {
-      try {
-        await peer.connect(signal);
-        return remote<C>(peer);
-      } catch (thrown) {
-        // A kite that was killed stays in the directory for two beats; another one may match and be well.
-        if (KiteError.from(thrown).code === "unavailable" && tries < Math.min(matches, MAX_CANDIDATES)) continue;
-        peer.close();
-        throw thrown;
-      }
-    }
+  async connect<C>(query: Query, options: ConnectOptions = {}): Promise<Remote<C>> {
+    followCalls();
+    const { balance = "one" } = options;
+    return balance === "one" ? this.#connectOne<C>(query, options) : this.#connectSome<C>(query, balance, options);
   }
 
   /**
@@ -106,35 +136,38 @@ export class KiteClient implements AsyncDisposable {
    *
    * @example const kontrol = kite.dial<KontrolContract>({ url: "http://127.0.0.1:4000", auth: { type: "kiteKey", key } });
    */
-  dial<C>({ url, auth }: { url: string; auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined }): Remote<C> {
-    const show = typeof auth === "function" ? auth : async () => auth;
-    return remote<C>(
-      this.#peer(async () => {
-        const shown = await show();
-        return { url, auth: shown, expiresAt: (shown as { expiresAt?: number } | undefined)?.expiresAt };
-      }),
+  dial<C>(options: DialOptions): Remote<C> {
+    followCalls();
+    const peer = this.#peer(dialled(options), this.#served(options));
+    return this.#face<C>(
+      this.#guarded(peer, options, () => pathOf(peer) ?? options.url),
+      options,
     );
   }
 
   /** The kites that match now, each with a token; while kontrol is away, those of its last answer, marked with its age. */
-  find(query: Query, { signal }: ConnectOptions = {}): Promise<Found[]> {
+  find(query: Query, { signal }: FindOptions = {}): Promise<Found[]> {
     return this.registry.find(query, signal === undefined ? {} : { signal });
   }
 
   /** First what is there, then every change, also through restarts of kontrol. */
-  watch(query: Query, { signal }: ConnectOptions = {}): AsyncIterable<WatchEvent> {
+  watch(query: Query, { signal }: FindOptions = {}): AsyncIterable<WatchEvent> {
     return this.registry.watch(query, signal === undefined ? {} : { signal });
   }
 
   /** kontrol itself, called as this kite. The connection is shared, and closed with the kite. */
   kontrol<C extends RegistryContract = RegistryContract>(): Remote<C> {
-    this.#kontrol ??= this.dial<RegistryContract>({ url: this.kontrolUrl, auth: this.#options.auth ?? this.#kiteKeyAuth() });
+    // Without retries: what keeps the kite registered has its own, and people want to hear of a kontrol that is away.
+    this.#kontrol ??= remote<RegistryContract>(
+      this.#peer(dialled({ url: this.kontrolUrl, auth: this.#options.auth ?? this.#kiteKeyAuth() })),
+    );
     return this.#kontrol as Remote<C>;
   }
 
   /** Ends every session that this kite opened; it opens no more. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
+    for (const pool of [...this.#pools]) await pool[Symbol.asyncDispose]();
     await this.#registry?.[Symbol.asyncDispose]();
     const why = new KiteError("disconnected", `${this.identity.name} has closed`);
     for (const peer of [...this.#peers]) peer.close(why);
@@ -171,7 +204,8 @@ export class KiteClient implements AsyncDisposable {
   }
 
   protected reachKontrol(options: CallOptions): Remote<RegistryContract> {
-    return callWith(this.kontrol(), options);
+    // Detached: what is asked for one call, many share, and it is kept after its end.
+    return callWith(this.kontrol(), { ...options, detached: true });
   }
 
   /** Every session that there is, for observers. */
@@ -184,9 +218,100 @@ export class KiteClient implements AsyncDisposable {
     return key === undefined ? undefined : { type: "kiteKey", key };
   }
 
-  #peer(target: PeerOptions["target"]): Peer {
-    if (this.#closed) throw new KiteError("failed_precondition", `${this.identity.name} has closed; make another kite to call from`);
-    const peer = new Peer({ target, dial: this.#dial, limits: this.limits, identity: this.identity, log: this.log, watch: this.observed });
+  async #connectOne<C>(query: Query, options: ConnectOptions): Promise<Remote<C>> {
+    const { signal } = options;
+    const chooser = new Chooser();
+    let matches = 0;
+    const peer = this.#peer(async (limited, last) => {
+      if (last === "failed") chooser.failed();
+      else chooser.succeeded();
+      const kites = this.#reachable(await this.find(query, { signal: limited }));
+      matches = kites.length;
+      const found = chooser.choose(kites);
+      if (found === undefined) throw nobody(query);
+      return this.#targetOf(found);
+    }, this.#served(options));
+    for (let tries = 1; ; tries++) {
+      try {
+        await peer.connect(signal);
+        return this.#face<C>(
+          this.#guarded(peer, options, () => pathOf(peer) ?? formatQuery(query)),
+          options,
+        );
+      } catch (thrown) {
+        // A kite that was killed stays in the directory for two beats; another one may match and be well.
+        if (KiteError.from(thrown).code === "unavailable" && tries < Math.min(matches, MAX_CANDIDATES)) continue;
+        peer.close();
+        throw thrown;
+      }
+    }
+  }
+
+  async #connectSome<C>(query: Query, balance: PooledBalance, options: ConnectOptions): Promise<Remote<C>> {
+    const { pool: makePool } = this.#parts;
+    if (makePool === undefined) throw new KiteError("failed_precondition", 'a browser\'s kite calls one kite at a time: balance is "one"');
+    const found = this.#reachable(await this.find(query, options));
+    if (found.length === 0) throw nobody(query);
+    this.#checkOpen();
+    const pool: Connection = makePool({
+      query: formatQuery(query),
+      balance,
+      size: options.poolSize,
+      caller: this.identity.id,
+      found,
+      watch: (signal) => this.watch(query, { signal }),
+      open: this.#openMember(options),
+      onClosed: () => void this.#pools.delete(pool),
+      log: this.log,
+    });
+    this.#pools.add(pool);
+    return this.#face<C>(pool, options);
+  }
+
+  #openMember(options: ConnectOptions): OpenMember {
+    return ({ kite, refused }) => {
+      const peer = this.#peer(async () => {
+        const found = kite();
+        const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() });
+        return this.#targetOf({ ...found, token, tokenExpiresAt: expiresAt });
+      }, this.#served(options));
+      const connection = this.#guarded(peer, options, () => formatIdentity(kite().kite));
+      return { connection, isIdle: () => Object.values(peer.session.counts).every((open) => open === 0) };
+    };
+  }
+
+  /** Those whose url this kite can dial; when there are only others, that is worth an error of its own. */
+  #reachable<K extends FoundKite>(kites: readonly K[]): readonly K[] {
+    const reachable = kites.filter((found) => this.#dialers.canDial(this.#urlOf(found)));
+    const [other] = kites;
+    if (reachable.length > 0 || other === undefined) return reachable;
+    throw this.#dialers.unknown(this.#urlOf(other));
+  }
+
+  #face<C>(connection: Connection, { retry }: RemotePolicies): Remote<C> {
+    return remote<C>(retry === false ? connection : new Retrying(connection, retry, { closing: this.#closing.signal }));
+  }
+
+  #guarded(connection: Connection, { guard }: RemotePolicies, peer: () => string): Connection {
+    return guard === undefined ? connection : new Guarded(connection, guard, peer);
+  }
+
+  #served({ methods }: RemotePolicies): Serve | undefined {
+    if (methods === undefined) return undefined;
+    const { serve } = this.#parts;
+    if (serve === undefined) throw new KiteError("failed_precondition", "a browser's kite serves no methods; pass functions as arguments");
+    return serve(methods);
+  }
+
+  #checkOpen(): void {
+    if (!this.#closing.signal.aborted) return;
+    throw new KiteError("failed_precondition", `${this.identity.name} has closed; make another kite to call from`);
+  }
+
+  #peer(target: PeerOptions["target"], serve?: Serve): Peer {
+    this.#checkOpen();
+    const { limits, identity, log, observed: watch } = this;
+    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, watch, serve });
     this.#peers.add(peer);
     peer.onState((state) => {
       if (state === "closed") this.#peers.delete(peer);
@@ -194,11 +319,15 @@ export class KiteClient implements AsyncDisposable {
     return peer;
   }
 
+  #urlOf(found: FoundKite): string {
+    return this.#options.route?.(found) ?? found.url;
+  }
+
   #targetOf(found: FoundKite): Target {
-    const url = this.#options.route?.(found) ?? found.url;
     // The relay must know who asks before it passes anything on; the session inside shows the token once more, to the kite.
     const protocols = found.url.includes("/relay/") ? [`kite.token.${found.token}`] : [];
-    return { url, auth: { type: "token", key: found.token }, expiresAt: found.tokenExpiresAt, protocols };
+    const auth = { type: "token", key: found.token };
+    return { url: this.#urlOf(found), auth, expiresAt: found.tokenExpiresAt, protocols, caller: offeredTo(found.kite) };
   }
 }
 
@@ -206,6 +335,31 @@ export class KiteClient implements AsyncDisposable {
 const MAX_CANDIDATES = 8;
 // Found again within a second, which is less than the rest of a mesh needs to start.
 const LOOPBACK_MAX_MS = 1_000;
+
+function dialled({ url, auth }: Pick<DialOptions, "url" | "auth">): PeerOptions["target"] {
+  const show = typeof auth === "function" ? auth : async () => auth;
+  return async () => {
+    const shown = await show();
+    return { url, auth: shown, expiresAt: (shown as { expiresAt?: number } | undefined)?.expiresAt, caller: offeredTo(undefined) };
+  };
+}
+
+/**
+ * The dialled kite as caller of the methods that were offered to it. They are on this session alone, by the dialler's own
+ * hand, so the role is the highest. Who it is, only kontrol's directory can say; what it claims in its welcome is not believed.
+ */
+function offeredTo(kite: Identity | undefined): Caller {
+  const username = kite?.username ?? "anonymous";
+  return { username, role: "owner", kite, expiresAt: undefined, methods: undefined, credential: undefined };
+}
+
+function pathOf({ identity }: Peer): string | undefined {
+  return identity === undefined ? undefined : formatIdentity(identity);
+}
+
+function nobody(query: Query): KiteError {
+  return new KiteError("not_found", `no kite matches ${formatQuery(query)}; see who is there with: kite list`);
+}
 
 function isLoopback(url: string): boolean {
   return URL.canParse(url) && ["localhost", "127.0.0.1", "[::1]"].includes(new URL(url).hostname);

@@ -80,6 +80,7 @@ export class KiteError extends Error {
   readonly outcome: Outcome | undefined;
   readonly reason: string | undefined;
   readonly details: Record<string, unknown> | undefined;
+  #passedOn = false;
 
   constructor(code: KiteErrorCode, message: string, options: KiteErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -108,13 +109,23 @@ export class KiteError extends Error {
     if (outcome === "not_run" || outcome === "unknown") options.outcome = outcome;
     if (typeof reason === "string") options.reason = reason;
     if (typeof details === "object" && details !== null) options.details = details as Record<string, unknown>;
-    return new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
+    const error = new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
+    error.passOn();
+    return error;
+  }
+
+  /**
+   * From now on the error is that of a further call. Whether that one ran says nothing about a method that throws it on,
+   * so {@link toWire} leaves the outcome out: a caller who believed `not_run` would run the method twice.
+   */
+  passOn(): void {
+    this.#passedOn = true;
   }
 
   /** What the peer may see: code, sentence and facts; neither stack nor cause. */
   toWire(): WireError {
     const wire: WireError = { code: this.code, message: this.message };
-    if (this.outcome !== undefined) wire.outcome = this.outcome;
+    if (this.outcome !== undefined && !this.#passedOn) wire.outcome = this.outcome;
     if (this.reason !== undefined) wire.reason = this.reason;
     if (this.details !== undefined) wire.details = this.details;
     return wire;

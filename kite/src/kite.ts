@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { hostname } from "node:os";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
@@ -5,6 +6,7 @@ import { readKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { type ClientOptions, KiteClient } from "./client.ts";
+import { offerCallStorage } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
@@ -12,6 +14,7 @@ import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
 import type { ObservedSession } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
+import { Pool } from "./pool/pool.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
@@ -61,7 +64,15 @@ export class Kite extends KiteClient {
   #authenticator: Promise<Authenticate> | undefined;
 
   constructor(options: KiteOptions) {
-    super({ hostname: hostname(), ...options }, dialWebSocket);
+    super(
+      { hostname: hostname(), ...options },
+      {
+        dial: dialWebSocket,
+        pool: (pool) => new Pool(pool),
+        serve: (offered) => serveMethods({ methods: offered, log: this.log, watch: this.observed }),
+      },
+    );
+    offerCallStorage(() => new AsyncLocalStorage());
     const { methods = {}, middleware, graceMs, heartbeatMs } = options;
     this.#options = options;
     this.#revocations = new Revocations({ kiteId: this.identity.id });

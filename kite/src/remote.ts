@@ -1,6 +1,11 @@
+import type { Connection } from "./connection.ts";
+import { callWithin, currentCall } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import type { Call, CallOptions } from "./method.ts";
+import { Retrying, type RetryOptions } from "./retry.ts";
 import { Peer } from "./session/peer.ts";
+
+export type { Connection } from "./connection.ts";
 
 /**
  * A remote kite as its contract describes it: methods to call, nested as they are named. Closing it, best with
@@ -12,15 +17,21 @@ import { Peer } from "./session/peer.ts";
  */
 export type Remote<C> = C & AsyncDisposable;
 
-/** What a remote kite is called through, whatever its dialect. */
-export interface Connection extends AsyncDisposable {
-  call(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown>;
+/** How all calls through one remote kite are made; see {@link callWith}. */
+export interface RemoteOptions extends CallOptions {
+  /**
+   * Calls made inside a method do not end with the call that it answers, and have their own time. For work that goes on
+   * after the answer.
+   */
+  detached?: boolean | undefined;
+  /** Which failed calls are made again; `false`: none. Default: as the kite was connected with. */
+  retry?: RetryOptions | false | undefined;
 }
 
 /** Makes the typed face of a connection. */
 export function remote<C>(connection: Connection): Remote<C> {
   // The proxy answers any name; the contract is what makes the type true, and the remote side checks what arrives.
-  return face(connection, "", undefined) as Remote<C>;
+  return face({ connection, options: undefined, detached: false }, "") as Remote<C>;
 }
 
 /**
@@ -36,10 +47,14 @@ export function callerOf<C>({ session }: Call): Remote<C> {
 /**
  * The same remote kite, with options for every call made through the result.
  *
+ * Inside a method that answers a call, calls through any remote kite have at most the rest of that call's time and end with
+ * it, unless `detached` says otherwise.
+ *
  * @example await callWith(math, { timeoutMs: 500, signal }).square(12)
  */
-export function callWith<C>(target: Remote<C>, options: CallOptions): Remote<C> {
-  return face(connectionOf(target), "", options) as Remote<C>;
+export function callWith<C>(target: Remote<C>, { detached = false, retry, ...options }: RemoteOptions): Remote<C> {
+  const connection = connectionOf(target);
+  return face({ connection: retry === undefined ? connection : retryingAs(connection, retry), options, detached }, "") as Remote<C>;
 }
 
 /**
@@ -48,9 +63,10 @@ export function callWith<C>(target: Remote<C>, options: CallOptions): Remote<C> 
  * @throws {KiteError} `invalid_argument` for anything else, such as a twin that a test made.
  */
 export function peerOf(target: AsyncDisposable): Peer {
-  const connection = connectionOf(target);
-  if (connection instanceof Peer) return connection;
-  throw new KiteError("invalid_argument", "a kite that was dialled over kite.v1 was expected");
+  for (let connection: Connection | undefined = connectionOf(target); connection !== undefined; connection = connection.inner) {
+    if (connection instanceof Peer) return connection;
+  }
+  throw new KiteError("invalid_argument", "one kite that was dialled over kite.v1 was expected; a balanced connection has many");
 }
 
 function connectionOf(target: AsyncDisposable): Connection {
@@ -61,9 +77,26 @@ function connectionOf(target: AsyncDisposable): Connection {
 
 const CONNECTION = Symbol("kite.connection");
 
-function face(connection: Connection, path: string, options: CallOptions | undefined): object {
+function retryingAs(connection: Connection, retry: RetryOptions | false): Connection {
+  const retrying = connection instanceof Retrying ? connection : undefined;
+  if (retry === false) return retrying?.inner ?? connection;
+  return retrying?.with(retry) ?? new Retrying(connection, retry);
+}
+
+interface Facing {
+  readonly connection: Connection;
+  readonly options: CallOptions | undefined;
+  readonly detached: boolean;
+}
+
+function face(facing: Facing, path: string): object {
+  const { connection, options, detached } = facing;
   const parts = new Map<string, object>();
-  const call = (...args: unknown[]) => connection.call(path, args, options);
+  const call = (...args: unknown[]): Promise<unknown> => {
+    const outer = detached ? undefined : currentCall();
+    if (outer === undefined) return connection.call(path, args, options);
+    return callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
+  };
   return new Proxy(call, {
     get: (_, name) => {
       if (typeof name === "symbol") return special(connection, name);
@@ -71,7 +104,7 @@ function face(connection: Connection, path: string, options: CallOptions | undef
       if (name === "then") return undefined;
       let part = parts.get(name);
       if (part === undefined) {
-        part = face(connection, path === "" ? name : `${path}.${name}`, options);
+        part = face(facing, path === "" ? name : `${path}.${name}`);
         parts.set(name, part);
       }
       return part;

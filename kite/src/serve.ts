@@ -1,3 +1,4 @@
+import { runInCall } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import { type Logger, silent } from "./log.ts";
 import { type Call, flattenMethods, type Method, type Methods, roleAllows } from "./method.ts";
@@ -33,7 +34,9 @@ export function serveMethods({ methods, middleware = [], log = silent, watch }: 
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
     try {
-      const result = middleware.length === 0 ? method.run(call) : through(middleware, call, () => method.run(call));
+      const result = runInCall(call, () =>
+        middleware.length === 0 ? method.run(call) : through(middleware, call, () => method.run(call)),
+      );
       if (!isThenable(result)) return result;
       const answer = Promise.resolve(result);
       answer.catch((thrown: unknown) => report(thrown, call, log));

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
 import { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
-import { type ContractOf, method } from "../method.ts";
+import { type CallMeta, type ContractOf, method } from "../method.ts";
 import { callWith } from "../remote.ts";
 import { testCaller } from "../testing.ts";
 import { tracing } from "./tracing.ts";
@@ -25,11 +25,16 @@ const mathMethods = {
 };
 type Math = ContractOf<typeof mathMethods>;
 
+interface Api {
+  sum(numbers: number[]): Promise<number>;
+  meta(): Promise<CallMeta>;
+}
+
 const exporter = new InMemorySpanExporter();
 
 /** Makes the SDK what `@opentelemetry/api` hands out, as a program does when it starts. */
-function startSdk(): void {
-  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+function startSdk({ contextManager = true } = {}): void {
+  if (contextManager) context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
 }
 
@@ -56,12 +61,13 @@ async function chain() {
         const squares = await Promise.all(numbers.map((n) => toMath.square(n)));
         return squares.reduce((a, b) => a + b, 0);
       }),
+      meta: method({ role: "viewer" }, () => toMath.meta()),
     },
   });
   const toMath = api.dial<Math>(remoteMath);
   const web = new Kite({ name: "web", version: "1.0.0", observers });
   return {
-    api: web.dial<{ sum(numbers: number[]): Promise<number> }>(await api.listen()),
+    api: web.dial<Api>(await api.listen()),
     math: web.dial<Math>(remoteMath),
     [Symbol.asyncDispose]: async () => {
       for (const kite of [web, api, math]) await kite.close();
@@ -144,6 +150,21 @@ test("a failure marks both spans; a call that was rightly refused marks its call
   expect(spanOf(SpanKind.CLIENT, "math/refuse")).toMatchObject({ ...refused, status: { code: SpanStatusCode.ERROR } });
 });
 
+test("without a context manager calls are still of one trace, each beside the one that it was made for", async () => {
+  startSdk({ contextManager: false });
+  await using kites = await chain();
+
+  await kites.api.sum([3]);
+
+  const spans = exporter.getFinishedSpans();
+  expect(spans.map((span) => path(span, spans)).sort()).toEqual([
+    "client api/sum",
+    "client api/sum > client math/square",
+    "client api/sum > client math/square > server math/square",
+    "client api/sum > server api/sum",
+  ]);
+});
+
 test("methods that a kite does not have share one name", async () => {
   startSdk();
   await using kites = await chain();
@@ -157,7 +178,7 @@ test("without an SDK nothing is added to a call, and what it carries is passed o
   await using kites = await chain();
 
   const bare = await kites.math.meta();
-  const given = await callWith(kites.math, { meta: { traceparent: TRACEPARENT, tracestate: "a=1" } }).meta();
+  const given = await callWith(kites.api, { meta: { traceparent: TRACEPARENT, tracestate: "a=1", key: "one" } }).meta();
 
   expect(bare).toEqual({});
   expect(given).toEqual({ traceparent: TRACEPARENT, tracestate: "a=1" });

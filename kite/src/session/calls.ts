@@ -5,7 +5,7 @@ import { deadlines, type Expiring } from "./deadlines.ts";
 import { sharedController } from "./shared-signal.ts";
 
 // One minute: far above what any healthy method takes, and short enough for a person to see that something is wrong.
-const DEFAULT_TIMEOUT_MS = 60_000;
+export const DEFAULT_TIMEOUT_MS = 60_000;
 
 /** Calls that this side made and that wait for their answer. */
 export class OutgoingCalls {

@@ -22,6 +22,8 @@ export interface Target {
   readonly expiresAt?: number | undefined;
   /** Further WebSocket subprotocols, such as the relay's token. */
   readonly protocols?: readonly string[] | undefined;
+  /** Who the peer is to the methods that are served to it; default: a stranger. */
+  readonly caller?: Caller | undefined;
 }
 
 export interface PeerOptions {
@@ -286,6 +288,7 @@ export class Peer implements AsyncDisposable {
     this.#identity = welcome.kite;
     clearTimeout(this.#grace);
     const session = this.#session;
+    if (target.caller !== undefined) session.renew(target.caller);
     session.attach(transport, welcome.resumed ? received : 0);
     this.#opened = { at: performance.now(), progress: session.progress };
     this.#scheduleRenewal(target);
