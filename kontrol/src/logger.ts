@@ -1,5 +1,6 @@
+import { writeSync } from "node:fs";
 import { credentialPaths, readableLine, withoutCredentials } from "@kite-mesh/kite";
-import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 
 /** What kontrol as a program has to say, without credentials: JSON lines, on a terminal lines for people. */
 export function openLogger(level: string, out: DestinationStream = stdout()): Logger {
@@ -18,8 +19,13 @@ export function openLogger(level: string, out: DestinationStream = stdout()): Lo
 
 function stdout(): DestinationStream {
   if (process.stdout.isTTY) return { write: (line) => void process.stdout.write(readableLine(line)) };
-  const out = destination(1);
-  // A full disk must not end kontrol: what cannot be written is dropped.
-  out.on("error", () => {});
-  return out;
+  return {
+    write: (line) => {
+      try {
+        writeSync(1, line);
+      } catch {
+        // A full disk must neither end kontrol nor keep it from ending: what cannot be written is dropped.
+      }
+    },
+  };
 }
