@@ -7,6 +7,14 @@ const TESTS = "([.](test|contract)|/test-[^/]+)[.]ts$";
 const PURE_NODE_MODULES = "^(node:)?(buffer|crypto|util|path|url|querystring|string_decoder|assert)(/|$)";
 const PURE_IN_KITE = ["^kite/src/wire/", "^kite/src/(identity|version)[.]ts$"];
 
+// Parts of kite that are subpaths of their own, each with the optional peer that it is for.
+const KITE_PEERS = {
+  "^kite/src/breaker/": "cockatiel",
+  "^kite/src/nats/": "nats",
+  "^kite/src/opentelemetry/": "@opentelemetry/api",
+  "^kite/src/prometheus/": "prom-client",
+};
+
 /** @type {import("dependency-cruiser").IConfiguration} */
 export default {
   forbidden: [
@@ -19,11 +27,27 @@ export default {
     },
     {
       name: "kite-depends-on-ws-and-jose-only",
-      comment: "Two dependencies are what a newcomer accepts; nats and cockatiel are optional peers of the one folder each that needs them.",
+      comment: "Two dependencies are what a newcomer accepts; anything else is an optional peer of the one folder that needs it.",
       severity: "error",
-      from: { path: "^kite/src/", pathNot: [TESTS, "^kite/src/(nats|breaker)/"] },
+      from: { path: "^kite/src/", pathNot: [TESTS, ...Object.keys(KITE_PEERS)] },
       to: { path: "node_modules/", pathNot: "node_modules/(@types/)?(ws|jose|node)/" },
     },
+    ...Object.entries(KITE_PEERS).flatMap(([folder, peer]) => [
+      {
+        name: "kite-peers-stay-in-their-folders",
+        comment: "A folder that needs an optional peer needs that one alone.",
+        severity: "error",
+        from: { path: folder, pathNot: TESTS },
+        to: { path: "node_modules/", pathNot: `node_modules/((@types/)?(ws|jose|node)|${peer})/` },
+      },
+      {
+        name: "kite-does-without-its-peers",
+        comment: "Who imports @kite-mesh/kite need not have installed the optional peers.",
+        severity: "error",
+        from: { path: "^kite/src/", pathNot: [TESTS, folder] },
+        to: { path: folder },
+      },
+    ]),
     {
       name: "services-meet-at-contracts",
       comment: "Services talk over RPC. Of each other they know the contract, never the code.",

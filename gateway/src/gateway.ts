@@ -1,4 +1,4 @@
-import { type Bus, Kite, KiteError, type Logger, memoryBus } from "@kite-mesh/kite";
+import { type Bus, Kite, KiteError, type Logger, memoryBus, type Observer } from "@kite-mesh/kite";
 import { dashboardAssets } from "./assets.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { Dispatcher } from "./dispatch.ts";
@@ -29,6 +29,8 @@ export interface GatewayOptions {
   /** Default: a bus within this process, closed with the gateway. */
   bus?: Bus | undefined;
   log: Logger;
+  /** Told of the calls of its kite, such as `tracing()` and `metrics()` of kite. */
+  observers?: readonly Observer[] | undefined;
 }
 
 /** A running gateway; whoever started it closes it. */
@@ -93,11 +95,12 @@ class RunningGateway implements Gateway {
   }
 
   async start(): Promise<void> {
-    const { databaseUrl, kontrolUrl, kiteKey, id, log, bus = this.#own(memoryBus()) } = this.#options;
+    const { databaseUrl, kontrolUrl, kiteKey, id, log, observers, bus = this.#own(memoryBus()) } = this.#options;
     const database = await openDatabase(databaseUrl, log);
     this.#database = database;
     this.#own({ [Symbol.asyncDispose]: () => database.end() });
-    const kite = this.#own(new Kite({ name: "gateway", version: VERSION, id, methods: this.#methods(database), kiteKey, kontrolUrl, log }));
+    const methods = this.#methods(database);
+    const kite = this.#own(new Kite({ name: "gateway", version: VERSION, id, methods, kiteKey, kontrolUrl, log, observers }));
     this.#kite = kite;
     const mesh = meshOf(kite, kontrolUrl);
     this.#mesh = mesh;

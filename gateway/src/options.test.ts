@@ -38,3 +38,9 @@ test.each(["web", "-1", "65536", "80.5", "0x50"])("the port %s is refused by its
     `GATEWAY_PORT must be a number from 0 to 65535, 0 for a free port; got "${port}"`,
   );
 });
+
+test("a log level that does not exist is refused by its setting", () => {
+  expect(() => readOptions({ ...needed, GATEWAY_LOG_LEVEL: "loud" })).toThrow(
+    'GATEWAY_LOG_LEVEL must be one of debug, info, warn, error, silent; got "loud"',
+  );
+});

@@ -28,7 +28,7 @@ export function readOptions(env: Readonly<Record<string, string | undefined>> = 
       hookToken: env["GITLAB_HOOK_TOKEN"] || undefined,
       signingTokens: (env["GITLAB_SIGNING_TOKENS"] ?? "").split(/[\s,]+/).filter((token) => token !== ""),
     },
-    logLevel: env["GATEWAY_LOG_LEVEL"] || "info",
+    logLevel: readLevel(env["GATEWAY_LOG_LEVEL"] || "info"),
   };
 }
 
@@ -37,4 +37,11 @@ function readPort(text: string | undefined): number | undefined {
   const port = Number(text);
   if (/^\d+$/.test(text) && port <= 65_535) return port;
   throw new KiteError("invalid_argument", `GATEWAY_PORT must be a number from 0 to 65535, 0 for a free port; got ${JSON.stringify(text)}`);
+}
+
+const LEVELS = ["debug", "info", "warn", "error", "silent"];
+
+function readLevel(text: string): string {
+  if (LEVELS.includes(text)) return text;
+  throw new KiteError("invalid_argument", `GATEWAY_LOG_LEVEL must be one of ${LEVELS.join(", ")}; got ${JSON.stringify(text)}`);
 }

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { eitherSignal } from "./abortable.ts";
+import { metaWithin } from "./call-meta.ts";
 import type { CallFollower } from "./context.ts";
 import { KiteError } from "./errors.ts";
 import type { Call, CallOptions } from "./method.ts";
@@ -39,7 +40,7 @@ export async function callWithin(
   const timeoutMs = Math.min(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, leftMs);
   const { signal, release } = eitherSignal(options.signal, outer.signal);
   try {
-    return await make({ ...options, timeoutMs, signal });
+    return await make({ ...options, timeoutMs, signal, meta: metaWithin(options.meta, outer.meta) });
   } catch (thrown) {
     throw explained(KiteError.from(thrown), outer, method, options).passOn();
   } finally {

@@ -9,6 +9,7 @@ import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
 import type { Caller, CallOptions, Methods } from "./method.ts";
+import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
 import type { OpenMember } from "./pool/member.ts";
 import type { PoolOptions } from "./pool/pool.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
@@ -46,6 +47,8 @@ export interface ClientOptions {
   readonly dialers?: Dialers | undefined;
   readonly log?: Logger | undefined;
   readonly limits?: Partial<Limits> | undefined;
+  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
+  readonly observers?: readonly Observer[] | undefined;
 }
 
 export interface FindOptions {
@@ -99,6 +102,7 @@ export class KiteClient implements AsyncDisposable {
   readonly identity: Identity;
   protected readonly limits: Limits;
   protected readonly log: Logger;
+  protected readonly observed: Watch | undefined;
   readonly #options: ClientOptions;
   readonly #parts: ClientParts;
   readonly #dialers: DialTable;
@@ -117,6 +121,7 @@ export class KiteClient implements AsyncDisposable {
     this.#options = options;
     this.#parts = parts;
     this.#dialers = new DialTable(parts.dial, options.dialers);
+    this.observed = watchKite({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
   }
 
   /**
@@ -183,6 +188,7 @@ export class KiteClient implements AsyncDisposable {
     const why = new KiteError("disconnected", `${this.identity.name} has closed`);
     for (const peer of [...this.#peers]) peer.close(why);
     this.#peers.clear();
+    this.observed?.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -216,6 +222,15 @@ export class KiteClient implements AsyncDisposable {
   protected reachKontrol(options: CallOptions): Remote<RegistryContract> {
     // Detached: what is asked for one call, many share, and it is kept after its end.
     return callWith(this.kontrol(), { ...options, detached: true });
+  }
+
+  /** Every session that there is, for observers. */
+  protected *openSessions(): Iterable<ObservedSession> {
+    for (const peer of this.#peers) {
+      const { session } = peer;
+      if (session !== undefined)
+        yield { direction: "dialled", state: peer instanceof Peer ? peer.state : session.state, counts: session.counts };
+    }
   }
 
   #kiteKeyAuth(): Auth | undefined {
@@ -330,8 +345,8 @@ export class KiteClient implements AsyncDisposable {
 
   #peer(target: PeerOptions["target"], serve?: Serve): Peer {
     this.#checkOpen();
-    const { limits, identity, log } = this;
-    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, serve });
+    const { limits, identity, log, observed: watch } = this;
+    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, watch, serve });
     this.#peers.add(peer);
     peer.onState((state) => {
       if (state === "closed") this.#peers.delete(peer);

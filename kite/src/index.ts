@@ -32,6 +32,16 @@ export {
 export type { Guard, GuardedCall } from "./guard.ts";
 export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
 export type { RetryOptions } from "./retry-options.ts";
+export type {
+  Calling,
+  MadeCall,
+  Observations,
+  ObservedKite,
+  ObservedSession,
+  Observer,
+  AnsweredCall,
+  Serving,
+} from "./observe.ts";
 export type { Middleware } from "./serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
@@ -49,6 +59,7 @@ export { checkIdentity, checkQuery, matcher } from "./identity.ts";
 export { changeLabels, type LabelChange, type Labels, labelMatcher } from "./labels.ts";
 export { nestedBeyond } from "./json-depth.ts";
 export { LIMITS, type Limits } from "./limits.ts";
+export { credentialPaths, readableLine, withoutCredentials } from "./log.ts";
 export { ROLES, roleAllows } from "./method.ts";
 export { type KiteEnvironment, readEnvironment } from "./options.ts";
 export type * from "./registry.ts";

@@ -17,6 +17,7 @@ import { RegistryClient } from "./kontrol.ts";
 import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
+import type { ObservedSession } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
 import { Pool } from "./pool/pool.ts";
 import { Registration } from "./registration.ts";
@@ -88,7 +89,11 @@ export class Kite extends KiteClient {
         dialDnode: (dnode) => new DnodePeer({ ...dnode, dial: dialWebSocket }),
         pool: (pool) => new Pool(pool),
         retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
-        serve: (offered) => serveMethods({ methods: offered, log: this.log }),
+        // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
+        serve: (offered) => {
+          const builtin = builtinMethods({ identity: this.identity, dialects, methods: offered, log: this.log });
+          return serveMethods({ methods: offered, builtin, log: this.log, watch: this.observed });
+        },
       },
     );
     offerCallFollower(asyncCallFollower);
@@ -99,13 +104,21 @@ export class Kite extends KiteClient {
     this.#revocations = new Revocations({ kiteId: this.identity.id });
     const shared = {
       limits: this.limits,
-      serve: serveMethods({ methods, builtin, middleware, exposeErrors, log: this.log, closed: this.#closing.signal }),
+      serve: serveMethods({
+        methods,
+        builtin,
+        middleware,
+        exposeErrors,
+        log: this.log,
+        closed: this.#closing.signal,
+        watch: this.observed,
+      }),
       identity: this.identity,
       log: this.log,
     };
     const { authenticate } = options;
     const by = (dialect: keyof Authenticators): Authenticate => authenticate ?? ((...shown) => this.#authenticate(dialect, ...shown));
-    this.#acceptor = new Acceptor({ ...shared, authenticate: by("v1"), graceMs, heartbeatMs });
+    this.#acceptor = new Acceptor({ ...shared, authenticate: by("v1"), graceMs, heartbeatMs, watch: this.observed });
     this.#dnode = dnode ? new DnodeAcceptor({ ...shared, authenticate: by("dnode") }) : undefined;
   }
 
@@ -189,6 +202,11 @@ export class Kite extends KiteClient {
     const listener = await this.#opening.catch(() => undefined);
     await listener?.close();
     this.#listener = undefined;
+  }
+
+  protected override *openSessions(): Iterable<ObservedSession> {
+    yield* super.openSessions();
+    for (const { state, counts } of this.sessions) yield { direction: "accepted", state, counts };
   }
 
   protected override makeRegistry(): RegistryClient {

@@ -5,6 +5,7 @@ import { type ExposeErrors, failure } from "./failure.ts";
 import { type Logger, silent } from "./log.ts";
 import { type Call, flattenMethods, inputSchemas, type Method, type MethodOptions, type Methods, type Role, roleAllows } from "./method.ts";
 import { nearest } from "./nearest.ts";
+import type { Watch } from "./observe.ts";
 import { RepeatWindow } from "./repeat.ts";
 import type { Answer, Guard, ServedCall } from "./served-call.ts";
 import type { IncomingCall, Serve } from "./session/calls.ts";
@@ -33,15 +34,16 @@ export interface ServeOptions {
   readonly log?: Logger | undefined;
   /** Aborted when the kite closes: `keyed` methods, which outlive their sessions, are told to stop. */
   readonly closed?: AbortSignal | undefined;
+  readonly watch?: Watch | undefined;
 }
 
 /** What answers the calls of all sessions of a kite: finds the method, checks role, credential and input, runs it, checks the result. */
 export function serveMethods(options: ServeOptions): Serve {
-  const { methods, builtin = {}, middleware = [], log = silent, exposeErrors: expose = false, closed } = options;
+  const { methods, builtin = {}, middleware = [], log = silent, exposeErrors: expose = false, closed, watch } = options;
   const repeats = new RepeatWindow(closed);
   const served = new Map<string, Served>();
   for (const [name, method] of [...flattenMethods(builtin), ...flattenMethods(methods)]) served.set(name, prepare(name, method, repeats));
-  return (call) => {
+  const serve: Serve = (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
@@ -57,6 +59,7 @@ export function serveMethods(options: ServeOptions): Serve {
       throw failure(thrown, call, { expose, log });
     }
   };
+  return watch === undefined ? serve : watch.serving(serve, (method) => served.has(method));
 }
 
 interface Served {

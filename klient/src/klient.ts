@@ -1,6 +1,6 @@
 import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { Kite, KiteError, type Logger, writeKiteKey } from "@kite-mesh/kite";
+import { Kite, KiteError, type Logger, type Observer, writeKiteKey } from "@kite-mesh/kite";
 import { Programs } from "./exec.ts";
 import { Files } from "./files.ts";
 import { obtainKiteKey } from "./join.ts";
@@ -11,8 +11,10 @@ import { PtyHostClient } from "./pty-host-client.ts";
 import { PTY_HOST_PROGRAM } from "./pty-host-process.ts";
 import { Terminals } from "./terminal.ts";
 
-export interface KlientOptions extends KlientEnvironment {
+export interface KlientOptions extends Omit<KlientEnvironment, "logLevel"> {
   log: Logger;
+  /** Told of the calls of its kite, such as `tracing()` and `metrics()` of kite. */
+  observers?: readonly Observer[];
   /** The program that holds the terminals; default: the one beside this file. */
   ptyHostProgram?: string;
   /** Aborted to give up starting, such as while kontrol is away. */
@@ -54,6 +56,7 @@ export async function createKlient(options: KlientOptions): Promise<Klient> {
     kontrolUrl,
     methods: klientMethods(parts),
     log,
+    observers: options.observers,
     onKey: (renewed) => {
       writeKiteKey(home, renewed).catch((cause) =>
         log.error({ why: KiteError.from(cause).message }, "the new kite.key could not be written"),

@@ -1,6 +1,6 @@
-import { KiteError } from "@kite-mesh/kite";
+import { KiteError, withoutCredentials } from "@kite-mesh/kite";
 import { createKlient, endTerminals, KLIENT_VERSION } from "./klient.ts";
-import { lineLogger, withoutCredentials } from "./log.ts";
+import { openLogger } from "./logger.ts";
 import { readOptions } from "./options.ts";
 
 /**
@@ -8,7 +8,6 @@ import { readOptions } from "./options.ts";
  * included; SIGHUP ends klient alone, as does its crash: the terminals go on, and the next klient finds them.
  */
 async function main(): Promise<void> {
-  const log = lineLogger((line) => process.stderr.write(line));
   const giveUp = new AbortController();
   let stopWith: "keep" | "end" | undefined;
   const stopped = new Promise<void>((resolve) => {
@@ -24,7 +23,8 @@ async function main(): Promise<void> {
     process.on("SIGTERM", stop("end")).on("SIGINT", stop("end")).on("SIGHUP", stop("keep"));
   });
 
-  const options = readOptions();
+  const { logLevel, ...options } = readOptions();
+  const log = openLogger(logLevel);
   log.info({ version: KLIENT_VERSION, machine: options.machine, home: options.home }, "klient starts");
   const klient = await createKlient({ ...options, log, signal: giveUp.signal }).catch(async (cause) => {
     if (stopWith === "end") await endTerminals(options.home);

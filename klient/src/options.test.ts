@@ -1,5 +1,4 @@
 import { expect, test } from "vitest";
-import { lineLogger } from "./log.ts";
 import { machineUser } from "./machine-user.ts";
 import { readOptions } from "./options.ts";
 
@@ -14,6 +13,7 @@ test("home and machine are all that has to be said", () => {
     environment: "local",
     region: "local",
     providerName: "local",
+    logLevel: "info",
     programs: {},
   });
 });
@@ -21,6 +21,10 @@ test("home and machine are all that has to be said", () => {
 test("a variable that is missing is named", () => {
   expect(() => readOptions({ KITE_HOME: "/x" })).toThrow("KITE_MACHINE is not set");
   expect(() => readOptions({ KITE_MACHINE: "hello", KITE_HOME: "" })).toThrow("KITE_HOME is not set");
+});
+
+test("a log level that does not exist is refused", () => {
+  expect(() => readOptions({ ...required, KLIENT_LOG_LEVEL: "loud" })).toThrow("KLIENT_LOG_LEVEL is one of debug, info");
 });
 
 test("programs inherit the environment without klient's own, and keep their provider's mark", () => {
@@ -44,20 +48,4 @@ test("a machine's user is the system's, with the home that the environment gives
   expect(user.env).toMatchObject({ HOME: "/machines/hello", USER: user.username, SHELL: user.shell, LANG: "C.UTF-8", EDITOR: "vi" });
   expect(user.env.PATH).toContain("/usr/bin");
   expect(user.groups).not.toEqual([]);
-});
-
-test("log lines show facts, and no credential wherever it stands", () => {
-  const lines: string[] = [];
-  const log = lineLogger(
-    (line) => {
-      lines.push(line);
-    },
-    () => new Date(0),
-  );
-  const jwt = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl";
-
-  log.info({ machine: "hello", tries: 2, url: `ws://x/?token=${jwt}` }, `told ${jwt}`);
-  log.debug({}, "not shown");
-
-  expect(lines).toEqual(["1970-01-01T00:00:00.000Z info told <credential> machine=hello tries=2 url=ws://x/?token=<credential>\n"]);
 });

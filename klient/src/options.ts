@@ -16,6 +16,8 @@ export interface KlientEnvironment {
   region: string;
   /** `KITE_PROVIDER`: what `klient.info` says of where the machine comes from. */
   providerName: string;
+  /** `KLIENT_LOG_LEVEL`, default `info`. */
+  logLevel: string;
   /** What the machine's programs inherit. */
   programs: Record<string, string>;
 }
@@ -23,7 +25,7 @@ export interface KlientEnvironment {
 /**
  * Reads the environment; the only place in klient that does. A variable that is empty counts as not set.
  *
- * @throws {KiteError} `failed_precondition` naming the variable that is missing.
+ * @throws {KiteError} `failed_precondition` naming the variable that is missing or cannot be used.
  */
 export function readOptions(env: Readonly<Record<string, string | undefined>> = process.env): KlientEnvironment {
   return {
@@ -34,6 +36,7 @@ export function readOptions(env: Readonly<Record<string, string | undefined>> = 
     environment: env.KITE_ENVIRONMENT || "local",
     region: env.KITE_REGION || "local",
     providerName: env.KITE_PROVIDER || "local",
+    logLevel: level(env.KLIENT_LOG_LEVEL || "info"),
     programs: programEnvironment(env),
   };
 }
@@ -51,6 +54,13 @@ function required(env: Readonly<Record<string, string | undefined>>, name: strin
   const value = env[name];
   if (value === undefined || value === "") throw new KiteError("failed_precondition", `${name} is not set; it is ${what}`);
   return value;
+}
+
+const LEVELS = ["debug", "info", "warn", "error", "silent"];
+
+function level(text: string): string {
+  if (LEVELS.includes(text)) return text;
+  throw new KiteError("failed_precondition", `KLIENT_LOG_LEVEL is one of ${LEVELS.join(", ")}, got "${text}"`);
 }
 
 const PROVIDER_MARK = "KITE_MACHINE_ID";

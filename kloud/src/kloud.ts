@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { Kite, KiteError, type Logger, type Observer } from "@kite-mesh/kite";
 import { builtinEngine } from "./engine/builtin.ts";
 import { execute } from "./execute.ts";
 import type { Workshop } from "./job.ts";
@@ -25,6 +25,8 @@ export interface KloudOptions {
   /** 0, the default, picks a free one. */
   port?: number;
   log: Logger;
+  /** Told of the calls of its kite, such as `tracing()` and `metrics()` of kite. */
+  observers?: readonly Observer[];
   /** How long a machine's klient may take to appear in the mesh. Default 60,000. */
   klientTimeoutMs?: number;
   /** How long an operation rests after its worker was killed. Default 6,000. */
@@ -71,6 +73,7 @@ async function open(options: KloudOptions, opened: (() => Promise<void>)[]): Pro
     host = "127.0.0.1",
     port = 0,
     log,
+    observers,
     klientTimeoutMs = KLIENT_TIMEOUT_MS,
     leaseMs,
   } = options;
@@ -86,7 +89,7 @@ async function open(options: KloudOptions, opened: (() => Promise<void>)[]): Pro
   const worker = new Worker({ store, execute: (run) => execute(workshop, run), log, now, ...(leaseMs === undefined ? {} : { leaseMs }) });
   const service = new KloudService({ ...workshop, wake: () => worker.wake(), log });
 
-  kite = new Kite({ name: "kloud", version: VERSION, id, kiteKey, kontrolUrl, log, methods: kloudMethods(service, store) });
+  kite = new Kite({ name: "kloud", version: VERSION, id, kiteKey, kontrolUrl, log, observers, methods: kloudMethods(service, store) });
   opened.push(kite.close.bind(kite));
   const { url } = await kite.listen({ host, port });
   await kite.register({ visibility: "mesh" });

@@ -16,12 +16,12 @@ afterEach(async () => {
 
 test("what was logged is in the file once the log is closed, and says which part spoke", async () => {
   const log = await openLog(home, "info");
-  log.child("kontrol").info({ token: "planted" }, "is up");
+  log.child("kontrol").info({ token: "planted", nested: { url: "postgres://mesh:planted@db" } }, "is up");
   await log.close();
 
   const text = await readFile(log.path, "utf8");
 
-  expect(JSON.parse(text)).toMatchObject({ service: "kontrol", msg: "is up" });
+  expect(JSON.parse(text)).toMatchObject({ level: "info", service: "kontrol", msg: "is up" });
   expect(text).not.toContain("planted");
 });
 

@@ -1,7 +1,7 @@
 import { rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Logger } from "@kite-mesh/kite";
-import { destination, pino } from "pino";
+import { credentialPaths, type Logger, withoutCredentials } from "@kite-mesh/kite";
+import { destination, pino, stdTimeFunctions } from "pino";
 import type { LogLevel } from "./options.ts";
 
 export interface MeshLog {
@@ -20,7 +20,14 @@ export async function openLog(home: string, level: LogLevel): Promise<MeshLog> {
   // A full disk must not end the mesh: what cannot be written is dropped, and written again once there is room.
   file.on("error", () => {});
   const logger = pino(
-    { level, base: null, timestamp: () => `,"at":"${new Date().toISOString()}"`, redact: { paths: SECRETS, censor: "(secret)" } },
+    {
+      level,
+      base: null,
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: credentialPaths(), censor: "<credential>" },
+      hooks: { streamWrite: withoutCredentials },
+    },
     file,
   );
   return {
@@ -37,10 +44,6 @@ export async function openLog(home: string, level: LogLevel): Promise<MeshLog> {
       ),
   };
 }
-
-// The code does not log credentials; this is for the day when it does.
-const NAMES = ["kiteKey", "key", "token", "joinToken", "password", "secret", "authorization", "cookie", "hookToken"];
-const SECRETS = NAMES.flatMap((name) => [name, `*.${name}`]);
 
 // Lines that wait for a disk. Beyond it they are dropped.
 const BUFFER_CHARACTERS = 1024 * 1024;

@@ -3,6 +3,7 @@ import type { Identity } from "../identity.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller } from "../method.ts";
+import type { Watch } from "../observe.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import type { RawFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
@@ -25,6 +26,7 @@ export interface AcceptorOptions {
   /** How long a session waits for its peer to come back, in milliseconds. */
   readonly graceMs?: number | undefined;
   readonly log?: Logger | undefined;
+  readonly watch?: Watch | undefined;
   readonly heartbeatMs?: number | undefined;
 }
 
@@ -141,15 +143,16 @@ export class Acceptor {
   }
 
   #open(greeting: Greeting, { kite, limits: theirs }: Hello, caller: Caller): void {
-    const { limits, serve, heartbeatMs, authenticate } = this.#options;
+    const { limits, serve, heartbeatMs, authenticate, watch } = this.#options;
     const id = crypto.randomUUID();
-    const session = new Session({
+    const session: Session = new Session({
       id,
       limits,
       serve,
       caller,
       authenticate: (auth) => authenticate(readAuth(auth), kite),
       onState: (state) => this.#onState(id, state),
+      through: watch?.calling?.(() => session.caller.kite),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     session.agree(theirs);

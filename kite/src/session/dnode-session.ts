@@ -2,7 +2,7 @@ import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
-import type { Caller, CallOptions, CallSession } from "../method.ts";
+import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import { GO_AWAY } from "../transport/sockjs.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
@@ -68,12 +68,13 @@ export class DnodeSession implements CallSession {
     this.#limits = limits;
     this.#credentials = authenticate === undefined ? undefined : new DnodeCredentials(authenticate, log);
     this.#functions = new DnodeFunctions(limits);
-    this.#imported = new ImportedFunctions(
+    this.#imported = new ImportedFunctions({
       // The dialect has no word for letting go either: how many are still held, only the garbage collector knows, and late.
-      { ...limits, callbacks: Number.POSITIVE_INFINITY },
-      (id, args) => this.#invoke(id, args),
-      () => {},
-    );
+      limits: { ...limits, callbacks: Number.POSITIVE_INFINITY },
+      session: this,
+      invoke: ({ id }, args) => this.#invoke(id, args),
+      release: () => {},
+    });
     this.#calls = new OutgoingCalls(limits, (id) => this.#forget(id));
   }
 
@@ -105,7 +106,19 @@ export class DnodeSession implements CallSession {
       imported: this.#imported.size,
       sending: 0,
       receiving: 0,
+      parcels: 0,
     };
+  }
+
+  /** The dialect cannot resume: a session is open until it has ended. */
+  get state(): SessionState {
+    return this.#ended === undefined ? "open" : "closed";
+  }
+
+  onState(listener: (state: SessionState) => void): () => void {
+    const heard = () => listener("closed");
+    this.closed.addEventListener("abort", heard, { once: true });
+    return () => this.closed.removeEventListener("abort", heard);
   }
 
   get closed(): AbortSignal {
@@ -126,6 +139,7 @@ export class DnodeSession implements CallSession {
     const answer = this.#calls.open(method, options, 0, (id) => {
       const respond = (...sent: unknown[]) => this.#settle(id, sent);
       this.#awaited.set(id, this.#write(method, [this.#envelope(args, options.auth, respond)], respond));
+      return undefined;
     });
     return answer;
   }

@@ -5,6 +5,7 @@ import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller, CallOptions } from "../method.ts";
+import type { Watch } from "../observe.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { DialSocket } from "../transport/websocket.ts";
 import { PROTOCOL } from "../wire/v1.ts";
@@ -34,6 +35,7 @@ export interface PeerOptions {
   /** Answers the peer's calls; left out, it may not call. */
   readonly serve?: Serve | undefined;
   readonly log?: Logger | undefined;
+  readonly watch?: Watch | undefined;
   readonly heartbeatMs?: number | undefined;
   readonly dialTimeoutMs?: number | undefined;
   readonly random?: (() => number) | undefined;
@@ -145,13 +147,14 @@ export class Peer implements AsyncDisposable {
   }
 
   #newSession(): Session {
-    const { limits, serve = refuseCalls, heartbeatMs } = this.#options;
+    const { limits, serve = refuseCalls, heartbeatMs, watch } = this.#options;
     const session: Session = new Session({
       id: crypto.randomUUID(),
       limits,
       serve,
       caller: DIALLED,
       onState: (state) => this.#onSession(session, state),
+      through: watch?.calling?.(() => this.#identity),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     return session;

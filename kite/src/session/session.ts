@@ -1,6 +1,7 @@
 import { KiteError } from "../errors.ts";
 import type { AgreedLimits, Limits } from "../limits.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
+import type { CallThrough } from "../observe.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
@@ -29,6 +30,8 @@ export interface SessionOptions {
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
   readonly onState?: (state: SessionState, why: KiteError | undefined) => void;
   readonly heartbeatMs?: number;
+  /** What calls of the peer go through; left out: they just go. */
+  readonly through?: CallThrough | undefined;
 }
 
 // WebSocket's codes for data of the wrong kind, text that is not UTF-8, and a message that is too big (RFC 6455, 7.4.1).
@@ -116,7 +119,8 @@ export class Session implements CallSession {
    * @throws {KiteError} what the method threw, or `deadline_exceeded`, `cancelled`, `disconnected`, `limit_exceeded`.
    */
   call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
-    return this.#ended === undefined ? this.#conversation.call(method, args, options) : Promise.reject(gone(method, this.#ended));
+    const { through } = this.#options;
+    return through === undefined ? this.#call(method, args, options) : through(method, options, (seen) => this.#call(method, args, seen));
   }
 
   /**
@@ -192,6 +196,10 @@ export class Session implements CallSession {
     this.#move("closed", why);
     this.#conversation.close(why);
     this.#closed?.abort(why);
+  }
+
+  #call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
+    return this.#ended === undefined ? this.#conversation.call(method, args, options) : Promise.reject(gone(method, this.#ended));
   }
 
   #read(raw: RawFrame): void {

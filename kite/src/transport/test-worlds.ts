@@ -67,7 +67,7 @@ export const overWebSocket: OpenCarrier = async (serve) => {
     sockets.add(socket);
     return false;
   };
-  const listener = await Listener.open({ upgrade }, LIMITS, serve);
+  const listener = await Listener.open({ upgrade }, LIMITS, { onTransport: serve });
   return {
     url: listener.url,
     dial: dialWebSocket,
