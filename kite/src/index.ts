@@ -1,6 +1,7 @@
 // For authors of kites.
 export type { Balance, PooledBalance } from "./balance.ts";
 export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
+export type { JsonSchema, KiteDescription, MethodDescription } from "./description.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
@@ -17,6 +18,7 @@ export {
   type Method,
   type MethodOptions,
   type Methods,
+  type Repetition,
   method,
   type Role,
 } from "./method.ts";
