@@ -19,7 +19,8 @@ export default {
     },
     {
       name: "kite-depends-on-ws-and-jose-only",
-      comment: "Two dependencies are what a newcomer accepts; nats and cockatiel are optional peers of the one folder each that needs them.",
+      comment:
+        "Two dependencies are what a newcomer accepts; nats and cockatiel are optional peers of the one folder each that needs them.",
       severity: "error",
       from: { path: "^kite/src/", pathNot: [TESTS, "^kite/src/(nats|breaker)/"] },
       to: { path: "node_modules/", pathNot: "node_modules/(@types/)?(ws|jose|node)/" },
