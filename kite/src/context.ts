@@ -24,7 +24,7 @@ export function offerCallFollower(make: () => CallFollower): void {
 
 /**
  * From now on, calls that a method makes are part of the call that it answers. Begun by the first remote kite, and not
- * before: following costs a call of Node 20 a third of its time, and a service that calls nobody must not pay it.
+ * before: on Node 20 following adds half again to what serving a call costs, and a service that calls nobody must not pay it.
  */
 export function followCalls(): void {
   if (follower !== undefined || offered === undefined) return;

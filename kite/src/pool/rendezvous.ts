@@ -2,7 +2,7 @@
  * How high an id stands for a key ("rendezvous hashing"): every key has an order of all ids of its own. When an id comes or
  * goes, only the keys for which it stands highest move, and everybody who knows the same ids computes the same order.
  */
-export function standing(key: string, id: string): number {
+function standing(key: string, id: string): number {
   // FNV-1a, then the finish of MurmurHash3: without it, ids that differ in their last letter would stand side by side.
   let hash = 0x811c9dc5;
   for (const text of [key, "\n", id]) {
