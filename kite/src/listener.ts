@@ -59,9 +59,10 @@ export class Listener {
       maxPayload: limits.frameBytes * 2,
       handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
     });
-    const server = createServer(
-      onDnode === undefined ? http : (request, response) => answerSockjs(request, response) || http(request, response),
-    );
+    const answer: typeof http =
+      onDnode === undefined ? http : (request, response) => void (answerSockjs(request, response) || http(request, response));
+    // dnode has no word by which a client that was cut off would be missed; the operating system asks in its place.
+    const server = createServer({ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, answer);
     const upgraded = new Set<Duplex>();
     server.on("upgrade", (request, socket, head) => {
       upgraded.add(socket);
@@ -89,6 +90,8 @@ export class Listener {
     clearTimeout(late);
   }
 }
+
+const KEEP_ALIVE_MS = 30_000;
 
 // A peer on the same continent has answered a close frame by then; one that has not will find out by itself.
 const GOODBYE_MS = 500;

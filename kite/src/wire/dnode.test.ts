@@ -334,6 +334,42 @@ describe("a path of a callback", () => {
   });
 });
 
+test("whatever becomes of a message on its way, it is read or refused, and nothing else happens", () => {
+  const whole = write("take", [{ kite: lab, authentication: token, responseCallback: fn, withArgs: [{ onData: () => {} }, [1, "x"]] }]);
+  const random = sequence(4711);
+  const outcomes = new Set<string>();
+
+  for (let round = 0; round < 5_000; round++) {
+    const characters = [...whole];
+    for (let count = 0; count <= random(3); count++) {
+      characters.splice(random(characters.length), random(4), [...'[]{}":,0-_.ex\\'][random(15)] ?? "");
+    }
+    outcomes.add(outcome(characters.join("")));
+  }
+
+  expect([...outcomes].sort()).toEqual(["protocol_error", "read"]);
+});
+
+function outcome(text: string): string {
+  try {
+    const { method, args } = read(text);
+    if (typeof method === "string") readCall(args);
+    else readAnswer(args);
+    return "read";
+  } catch (thrown) {
+    return thrown instanceof KiteError ? thrown.code : String(thrown);
+  }
+}
+
+/** Numbers below a bound, the same ones in every run. */
+function sequence(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
 function circular(): unknown {
   const value: Record<string, unknown> = {};
   value["self"] = value;
