@@ -18,3 +18,9 @@ export function interrupted(leave: () => unknown): AbortSignal {
   }
   return controller.signal;
 }
+
+/** Keeps the process until it is disposed of: the library's own waits let a program end that has nothing else to do. */
+export function stayAlive(): Disposable {
+  const timer = setInterval(() => {}, 3_600_000);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
