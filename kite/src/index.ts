@@ -17,6 +17,7 @@ export {
   type Method,
   type MethodOptions,
   type Methods,
+  type Repetition,
   method,
   type Role,
 } from "./method.ts";
