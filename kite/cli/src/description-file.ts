@@ -1,5 +1,5 @@
 import type { Identity, JsonSchema, KiteDescription, MethodDescription } from "@kite-mesh/kite";
-import { EXIT, Failure } from "./failure.ts";
+import { Failure } from "./failure.ts";
 
 /**
  * Reads what a kite, or a file that was saved from one, says of itself. Both come from strangers: fields that are not as they
@@ -60,7 +60,7 @@ function schema(value: unknown): JsonSchema {
 
 function record(value: unknown, from: string, what: string): Readonly<Record<string, unknown>> {
   if (isRecord(value)) return value;
-  throw new Failure(`${from} should hold ${what}, and holds ${shown(value)}; save one with kite docs <kite> --format json`, EXIT.usage);
+  throw new Failure(`${from} should hold ${what}, and holds ${shown(value)}; save one with kite docs <kite> --format json`);
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -68,7 +68,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 function wrong(from: string, field: string, expected: string, got: unknown): Failure {
-  return new Failure(`${from}: ${field} should be ${expected}, and is ${shown(got)}`, EXIT.usage);
+  return new Failure(`${from}: ${field} should be ${expected}, and is ${shown(got)}`);
 }
 
 function shown(value: unknown): string {

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./completion.ts";
+import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
 import { addKiteCommands } from "./kites.ts";
@@ -41,6 +42,7 @@ export function createProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "kite: ").replaceAll("\n(", " (")) })
     .addHelpText("after", HELP);
   addKiteCommands(program);
+  addDocsCommand(program);
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
