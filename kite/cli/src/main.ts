@@ -5,6 +5,7 @@ import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addMachineCommands } from "./machines.ts";
+import { addNewCommand } from "./new-kite.ts";
 import { note } from "./output.ts";
 import { addPeopleCommands } from "./people.ts";
 import { addStackCommands } from "./stacks.ts";
@@ -43,6 +44,7 @@ export function createProgram(): Command {
     .addHelpText("after", HELP);
   addKiteCommands(program);
   addDocsCommand(program);
+  addNewCommand(program);
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
