@@ -8,6 +8,7 @@ import { addMachineCommands } from "./machines.ts";
 import { addNewCommand } from "./new-kite.ts";
 import { note } from "./output.ts";
 import { addPeopleCommands } from "./people.ts";
+import { addReplCommand } from "./repl.ts";
 import { addStackCommands } from "./stacks.ts";
 import { VERSION } from "./version.ts";
 
@@ -43,6 +44,7 @@ export function createProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "kite: ").replaceAll("\n(", " (")) })
     .addHelpText("after", HELP);
   addKiteCommands(program);
+  addReplCommand(program);
   addDocsCommand(program);
   addNewCommand(program);
   addMachineCommands(program);
