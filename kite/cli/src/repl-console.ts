@@ -47,9 +47,12 @@ export class ReplConsole {
 
   /** Until the person leaves. Answers with whether a line of a script failed. */
   async run(): Promise<{ failed: boolean }> {
+    // What is typed before the history is there could not look into it.
+    this.#input.hold();
     const server = this.#start();
     const left = new Promise<void>((resolve) => server.once("exit", resolve));
     if (this.#terminal) await keepHistory(server, this.#options.historyPath);
+    this.#input.release();
     try {
       await left;
     } finally {

@@ -91,13 +91,20 @@ function greet(name: string, description: KiteDescription | undefined): void {
 }
 
 function tellOfConnection(peer: Peer, say: (text: string) => void): void {
-  let session = peer.session;
-  let lost = false;
+  let known = peer.session;
+  let lost: "nothing" | "connection" | "session" = "nothing";
   peer.onState((state) => {
-    if (state === "suspended" && peer.session !== session) say("the session has ended; the next call opens another");
-    else if (state === "suspended" && !lost) say("connection lost, waiting for it to come back");
-    if (state === "open" && lost) say(peer.session === session ? "connected again, where it was" : "connected again, in a new session");
-    lost = state === "suspended";
-    session = peer.session;
+    const ended = peer.session !== known;
+    if (state === "suspended" && ended && lost !== "session") {
+      lost = "session";
+      say("the session has ended; the next call opens another");
+    } else if (state === "suspended" && lost === "nothing") {
+      lost = "connection";
+      say("connection lost, waiting for it to come back");
+    } else if (state === "open") {
+      if (lost !== "nothing") say(ended ? "connected again, in a new session" : "connected again, where it was");
+      lost = "nothing";
+      known = peer.session;
+    }
   });
 }
