@@ -1,8 +1,6 @@
 import type { Identity } from "./identity.ts";
-import type { Repetition, Role } from "./method.ts";
-
-/** A JSON Schema, draft 2020-12. `{}` accepts anything: what a contract does not say, or a schema that cannot be written as JSON. */
-export type JsonSchema = Readonly<Record<string, unknown>>;
+import { isOptional, type JsonSchema, jsonSchemaOf } from "./json-schema.ts";
+import { flattenMethods, inputSchemas, type Methods, type Repetition, type Role } from "./method.ts";
 
 /** What a method says of itself, as plain data. */
 export interface MethodDescription {
@@ -13,6 +11,8 @@ export interface MethodDescription {
   readonly repetition: Repetition;
   /** One schema for each positional argument, as the caller writes it. */
   readonly input: readonly JsonSchema[];
+  /** How many of them must be given; those after may be left out. */
+  readonly required: number;
   /** What the caller gets. */
   readonly output: JsonSchema;
 }
@@ -26,4 +26,22 @@ export interface KiteDescription {
   readonly hash: string;
   /** By name; the built-in `kite.*` methods are left out. */
   readonly methods: readonly MethodDescription[];
+}
+
+/** What a tree of methods says of itself, by name. */
+export function describeMethods(methods: Methods): MethodDescription[] {
+  const flat = [...flattenMethods(methods)].sort(([a], [b]) => (a < b ? -1 : 1));
+  return flat.map(([name, { options }]) => {
+    const { description, role = "owner", repetition = "once", output } = options;
+    const schemas = inputSchemas(options.input);
+    return {
+      name,
+      ...(description === undefined ? {} : { description }),
+      role,
+      repetition,
+      input: schemas.map((schema) => jsonSchemaOf(schema, "input")),
+      required: schemas.findLastIndex((schema) => !isOptional(schema)) + 1,
+      output: output === undefined ? {} : jsonSchemaOf(output, "output"),
+    };
+  });
 }

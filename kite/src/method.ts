@@ -83,6 +83,21 @@ export interface CallSession {
  */
 export type Repetition = "idempotent" | "keyed" | "once";
 
+/** How often one caller may call a method: a token bucket that holds `burst` calls and gets `calls` new ones in `perMs`. */
+export interface ThrottleOptions {
+  readonly calls: number;
+  readonly perMs: number;
+  /** How many may come at once after a quiet time. Default: `calls`. */
+  readonly burst?: number | undefined;
+}
+
+/** How many calls of a method may be at work, of all callers together. */
+export interface ConcurrencyOptions {
+  readonly running: number;
+  /** How many more wait for their turn, first come first served. Default 100. */
+  readonly waiting?: number | undefined;
+}
+
 type AnySchema = Schema;
 /** One schema per positional argument. */
 export type InputSchemas = AnySchema | readonly AnySchema[] | undefined;
@@ -110,6 +125,19 @@ export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends 
   output?: O;
   /** One sentence for `kite.describe` and the documentation. */
   description?: string;
+  /**
+   * What a caller may do when no answer came. Default `once`: nothing. A `keyed` method runs once for each caller and
+   * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`.
+   *
+   * @example method({ input: order, repetition: "keyed" }, (order) => orders.place(order))
+   */
+  repetition?: Repetition;
+  /** Calls beyond it are refused with `overloaded`, and `details.retryAfterMs`. Strangers are counted for each session. */
+  throttle?: ThrottleOptions;
+  /** Calls beyond it are refused with `overloaded`; those that wait leave the line when their caller does. */
+  concurrency?: ConcurrencyOptions;
+  /** The most that a call may take, in milliseconds, its wait for a turn included; then its signal is aborted. Default: the caller's own. */
+  timeoutMs?: number;
 }
 
 type Result<O> = O extends AnySchema ? SchemaInput<O> | Promise<SchemaInput<O>> : unknown;
@@ -155,6 +183,12 @@ export function flattenMethods(methods: Methods, prefix = ""): Map<string, Metho
     else for (const [inner, found] of flattenMethods(entry as Methods, `${prefix}${name}.`)) flat.set(inner, found);
   }
   return flat;
+}
+
+/** The schemas of a method's arguments, one for each. */
+export function inputSchemas(input: InputSchemas): readonly Schema[] {
+  if (input === undefined) return [];
+  return Array.isArray(input) ? (input as readonly Schema[]) : [input as Schema];
 }
 
 /** Whether a caller in this role may call a method that asks for `needed`. */

@@ -1,8 +1,10 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { KiteError } from "./errors.ts";
+import { silent } from "./log.ts";
 import { method } from "./method.ts";
-import type { Middleware } from "./serve.ts";
+import { type Middleware, serveMethods } from "./serve.ts";
+import { IncomingCall } from "./session/calls.ts";
 import { connectedPair, testCaller } from "./testing.ts";
 
 const methods = {
@@ -91,3 +93,91 @@ test("a token for some methods calls no other", async () => {
   expect(await pair.client.square(2)).toBe(4);
   await expect(pair.client.add(1, 2)).rejects.toMatchObject({ code: "permission_denied" });
 });
+
+const secret = "password authentication failed for user math";
+const failing = {
+  direct: method({ role: "viewer" }, () => {
+    throw new TypeError(secret);
+  }),
+  later: method({ role: "viewer" }, async () => {
+    throw new TypeError(secret);
+  }),
+  text: method({ role: "viewer" }, () => Promise.reject(secret)),
+};
+
+test.each(["direct", "later", "text"] as const)("the words of an error that is no KiteError stay in the kite's log: %s", async (name) => {
+  const logged: { facts: Record<string, unknown>; message: string }[] = [];
+  const log = { ...silent, error: (facts: object, message: string) => void logged.push({ facts: { ...facts }, message }) };
+  const serve = serveMethods({ methods: failing, log });
+
+  const error = await failureOf(() => serve(callOf(name)));
+
+  expect(error).toMatchObject({
+    code: "internal",
+    message: expect.stringMatching(new RegExp(`^${name} failed; .* \\(id [0-9a-f]{8}\\)$`)),
+  });
+  expect(JSON.stringify(error.toWire())).not.toContain("password");
+  expect(logged).toEqual([
+    { facts: { method: name, caller: "alice", id: error.details?.["id"], err: error.cause }, message: "a method failed" },
+  ]);
+});
+
+test("a kite may show its errors' words, or say what they mean", async () => {
+  const open = serveMethods({ methods: failing, exposeErrors: true });
+  const translating = serveMethods({
+    methods: failing,
+    exposeErrors: (thrown, call) =>
+      thrown instanceof TypeError ? new KiteError("unavailable", `${call.method} has no database`) : undefined,
+  });
+
+  expect(await failureOf(() => open(callOf("later")))).toMatchObject({ code: "internal", message: secret });
+  expect(await failureOf(() => translating(callOf("direct")))).toMatchObject({ code: "unavailable", message: "direct has no database" });
+  expect(await failureOf(() => translating(callOf("text")))).toMatchObject({ code: "internal", message: expect.stringContaining("log") });
+});
+
+test("a method that lets itself be cancelled reports why, not that it failed", async () => {
+  const logged = vi.fn();
+  const serve = serveMethods({
+    methods: { wait: method({ role: "viewer" }, (call) => Promise.reject(new DOMException(`${call.signal.aborted}`, "AbortError"))) },
+    log: { ...silent, error: logged },
+  });
+  const [cancelled, byItself] = [callOf("wait"), callOf("wait")];
+  cancelled.end(new KiteError("deadline_exceeded", "too late"));
+
+  expect(await failureOf(() => serve(cancelled))).toMatchObject({ code: "deadline_exceeded", message: "too late" });
+  expect(await failureOf(() => serve(byItself))).toMatchObject({ code: "cancelled" });
+  expect(logged).not.toHaveBeenCalled();
+});
+
+test("middleware sees what a method really threw", async () => {
+  const seen: unknown[] = [];
+  const watch: Middleware = async (_call, _args, next) => {
+    try {
+      return await next();
+    } catch (thrown) {
+      seen.push(thrown);
+      throw thrown;
+    }
+  };
+  const serve = serveMethods({ methods: failing, middleware: [watch] });
+
+  const error = await failureOf(() => serve(callOf("direct")));
+
+  expect(seen).toEqual([new TypeError(secret)]);
+  expect(error.message).not.toContain("password");
+});
+
+function callOf(name: string): IncomingCall {
+  const session = { id: "s", call: async () => {}, notify: () => {}, closed: new AbortController().signal };
+  return new IncomingCall({ method: name, args: [], session, caller: testCaller() });
+}
+
+async function failureOf(work: () => unknown): Promise<KiteError> {
+  try {
+    await work();
+  } catch (thrown) {
+    if (thrown instanceof KiteError) return thrown;
+    throw thrown;
+  }
+  throw new KiteError("internal", "nothing was thrown");
+}

@@ -1,13 +1,19 @@
+import { Gate } from "./concurrency.ts";
 import { KiteError } from "./errors.ts";
+import { type ExposeErrors, failure } from "./failure.ts";
 import { type Logger, silent } from "./log.ts";
-import { type Call, flattenMethods, type Method, type Methods, roleAllows } from "./method.ts";
+import { type Call, flattenMethods, inputSchemas, type Method, type MethodOptions, type Methods, type Role, roleAllows } from "./method.ts";
 import { nearest } from "./nearest.ts";
+import { RepeatWindow } from "./repeat.ts";
+import type { Answer, Guard, ServedCall } from "./served-call.ts";
 import type { IncomingCall, Serve } from "./session/calls.ts";
 import { describeIssues, type Schema, type SchemaResult } from "./standard-schema.ts";
 import { isThenable } from "./thenable.ts";
+import { Throttle } from "./throttle.ts";
 
 /**
- * Runs around every call of a kite: look at it, refuse it by throwing, change what comes back, or just pass it on.
+ * Runs around every call of a kite: look at it, refuse it by throwing, change what comes back, or just pass it on. It also
+ * sees the calls that `throttle` and `concurrency` refuse, and the repeats that `keyed` methods answer without running.
  *
  * @example
  * const timing: Middleware = async (call, args, next) => {
@@ -19,13 +25,21 @@ export type Middleware = (call: Call, args: readonly unknown[], next: () => unkn
 
 export interface ServeOptions {
   readonly methods: Methods;
+  /** What every kite answers; a method of the same name in `methods` goes first. */
+  readonly builtin?: Methods | undefined;
   readonly middleware?: readonly Middleware[] | undefined;
+  readonly exposeErrors?: ExposeErrors | undefined;
   readonly log?: Logger | undefined;
+  /** Aborted when the kite closes: `keyed` methods, which outlive their sessions, are told to stop. */
+  readonly closed?: AbortSignal | undefined;
 }
 
 /** What answers the calls of all sessions of a kite: finds the method, checks role, credential and input, runs it, checks the result. */
-export function serveMethods({ methods, middleware = [], log = silent }: ServeOptions): Serve {
-  const served = new Map([...flattenMethods(methods)].map(([name, method]) => [name, prepare(method)]));
+export function serveMethods(options: ServeOptions): Serve {
+  const { methods, builtin = {}, middleware = [], log = silent, exposeErrors: expose = false, closed } = options;
+  const repeats = new RepeatWindow(closed);
+  const served = new Map<string, Served>();
+  for (const [name, method] of [...flattenMethods(builtin), ...flattenMethods(methods)]) served.set(name, prepare(name, method, repeats));
   return (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
@@ -33,42 +47,67 @@ export function serveMethods({ methods, middleware = [], log = silent }: ServeOp
     try {
       const result = middleware.length === 0 ? method.run(call) : through(middleware, call, () => method.run(call));
       if (!isThenable(result)) return result;
-      const answer = Promise.resolve(result);
-      answer.catch((thrown: unknown) => report(thrown, call, log));
-      return answer;
+      return Promise.resolve(result).catch((thrown: unknown) => {
+        throw failure(thrown, call, { expose, log });
+      });
     } catch (thrown) {
-      report(thrown, call, log);
-      throw thrown;
+      throw failure(thrown, call, { expose, log });
     }
   };
 }
 
 interface Served {
-  readonly role: Method["options"]["role"] & string;
-  run(call: IncomingCall): unknown;
+  readonly role: Role | "anyone";
+  readonly run: Answer;
 }
 
-function prepare({ options, handler }: Method): Served {
+/** Decides once what each call then does; a method without bounds is called without a detour. */
+function prepare(name: string, { options, handler }: Method, repeats: RepeatWindow): Served {
   const { role = "owner", input, output } = options;
-  const schemas = input === undefined ? [] : ((Array.isArray(input) ? input : [input]) as readonly Schema[]);
+  const schemas = inputSchemas(input);
   const invoke = handler as (...args: unknown[]) => unknown;
   const [only] = schemas;
   const answer = only !== undefined && schemas.length === 1 ? withOne(only, invoke) : withSeveral(schemas, invoke);
-  const run = (call: IncomingCall): unknown => {
+  const checked = (call: ServedCall): unknown => {
     if (call.args.length > schemas.length) throw tooMany(schemas.length, call);
     const result = answer(call);
-    return output === undefined ? result : after(result, (value) => parseResult(output as Schema, value, call));
+    return output === undefined ? result : after(result, (value) => parseResult(output, value, call));
   };
-  return { role, run };
+  return { role, run: guards(name, options, repeats).reduce<Answer>((next, guard) => (call) => guard(call, next), checked) };
+}
+
+/** What stands before a method, from the inside out: its bounds, the answers that were kept, the rate. */
+function guards(name: string, { concurrency, timeoutMs, repetition, throttle }: MethodOptions, repeats: RepeatWindow): Guard[] {
+  const standing: Guard[] = [];
+  try {
+    if (concurrency !== undefined || timeoutMs !== undefined) {
+      const gate = new Gate({ concurrency, timeoutMs });
+      standing.push((call, next) => gate.run(call, next));
+    }
+    if (repetition === "keyed") {
+      standing.push((call, next) => (call.meta.key === undefined ? next(call) : repeats.run(call, call.meta.key, next)));
+    }
+    if (throttle !== undefined) {
+      const rate = new Throttle(throttle);
+      standing.push((call, next) => {
+        rate.take(call);
+        return next(call);
+      });
+    }
+  } catch (thrown) {
+    const { code, message } = KiteError.from(thrown);
+    throw new KiteError(code, `method ${name}: ${message}`, { cause: thrown });
+  }
+  return standing;
 }
 
 /** Most methods take one argument; they go without the lists that several need. */
-function withOne(schema: Schema, invoke: (...args: unknown[]) => unknown): (call: IncomingCall) => unknown {
+function withOne(schema: Schema, invoke: (...args: unknown[]) => unknown): Answer {
   return (call) =>
     after(schema["~standard"].validate(call.args[0]), (result) => invoke(accepted(result as Parsed, "its argument", call), call));
 }
 
-function withSeveral(schemas: readonly Schema[], invoke: (...args: unknown[]) => unknown): (call: IncomingCall) => unknown {
+function withSeveral(schemas: readonly Schema[], invoke: (...args: unknown[]) => unknown): Answer {
   return (call) => {
     const results = schemas.map((schema, index) => schema["~standard"].validate(call.args[index]));
     const all = results.some((result) => result instanceof Promise) ? Promise.all(results) : results;
@@ -96,16 +135,16 @@ function authorize(call: IncomingCall, { role }: Served): void {
 
 type Parsed = SchemaResult<unknown>;
 
-function accepted(result: Parsed, which: string, { method }: IncomingCall): unknown {
+function accepted(result: Parsed, which: string, { method }: ServedCall): unknown {
   if (result.issues === undefined) return result.value;
   throw new KiteError("invalid_argument", `${method} does not accept ${which}: ${describeIssues(result.issues)}`);
 }
 
-function tooMany(wanted: number, { args, method }: IncomingCall): KiteError {
+function tooMany(wanted: number, { args, method }: ServedCall): KiteError {
   return new KiteError("invalid_argument", `${method} takes ${count(wanted, "argument")}, got ${args.length}`);
 }
 
-function parseResult(schema: Schema, value: unknown, { method }: IncomingCall): unknown {
+function parseResult(schema: Schema, value: unknown, { method }: ServedCall): unknown {
   return after(schema["~standard"].validate(value), (result) => {
     const { issues } = result as Parsed;
     if (issues === undefined) return (result as { value: unknown }).value;
@@ -124,11 +163,6 @@ function through(middleware: readonly Middleware[], call: IncomingCall, last: ()
 /** `then` without a detour for what is there already. */
 function after(value: unknown, next: (value: unknown) => unknown): unknown {
   return isThenable(value) ? Promise.resolve(value).then(next) : next(value);
-}
-
-function report(thrown: unknown, call: IncomingCall, log: Logger): void {
-  if (thrown instanceof KiteError && thrown.code !== "internal" && thrown.code !== "invalid_result") return;
-  log.error({ method: call.method, caller: call.caller.username, err: thrown }, "a method failed");
 }
 
 function unknownMethod(call: IncomingCall, names: Iterable<string>): KiteError {

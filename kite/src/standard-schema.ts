@@ -8,8 +8,15 @@ export interface Schema<Input = unknown, Output = Input> {
     readonly vendor: string;
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
+    /** Standard JSON Schema, which not every library has: the same schema as data. */
+    readonly jsonSchema?: { readonly input: WriteJsonSchema; readonly output: WriteJsonSchema } | undefined;
   };
 }
+
+type WriteJsonSchema = (options: {
+  readonly target: "draft-2020-12";
+  readonly libraryOptions?: Record<string, unknown> | undefined;
+}) => Record<string, unknown>;
 
 export type SchemaResult<Output> = { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] };
 
