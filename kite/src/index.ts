@@ -1,8 +1,10 @@
 // For authors of kites.
 export type { ConnectOptions } from "./client.ts";
-export type { JsonSchema, KiteDescription, MethodDescription } from "./description.ts";
+export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract.ts";
+export type { KiteDescription, MethodDescription } from "./description.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
+export type { JsonSchema } from "./json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
 export type { Found } from "./kontrol.ts";
 export type { ListenOptions } from "./listener.ts";

@@ -34,7 +34,7 @@ function parseIdentity(value: unknown, from: string): Identity {
 }
 
 function parseMethod(value: unknown, from: string): MethodDescription {
-  const { name, description, role, repetition, input, output } = record(value, from, "a method's description");
+  const { name, description, role, repetition, input, required, output } = record(value, from, "a method's description");
   if (typeof name !== "string" || name === "") throw wrong(from, "name", "text", name);
   if (!Array.isArray(input)) throw wrong(from, "input", "a list of JSON Schemas", input);
   return {
@@ -43,6 +43,8 @@ function parseMethod(value: unknown, from: string): MethodDescription {
     role: oneOf(ROLES, role, `${from}, role`),
     repetition: oneOf(REPETITIONS, repetition, `${from}, repetition`),
     input: input.map(schema),
+    // Left out: all of them, which is what a caller can do no wrong with.
+    required: typeof required === "number" ? required : input.length,
     output: schema(output),
   };
 }

@@ -41,8 +41,9 @@ const ERROR = {
   },
 };
 
-function channel(key: string, { name, input }: MethodDescription): JsonSchema {
-  const list = { type: "array", items: input.map((_, index) => reference(argumentKey(key, index))), additionalItems: false };
+function channel(key: string, { name, input, required }: MethodDescription): JsonSchema {
+  const items = input.map((_, index) => reference(argumentKey(key, index)));
+  const list = { type: "array", items, additionalItems: false, minItems: required };
   return {
     address: name,
     messages: {

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { method } from "@kite-mesh/kite";
+import { KiteError, method } from "@kite-mesh/kite";
 import { Ajv } from "ajv";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { parse } from "yaml";
@@ -19,7 +19,14 @@ beforeAll(async () => {
   mesh = await openTestMesh(
     {
       shop: { kite: { describe: method({ role: "viewer" }, () => SHOP) } },
-      mute: { speak: method({ role: "viewer" }, () => "…") },
+      // As a kite answers whose library does not know the question.
+      mute: {
+        kite: {
+          describe: method({ role: "viewer" }, () => {
+            throw new KiteError("method_not_found", "Method not found: kite.describe");
+          }),
+        },
+      },
       liar: { kite: { describe: method({ role: "viewer" }, () => ({ ...SHOP, methods: [{ ...SHOP.methods[0], role: "king" }] })) } },
     },
     process.env,
@@ -60,6 +67,8 @@ test("arguments are checked by the AsyncAPI document as by the kite", () => {
   expect(accepts([{ sku: "apple" }, 0])).toBe(false);
   expect(accepts([{ sku: "APPLE" }, 2])).toBe(false);
   expect(accepts([{ sku: "apple" }, 2, "more"])).toBe(false);
+  expect(accepts([{ sku: "apple" }])).toBe(true);
+  expect(accepts([])).toBe(false);
 });
 
 test("kite docs prints Markdown, and AsyncAPI as YAML or into a .json file as JSON", async () => {

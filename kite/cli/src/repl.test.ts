@@ -43,7 +43,10 @@ beforeAll(async () => {
     ...["slow", "ticks", "each", "fs.readFile", "process"].map((name) => described(name)),
   ];
   const describe = method(open, () => ({ kite: identity, dialects: ["kite.v1"], hash: "", methods }));
-  mesh = await openTestMesh({ lab: { ...lab, kite: { describe } }, mute: { fs: lab.fs } }, process.env);
+  mesh = await openTestMesh(
+    { lab: { ...lab, kite: { describe } }, mute: { fs: lab.fs, kite: { describe: method(open, old) } } },
+    process.env,
+  );
 });
 afterAll(() => mesh[Symbol.asyncDispose]());
 
@@ -182,8 +185,13 @@ test.each([
   expect(identifier(name)).toBe(shown);
 });
 
+/** As a kite answers whose library does not know the question. */
+function old(): never {
+  throw new KiteError("method_not_found", "Method not found: kite.describe");
+}
+
 function described(name: string, input: readonly Record<string, unknown>[] = [], output: Record<string, unknown> = {}): MethodDescription {
-  return { name, role: "viewer", repetition: "once", input, output };
+  return { name, role: "viewer", repetition: "once", input, required: input.length, output };
 }
 
 function lab(): Kite {

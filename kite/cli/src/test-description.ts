@@ -22,6 +22,7 @@ export const SHOP: KiteDescription = {
         },
         { type: "integer", minimum: 1, default: 1 },
       ],
+      required: 1,
       output: { type: "array", prefixItems: [{ type: "string" }, { type: "number" }], items: { type: "null" } },
     },
     {
@@ -29,6 +30,7 @@ export const SHOP: KiteDescription = {
       role: "anyone",
       repetition: "idempotent",
       input: [],
+      required: 0,
       output: {
         $ref: "#/$defs/Category",
         $defs: {
@@ -40,6 +42,6 @@ export const SHOP: KiteDescription = {
         },
       },
     },
-    { name: "watch it", role: "viewer", repetition: "once", input: [{}], output: {} },
+    { name: "watch it", role: "viewer", repetition: "once", input: [{}], required: 1, output: {} },
   ],
 };

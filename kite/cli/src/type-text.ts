@@ -17,8 +17,10 @@ export function typeText(schema: unknown): string {
  *
  * @example signature(square) // "square(value: number): Promise<number>"
  */
-export function signature({ name, input, output }: MethodDescription): string {
-  const args = input.map((schema, index) => argument(schema, index, input.length));
+export function signature({ name, input, required, output }: MethodDescription): string {
+  const args = input.map((schema, index) => {
+    return `${argumentName(schema, index, input.length)}${index < required ? "" : "?"}: ${typeText(schema)}`;
+  });
   return `${name}(${args.join(", ")}): Promise<${typeText(output)}>`;
 }
 
@@ -30,10 +32,6 @@ export function argumentName(schema: JsonSchema, index: number, count: number): 
 }
 
 const IDENTIFIER = /^[A-Za-z_$][\w$]*$/;
-
-function argument(schema: JsonSchema, index: number, count: number): string {
-  return `${argumentName(schema, index, count)}${"default" in schema ? "?" : ""}: ${typeText(schema)}`;
-}
 
 interface Place {
   readonly root: unknown;
