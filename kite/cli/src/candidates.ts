@@ -13,16 +13,15 @@ export function addCandidatesCommand(program: Command): void {
     .command(CANDIDATES, { hidden: true })
     .argument("<what>", "kites or methods")
     .argument("[kite]", "whose methods")
+    // A person who has pressed Tab waits a second or two, not more.
+    .option("--limit <ms>", "how long to look for them", "1500")
     .description("names for completion scripts, one on a line; none when they do not come at once")
     .action(candidates);
 }
 
-// A person who has pressed Tab waits a second, not more.
-const LIMIT_MS = 1500;
-
 /** Never fails, and says nothing of what went wrong: it would end up in the line that is being typed. */
-async function candidates(what: string, kite: string | undefined): Promise<void> {
-  const limit = setTimeout(() => process.exit(EXIT.ok), LIMIT_MS);
+async function candidates(what: string, kite: string | undefined, options: { limit: string }): Promise<void> {
+  const limit = setTimeout(() => process.exit(EXIT.ok), Number(options.limit));
   try {
     const names = what === "methods" && kite !== undefined ? await methodNames(kite) : await kiteNames();
     for (const name of new Set(names.filter(isPlain).sort())) print(name);
@@ -40,9 +39,7 @@ async function kiteNames(): Promise<string[]> {
 
 async function methodNames(query: string): Promise<string[]> {
   await using mesh = await openMesh();
-  const { callWith } = await import("@kite-mesh/kite");
-  const remote = await connectTo(mesh, query);
-  const answer = await methodOf(callWith(remote, { timeoutMs: LIMIT_MS }), "kite.methods")();
+  const answer = await methodOf(await connectTo(mesh, query), "kite.methods")();
   if (!Array.isArray(answer)) return [];
   const names = answer.map((entry: unknown) => (typeof entry === "object" && entry !== null ? (entry as { name?: unknown }).name : entry));
   return names.filter((name) => typeof name === "string");

@@ -43,10 +43,8 @@ test("a signature names its arguments by their titles", () => {
     name: "math.add",
     role: "viewer",
     repetition: "once",
-    input: [
-      { type: "number", title: "left" },
-      { type: "number", default: 1 },
-    ],
+    input: [{ type: "number", title: "left" }, { type: "number" }],
+    required: 1,
     output: { type: "number" },
   } as const;
 
