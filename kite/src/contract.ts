@@ -24,7 +24,7 @@ export type Contract = Pick<KiteDescription, "methods">;
  * @example if ((await contractHash(mine)) !== (await contractHash(theirs))) show(compareContracts(theirs, mine));
  */
 export async function contractHash({ methods }: Contract): Promise<string> {
-  const facts = byName(methods).map(({ name, role, repetition, input, required, output }) => {
+  const facts = byName(methods).map(({ name, role, repetition, input, required = input.length, output }) => {
     return { name, role, repetition, input: input.map(essence), required, output: essence(output) };
   });
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(canonical(facts)));
@@ -77,11 +77,12 @@ function compareInput(before: MethodDescription, after: MethodDescription): Cont
   const [was, is] = [before.input, after.input];
   const breaks: string[] = [];
   if (is.length < was.length) breaks.push(`takes ${is.length} arguments and took ${was.length}; more are refused`);
-  for (let index = before.required; index < after.required; index++) breaks.push(`argument ${index + 1} must be given now`);
+  const [needed, needs] = [before.required ?? was.length, after.required ?? is.length];
+  for (let index = needed; index < needs; index++) breaks.push(`argument ${index + 1} must be given now`);
   for (let index = 0; index < Math.min(was.length, is.length); index++) {
     breaks.push(...compareSchemas("input", was[index], is[index], `argument ${index + 1}`));
   }
-  const differs = before.required !== after.required || canonical(was.map(essence)) !== canonical(is.map(essence));
+  const differs = needed !== needs || canonical(was.map(essence)) !== canonical(is.map(essence));
   return changes(before.name, "input", breaks, differs ? "accepts more than before" : undefined);
 }
 

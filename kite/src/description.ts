@@ -11,8 +11,8 @@ export interface MethodDescription {
   readonly repetition: Repetition;
   /** One schema for each positional argument, as the caller writes it. */
   readonly input: readonly JsonSchema[];
-  /** How many of them must be given; those after may be left out. */
-  readonly required: number;
+  /** How many of them must be given, where those after may be left out; undefined: all. */
+  readonly required?: number | undefined;
   /** What the caller gets. */
   readonly output: JsonSchema;
 }
@@ -34,13 +34,14 @@ export function describeMethods(methods: Methods): MethodDescription[] {
   return flat.map(([name, { options }]) => {
     const { description, role = "owner", repetition = "once", output } = options;
     const schemas = inputSchemas(options.input);
+    const required = schemas.findLastIndex((schema) => !isOptional(schema)) + 1;
     return {
       name,
       ...(description === undefined ? {} : { description }),
       role,
       repetition,
       input: schemas.map((schema) => jsonSchemaOf(schema, "input")),
-      required: schemas.findLastIndex((schema) => !isOptional(schema)) + 1,
+      ...(required < schemas.length ? { required } : {}),
       output: output === undefined ? {} : jsonSchemaOf(output, "output"),
     };
   });

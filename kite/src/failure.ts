@@ -21,9 +21,20 @@ export function failure(thrown: unknown, call: Call, { expose, log }: { expose: 
   if (thrown instanceof Error && thrown.name === "AbortError") return cancelled(thrown, call);
   const id = crypto.randomUUID().slice(0, 8);
   log.error({ method, caller, id, err: thrown }, "a method failed");
-  if (expose === true) return KiteError.from(thrown);
-  const exposed = expose === false ? undefined : expose(thrown, call);
-  return exposed ?? new KiteError("internal", `${method} failed; its kite's log says why (id ${id})`, { cause: thrown, details: { id } });
+  return (
+    exposed(thrown, call, expose) ??
+    new KiteError("internal", `${method} failed; its kite's log says why (id ${id})`, { cause: thrown, details: { id } })
+  );
+}
+
+function exposed(thrown: unknown, call: Call, expose: ExposeErrors): KiteError | undefined {
+  if (typeof expose === "boolean") return expose ? KiteError.from(thrown) : undefined;
+  try {
+    return expose(thrown, call);
+  } catch {
+    // It did not know this error either, and what it threw is no more for callers than the error itself.
+    return undefined;
+  }
 }
 
 function cancelled(thrown: Error, { method, signal }: Call): KiteError {

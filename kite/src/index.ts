@@ -1,8 +1,11 @@
 // For authors of kites.
 export type { ConnectOptions } from "./client.ts";
+export type { BuiltinContract, MethodSummary, SystemInfo } from "./builtin.ts";
 export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract.ts";
 export type { KiteDescription, MethodDescription } from "./description.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
+export type { ExposeErrors } from "./failure.ts";
+export { hostMethods } from "./host-methods.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
 export type { JsonSchema } from "./json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
@@ -15,13 +18,15 @@ export {
   type CallOptions,
   type Caller,
   type CallSession,
+  type ConcurrencyOptions,
   type ContractOf,
   type Method,
   type MethodOptions,
   type Methods,
-  type Repetition,
   method,
+  type Repetition,
   type Role,
+  type ThrottleOptions,
 } from "./method.ts";
 export { callerOf, callWith, peerOf, type Remote } from "./remote.ts";
 export type { Middleware } from "./serve.ts";

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
+import type { BuiltinContract } from "./builtin.ts";
 import { KiteError } from "./errors.ts";
 import { Kite } from "./kite.ts";
 import { type ContractOf, method } from "./method.ts";
@@ -125,4 +126,42 @@ test("a caller may give up while it connects", async () => {
   const call = callWith(client.dial<Contract>({ url: "http://127.0.0.1:1" }), { signal: AbortSignal.abort() }).square(1);
 
   await expect(call).rejects.toMatchObject({ code: "cancelled" });
+});
+
+test("a kite describes itself to whoever may look, and keeps the words of plain errors to itself", async () => {
+  const failing = method({ role: "viewer", description: "Fails." }, () => {
+    throw new TypeError("password=secret");
+  });
+  const options = { name: "math", version: "1.0.0", username: "alice", methods: { failing }, authenticate: async () => testCaller() };
+  await using server = new Kite(options);
+  await using open = new Kite({ ...options, exposeErrors: true });
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const remote = client.dial<BuiltinContract & ContractOf<{ failing: typeof failing }>>(await server.listen());
+  const other = client.dial<ContractOf<{ failing: typeof failing }>>(await open.listen());
+
+  const description = await remote.kite.describe();
+
+  expect(description).toMatchObject({ kite: server.identity, dialects: expect.arrayContaining(["kite.v1"]) });
+  expect(description.methods.map(({ name }) => name)).toEqual(["failing"]);
+  await expect(remote.failing()).rejects.toMatchObject({ code: "internal", message: expect.not.stringContaining("secret") });
+  await expect(other.failing()).rejects.toMatchObject({ code: "internal", message: "password=secret" });
+});
+
+test("closing a kite tells keyed calls to stop, which a lost session would not", async () => {
+  let signal: AbortSignal | undefined;
+  const order = method({ role: "viewer", repetition: "keyed" }, (call) => {
+    signal = call.signal;
+    return new Promise<never>(() => {});
+  });
+  const server = new Kite({ name: "shop", version: "1.0.0", methods: { order }, authenticate: async () => testCaller() });
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const remote = callWith(client.dial<ContractOf<{ order: typeof order }>>(await server.listen()), { meta: { key: "k" } });
+  const lost = expect(remote.order()).rejects.toBeInstanceOf(KiteError);
+  await until(() => signal !== undefined);
+
+  await server.close();
+
+  expect(signal?.reason).toMatchObject({ message: "shop has closed" });
+  await client.close();
+  await lost;
 });

@@ -4,8 +4,11 @@ import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
+import { builtinMethods } from "./builtin.ts";
 import { type ClientOptions, KiteClient } from "./client.ts";
 import { KiteError } from "./errors.ts";
+import type { ExposeErrors } from "./failure.ts";
+import { hostMethods } from "./host-methods.ts";
 import { formatIdentity } from "./identity.ts";
 import { RegistryClient } from "./kontrol.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
@@ -17,11 +20,14 @@ import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import { linkTransport } from "./transport/link.ts";
 import type { Transport } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
+import { PROTOCOL } from "./wire/v1.ts";
 
 export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** What the kite serves; nested names are called with dots. */
   readonly methods?: Methods | undefined;
   readonly middleware?: readonly Middleware[] | undefined;
+  /** What callers see of a method's errors that are no KiteErrors. Default: only that there was one, and an id to find it in the log. */
+  readonly exposeErrors?: ExposeErrors | undefined;
   /** Decides who callers are. Default: by tokens of kontrol for this kite; without a kite.key nobody but strangers calls. */
   readonly authenticate?: Authenticate | undefined;
   /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
@@ -53,6 +59,7 @@ export class Kite extends KiteClient {
   readonly #options: KiteOptions;
   readonly #acceptor: Acceptor;
   readonly #revocations: Revocations;
+  readonly #closing = new AbortController();
   #keys: KeySet | undefined;
   #listener: Listener | undefined;
   /** Also while the port is being opened, so that a kite that is closed meanwhile leaves none open. */
@@ -61,12 +68,13 @@ export class Kite extends KiteClient {
 
   constructor(options: KiteOptions) {
     super({ hostname: hostname(), ...options }, dialWebSocket);
-    const { methods = {}, middleware, graceMs, heartbeatMs } = options;
+    const { methods = {}, middleware, exposeErrors, graceMs, heartbeatMs } = options;
+    const builtin = builtinMethods({ identity: this.identity, dialects: [PROTOCOL], methods, host: hostMethods(), log: this.log });
     this.#options = options;
     this.#revocations = new Revocations({ kiteId: this.identity.id });
     this.#acceptor = new Acceptor({
       limits: this.limits,
-      serve: serveMethods({ methods, middleware, log: this.log }),
+      serve: serveMethods({ methods, builtin, middleware, exposeErrors, log: this.log, closed: this.#closing.signal }),
       authenticate: options.authenticate ?? ((auth, claimed) => this.#authenticate(auth, claimed)),
       identity: this.identity,
       graceMs,
@@ -136,6 +144,7 @@ export class Kite extends KiteClient {
     await super.close();
     const closed = new KiteError("disconnected", `${this.identity.name} has closed`);
     this.#acceptor.close(closed);
+    this.#closing.abort(closed);
     this.#keys?.close();
     this.#opening ??= Promise.reject(closed);
     const listener = await this.#opening.catch(() => undefined);

@@ -7,8 +7,9 @@ import { type Call, method } from "./method.ts";
 import { callWith, type Remote } from "./remote.ts";
 import { RepeatWindow } from "./repeat.ts";
 import type { Answer } from "./served-call.ts";
-import { IncomingCall } from "./session/calls.ts";
-import { connectedPair, testCaller } from "./testing.ts";
+import type { IncomingCall } from "./session/calls.ts";
+import { testCall } from "./test-call.ts";
+import { connectedPair } from "./testing.ts";
 
 const keyed = { role: "viewer", input: z.unknown(), repetition: "keyed" } as const;
 
@@ -313,7 +314,7 @@ function held() {
   return { calls, run, finish: (value: unknown) => finish(value) };
 }
 
-interface CallFacts {
+interface Facts {
   username?: string | undefined;
   role?: "viewer" | undefined;
   session?: string;
@@ -321,8 +322,6 @@ interface CallFacts {
   timeoutMs?: number;
 }
 
-function callOf({ username = "alice", session: id = "s", method: name = "charge", timeoutMs, ...rest }: CallFacts): IncomingCall {
-  const session = { id, call: async () => {}, notify: () => {}, closed: new AbortController().signal };
-  const caller = testCaller({ username, role: "role" in rest ? rest.role : "viewer" });
-  return new IncomingCall({ method: name, args: [5], session, caller, timeoutMs });
+function callOf({ username = "alice", session = "s", method: name = "charge", timeoutMs, ...rest }: Facts): IncomingCall {
+  return testCall({ method: name, args: [5], session, timeoutMs, caller: { username, role: "role" in rest ? rest.role : "viewer" } });
 }

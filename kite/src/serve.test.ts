@@ -4,7 +4,7 @@ import { KiteError } from "./errors.ts";
 import { silent } from "./log.ts";
 import { method } from "./method.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
-import { IncomingCall } from "./session/calls.ts";
+import { testCall } from "./test-call.ts";
 import { connectedPair, testCaller } from "./testing.ts";
 
 const methods = {
@@ -110,7 +110,7 @@ test.each(["direct", "later", "text"] as const)("the words of an error that is n
   const log = { ...silent, error: (facts: object, message: string) => void logged.push({ facts: { ...facts }, message }) };
   const serve = serveMethods({ methods: failing, log });
 
-  const error = await failureOf(() => serve(callOf(name)));
+  const error = await failureOf(() => serve(testCall({ method: name })));
 
   expect(error).toMatchObject({
     code: "internal",
@@ -130,9 +130,24 @@ test("a kite may show its errors' words, or say what they mean", async () => {
       thrown instanceof TypeError ? new KiteError("unavailable", `${call.method} has no database`) : undefined,
   });
 
-  expect(await failureOf(() => open(callOf("later")))).toMatchObject({ code: "internal", message: secret });
-  expect(await failureOf(() => translating(callOf("direct")))).toMatchObject({ code: "unavailable", message: "direct has no database" });
-  expect(await failureOf(() => translating(callOf("text")))).toMatchObject({ code: "internal", message: expect.stringContaining("log") });
+  expect(await failureOf(() => open(testCall({ method: "later" })))).toMatchObject({ code: "internal", message: secret });
+  expect(await failureOf(() => translating(testCall({ method: "direct" })))).toMatchObject({
+    code: "unavailable",
+    message: "direct has no database",
+  });
+  const puzzled = serveMethods({
+    methods: failing,
+    exposeErrors: (thrown) => (thrown as never as { missing: { code: never } }).missing.code,
+  });
+
+  expect(await failureOf(() => puzzled(testCall({ method: "direct" })))).toMatchObject({
+    code: "internal",
+    message: expect.stringContaining("log"),
+  });
+  expect(await failureOf(() => translating(testCall({ method: "text" })))).toMatchObject({
+    code: "internal",
+    message: expect.stringContaining("log"),
+  });
 });
 
 test("a method that lets itself be cancelled reports why, not that it failed", async () => {
@@ -141,7 +156,7 @@ test("a method that lets itself be cancelled reports why, not that it failed", a
     methods: { wait: method({ role: "viewer" }, (call) => Promise.reject(new DOMException(`${call.signal.aborted}`, "AbortError"))) },
     log: { ...silent, error: logged },
   });
-  const [cancelled, byItself] = [callOf("wait"), callOf("wait")];
+  const [cancelled, byItself] = [testCall({ method: "wait" }), testCall({ method: "wait" })];
   cancelled.end(new KiteError("deadline_exceeded", "too late"));
 
   expect(await failureOf(() => serve(cancelled))).toMatchObject({ code: "deadline_exceeded", message: "too late" });
@@ -161,16 +176,11 @@ test("middleware sees what a method really threw", async () => {
   };
   const serve = serveMethods({ methods: failing, middleware: [watch] });
 
-  const error = await failureOf(() => serve(callOf("direct")));
+  const error = await failureOf(() => serve(testCall({ method: "direct" })));
 
   expect(seen).toEqual([new TypeError(secret)]);
   expect(error.message).not.toContain("password");
 });
-
-function callOf(name: string): IncomingCall {
-  const session = { id: "s", call: async () => {}, notify: () => {}, closed: new AbortController().signal };
-  return new IncomingCall({ method: name, args: [], session, caller: testCaller() });
-}
 
 async function failureOf(work: () => unknown): Promise<KiteError> {
   try {

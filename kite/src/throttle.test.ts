@@ -3,8 +3,8 @@ import { z } from "zod";
 import { KiteError } from "./errors.ts";
 import { method } from "./method.ts";
 import type { ServedCall } from "./served-call.ts";
-import { IncomingCall } from "./session/calls.ts";
-import { connectedPair, testCaller } from "./testing.ts";
+import { testCall } from "./test-call.ts";
+import { connectedPair } from "./testing.ts";
 import { Throttle } from "./throttle.ts";
 
 test("a caller who has used up its calls is refused, and told when to come back", () => {
@@ -75,10 +75,9 @@ test("a throttled method answers the caller with overloaded, and the other metho
   expect(await pair.client.common(3)).toBe(3);
 });
 
-function callOf(username: string | undefined, id = "session-1"): ServedCall {
-  const session = { id, call: async () => {}, notify: () => {}, closed: new AbortController().signal };
-  const caller = username === undefined ? testCaller({ username: "anonymous", role: undefined }) : testCaller({ username });
-  return new IncomingCall({ method: "square", args: [], session, caller });
+function callOf(username: string | undefined, session?: string): ServedCall {
+  const caller = username === undefined ? { username: "anonymous", role: undefined } : { username };
+  return testCall({ method: "square", caller, ...(session === undefined ? {} : { session }) });
 }
 
 function takes(throttle: Throttle, username: string | undefined, session?: string): boolean {
