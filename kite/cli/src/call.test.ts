@@ -7,7 +7,7 @@ import { z } from "zod";
 import { openTestMesh, type TestMesh } from "./test-mesh.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
-vi.setConfig({ testTimeout: 30_000 });
+vi.setConfig({ testTimeout: 60_000 });
 
 const any = z.any();
 let mesh: TestMesh;

@@ -6,7 +6,7 @@ import { SHOP } from "./test-description.ts";
 import { openTestMesh, type TestMesh } from "./test-mesh.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
-vi.setConfig({ testTimeout: 30_000 });
+vi.setConfig({ testTimeout: 60_000 });
 
 /** Without a method, with a new one, and open to fewer. */
 const NEXT: KiteDescription = {

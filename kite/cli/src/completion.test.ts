@@ -6,7 +6,7 @@ import { createProgram } from "./main.ts";
 import { KITE_BIN, openTestMesh, type TestMesh } from "./test-mesh.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
-vi.setConfig({ testTimeout: 30_000 });
+vi.setConfig({ testTimeout: 60_000 });
 
 let mesh: TestMesh;
 beforeAll(async () => {

@@ -43,8 +43,7 @@ function parseMethod(value: unknown, from: string): MethodDescription {
     role: oneOf(ROLES, role, `${from}, role`),
     repetition: oneOf(REPETITIONS, repetition, `${from}, repetition`),
     input: input.map(schema),
-    // Left out: all of them, which is what a caller can do no wrong with.
-    required: typeof required === "number" ? required : input.length,
+    ...(typeof required === "number" ? { required } : {}),
     output: schema(output),
   };
 }

@@ -41,7 +41,7 @@ const ERROR = {
   },
 };
 
-function channel(key: string, { name, input, required }: MethodDescription): JsonSchema {
+function channel(key: string, { name, input, required = input.length }: MethodDescription): JsonSchema {
   const items = input.map((_, index) => reference(argumentKey(key, index)));
   const list = { type: "array", items, additionalItems: false, minItems: required };
   return {

@@ -12,7 +12,7 @@ import { markdown } from "./docs-markdown.ts";
 import { SHOP } from "./test-description.ts";
 import { openTestMesh, type TestMesh } from "./test-mesh.ts";
 
-vi.setConfig({ testTimeout: 30_000 });
+vi.setConfig({ testTimeout: 60_000 });
 
 let mesh: TestMesh;
 beforeAll(async () => {

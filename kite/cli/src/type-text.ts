@@ -17,7 +17,7 @@ export function typeText(schema: unknown): string {
  *
  * @example signature(square) // "square(value: number): Promise<number>"
  */
-export function signature({ name, input, required, output }: MethodDescription): string {
+export function signature({ name, input, required = input.length, output }: MethodDescription): string {
   const args = input.map((schema, index) => {
     return `${argumentName(schema, index, input.length)}${index < required ? "" : "?"}: ${typeText(schema)}`;
   });
