@@ -20,6 +20,8 @@ export function testCall({ method = "work", args = [], caller, session = "s", cl
 }
 
 /** Only what a method that does not call back looks at. */
-function sessionOf(id: string, closed: AbortSignal = new AbortController().signal): CallSession {
+function sessionOf(id: string, closed = OPEN): CallSession {
   return { id, closed, call: async () => undefined, notify: () => {} } as Partial<CallSession> as CallSession;
 }
+
+const OPEN = new AbortController().signal;

@@ -45,13 +45,13 @@ test("a caller's bucket is its own, and a stranger's is its session's", () => {
   expect(takes(throttle, undefined, "s2")).toBe(true);
 });
 
-test("a million callers do not fill the memory, and one who is refused is not forgotten for the others", () => {
+test("callers without number do not fill the memory, and one who is refused is not forgotten for the others", () => {
   const throttle = new Throttle({ calls: 1, perMs: 60_000 }, () => 0);
 
-  for (let index = 0; index < 50_000; index++) takes(throttle, `user-${index}`);
+  for (let index = 0; index < 15_000; index++) takes(throttle, `user-${index}`);
 
   expect(throttle.size).toBe(10_000);
-  expect(takes(throttle, "user-49999")).toBe(false);
+  expect(takes(throttle, "user-14999")).toBe(false);
 });
 
 test.each([
