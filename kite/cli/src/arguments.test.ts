@@ -24,7 +24,7 @@ test("arguments come from files and from standard input too", async () => {
   const folder = await mkdtemp(join(tmpdir(), "kite-args-"));
   await writeFile(join(folder, "a.json"), '{"a": 1}');
 
-  const args = await readArguments([`@${folder}/a.json`, "-"], Readable.from(["[1,", "2]"]));
+  const args = await readArguments([`@${folder}/a.json`, "-"], { stdin: Readable.from(["[1,", "2]"]) });
 
   expect(args).toEqual([{ a: 1 }, [1, 2]]);
   await rm(folder, { recursive: true });
@@ -37,8 +37,49 @@ test.each([
   [["-", "-"], /can be read once/],
   [["-"], /standard input should hold JSON/],
 ])("%j is refused", async (words, message) => {
-  await expect(readArguments(words, Readable.from(["no json"]))).rejects.toMatchObject({
+  await expect(readArguments(words, { stdin: Readable.from(["no json"]) })).rejects.toMatchObject({
     exitCode: 2,
     message: expect.stringMatching(message),
   });
 });
+
+test("a file that is not JSON is text, one that is called so must be, and with binary all are bytes", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "kite-args-"));
+  await writeFile(join(folder, "notes.txt"), "buy milk");
+  await writeFile(join(folder, "nothing"), "null");
+  await writeFile(join(folder, "broken.json"), "buy milk");
+
+  expect(await readArguments([`@${folder}/notes.txt`, `@${folder}/nothing`])).toEqual(["buy milk", null]);
+  expect(await readArguments([`@${folder}/notes.txt`], { binary: true })).toEqual([new Uint8Array(Buffer.from("buy milk"))]);
+  await expect(readArguments([`@${folder}/broken.json`])).rejects.toMatchObject({ exitCode: 2 });
+  await rm(folder, { recursive: true });
+});
+
+test("a percent sign before a name is a function, also inside JSON; elsewhere it is a percent sign", async () => {
+  const called: string[] = [];
+  const callback = (name: string) => () => called.push(name);
+
+  const args = await readArguments(["%progress", "50%", "%", '"%quoted"', '{"on": {"$callback": "line"}, "$callback": 1}'], { callback });
+  (args[0] as () => void)();
+  (args[4] as { on: () => void }).on();
+
+  expect(called).toEqual(["progress", "line"]);
+  expect(args.slice(1, 4)).toEqual(["50%", "%", "%quoted"]);
+});
+
+test("standard input can be a stream of values, line by line, or of bytes", async () => {
+  const input = () => Readable.from([Buffer.from('{"a":1}\nhel'), Buffer.from("lo\n3\n")]);
+
+  const [values] = await readArguments(["-"], { stdin: input(), stdinStream: true });
+  const [chunks] = await readArguments(["-"], { stdin: input(), stdinStream: true, binary: true });
+
+  expect(await all(values)).toEqual([{ a: 1 }, "hello", 3]);
+  expect(Buffer.concat((await all(chunks)) as Uint8Array[]).toString()).toBe('{"a":1}\nhello\n3\n');
+  await expect(readArguments(["1"], { stdinStream: true })).rejects.toMatchObject({ exitCode: 2 });
+});
+
+async function all(stream: unknown): Promise<unknown[]> {
+  const items: unknown[] = [];
+  for await (const item of stream as AsyncIterable<unknown>) items.push(item);
+  return items;
+}

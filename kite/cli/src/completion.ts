@@ -1,4 +1,5 @@
 import type { Command, Option } from "commander";
+import { CANDIDATES } from "./candidates.ts";
 import { EXIT, Failure } from "./failure.ts";
 import { print } from "./output.ts";
 
@@ -32,8 +33,9 @@ export function completionScript(program: Command, shell: string): string {
 /** `"stack apply"` → its subcommands and long options. */
 function wordsByPath(command: Command, path: readonly string[] = []): Map<string, string[]> {
   const options = command.options.map((option: Option) => option.long ?? option.short ?? "");
-  const own = [...command.commands.map((inner) => inner.name()), ...options, "--help"];
-  const inner = command.commands.flatMap((child) => [...wordsByPath(child, [...path, child.name()])]);
+  const commands = command.commands.filter((child) => child.name() !== CANDIDATES);
+  const own = [...commands.map((child) => child.name()), ...options, "--help"];
+  const inner = commands.flatMap((child) => [...wordsByPath(child, [...path, child.name()])]);
   return new Map([[path.join(" "), own], ...inner]);
 }
 
@@ -50,9 +52,30 @@ function bash(words: Map<string, string[]>): string {
 ${cases.join("\n")}
     *) words="" ;;
   esac
+${bashNames()}
   COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _kite kite`;
+}
+
+/** Which commands take the name of a kite, and at which places. */
+const TAKE_KITES = ["call:0", "repl:0", "docs:0", "compat:0", "compat:1"];
+const TAKE_VALUES = ["--timeout", "--format", "--output", "-o"];
+
+/** Kites and their methods are asked for; whatever does not come at once is left out. */
+function bashNames(): string {
+  return `  local -a given=()
+  local skip=""
+  for word in "\${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+    if [[ -n "$skip" ]]; then skip=""; continue; fi
+    case "$word" in ${TAKE_VALUES.join("|")}) skip=1 ;; -*) ;; *) given+=("$word") ;; esac
+  done
+  if [[ "\${COMP_WORDS[COMP_CWORD]}" != -* && -z "$skip" ]]; then
+    case "$path:\${#given[@]}" in
+      ${TAKE_KITES.join("|")}) words+=" $(kite ${CANDIDATES} kites 2>/dev/null)" ;;
+      call:1) words+=" $(kite ${CANDIDATES} methods "\${given[0]}" 2>/dev/null)" ;;
+    esac
+  fi`;
 }
 
 function fish(words: Map<string, string[]>): string {
@@ -62,5 +85,15 @@ function fish(words: Map<string, string[]>): string {
       steps.length === 0 ? "__fish_use_subcommand" : steps.map((step) => `__fish_seen_subcommand_from ${step}`).join("; and ");
     return `complete -c kite -n '${condition}' -a '${own.join(" ")}'`;
   });
-  return ["complete -c kite -f", ...lines].join("\n");
+  const takeKites = TAKE_KITES.map((place) => {
+    const [command = "", index = "0"] = place.split(":");
+    return fishNames(command, Number(index), `${CANDIDATES} kites`);
+  });
+  const methods = fishNames("call", 1, `${CANDIDATES} methods (commandline -opc)[3]`);
+  return ["complete -c kite -f", ...lines, ...takeKites, methods].join("\n");
+}
+
+function fishNames(command: string, index: number, question: string): string {
+  const place = `__fish_seen_subcommand_from ${command}; and test (count (commandline -opc)) -eq ${index + 2}`;
+  return `complete -c kite -n '${place}' -a '(kite ${question} 2>/dev/null)'`;
 }

@@ -2,7 +2,7 @@ import type { KiteError } from "@kite-mesh/kite";
 import { readOptions } from "./options.ts";
 
 /** What the command exits with. `exec` exits with the remote program's status, and with 255 when the way to it failed, as ssh does. */
-export const EXIT = { ok: 0, error: 1, usage: 2, noMesh: 3, remoteLost: 255 } as const;
+export const EXIT = { ok: 0, error: 1, usage: 2, noMesh: 3, breaks: 4, remoteLost: 255 } as const;
 
 /** A failure that is the command's own: a sentence for people, and what to exit with. */
 export class Failure extends Error {

@@ -1,11 +1,16 @@
 import { Command, CommanderError } from "commander";
+import { addCandidatesCommand } from "./candidates.ts";
+import { addCompatCommand } from "./compat.ts";
 import { addCompletionCommand } from "./completion.ts";
+import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addMachineCommands } from "./machines.ts";
+import { addNewCommand } from "./new-kite.ts";
 import { note } from "./output.ts";
 import { addPeopleCommands } from "./people.ts";
+import { addReplCommand } from "./repl.ts";
 import { addStackCommands } from "./stacks.ts";
 import { VERSION } from "./version.ts";
 
@@ -41,11 +46,16 @@ export function createProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "kite: ").replaceAll("\n(", " (")) })
     .addHelpText("after", HELP);
   addKiteCommands(program);
+  addReplCommand(program);
+  addDocsCommand(program);
+  addCompatCommand(program);
+  addNewCommand(program);
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
   addGitlabCommands(program);
   addCompletionCommand(program);
+  addCandidatesCommand(program);
   for (const command of program.commands) inherit(command, program);
   return program;
 }
@@ -54,13 +64,15 @@ const HELP = `
 Examples:
   kite list --watch
   kite call math square 12
+  kite repl math
+  kite new greeter
   kite exec hello -- uname -a
   kite ssh hello
   kite stack apply -f deploy/local/hello.yaml
 
 The key and the address of the mesh come from kite.key in $KITE_HOME (default: the nearest .kite above this folder that holds one,
-then ~/.kite). KITE_KONTROL_URL overrides the address. Exit status: 0 done, 1 failed, 2 used wrongly, 3 no mesh is running;
-exec: the program's own, 255 when the way to it failed.`;
+then ~/.kite). KITE_KONTROL_URL overrides the address. Exit status: 0 done, 1 failed, 2 used wrongly, 3 no mesh is running, 4 kite compat
+found what breaks; exec: the program's own, 255 when the way to it failed.`;
 
 /** Commands made before a setting do not have it, and commands of commands never do. */
 function inherit(command: Command, parent: Command): void {

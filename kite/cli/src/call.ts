@@ -1,0 +1,118 @@
+import { once } from "node:events";
+import type { Remote } from "@kite-mesh/kite";
+import type { Command } from "commander";
+import { readArguments } from "./arguments.ts";
+import { EXIT, Failure } from "./failure.ts";
+import { openMesh } from "./mesh.ts";
+import { dim, isTerminal, json, note, pretty, print } from "./output.ts";
+import { type Callable, connectTo, isStream, methodOf } from "./remote-kite.ts";
+import { interrupted, stayAlive } from "./signals.ts";
+
+/** `kite call`: one method of one kite, from a shell. */
+export function addCallCommand(program: Command): void {
+  program
+    .command("call")
+    .argument("<kite>", "a name, name@version, or a path")
+    .argument("<method>", "such as square or fs.readFile")
+    .argument("[args...]", "JSON, @file, - for standard input, %name for a callback, or plain words")
+    .option("--timeout <seconds>", "give up after so long", "60")
+    .option("--json", "JSON on one line, for results, chunks and callbacks alike")
+    .option("--stream", "expect a stream; bytes go to standard output as they are")
+    .option("--stdin-stream", "- is a stream of the lines of standard input; with --binary of its bytes")
+    .option("--binary", "@file and - are bytes, not JSON or text")
+    .option("--wait", "stay after the result, for callbacks that are still to come, until Ctrl-C")
+    .description("call a method and print its result")
+    .addHelpText("after", CALL_HELP)
+    .action(call);
+}
+
+const CALL_HELP = `
+An argument is JSON if it can be read as JSON, else the word itself; @file is what the file holds, - what standard input holds;
+%name is a function that prints how it is called, in JSON {"$callback": "name"}. A word that begins with - goes after --.
+
+Examples:
+  kite call math square 12
+  kite call math@^1.2 add 1 2
+  kite call klient fs.readDirectory '{"path": "/tmp"}'
+  kite call kloud stack.plan @request.json
+  kite call chat join general %message --wait
+  kite call math count 3 --stream --json
+  tail -f access.log | kite call stats feed - --stdin-stream
+  kite call images resize @photo.jpg 800 --binary > small.jpg`;
+
+interface CallOptions {
+  timeout: string;
+  json?: boolean;
+  stream?: boolean;
+  stdinStream?: boolean;
+  binary?: boolean;
+  wait?: boolean;
+}
+
+async function call(name: string, method: string, words: string[], options: CallOptions): Promise<void> {
+  const timeoutMs = readTimeout(options.timeout);
+  const { binary = false, stdinStream = false } = options;
+  const args = await readArguments(words, { binary, stdinStream, callback: (called) => printer(called, options) });
+  await using mesh = await openMesh();
+  const { callWith } = await import("@kite-mesh/kite");
+  const remote = await connectTo(mesh, name);
+  const signal = interrupted(() => {});
+  const result = await methodOf(callWith(remote, { timeoutMs, signal }), method)(...args);
+  await show(result, method, options, signal);
+  if (options.wait) await stay(remote, signal);
+}
+
+/**
+ * Seconds, as a person gives them, in milliseconds.
+ *
+ * @throws {Failure} for what is no number, or not more than nothing.
+ */
+export function readTimeout(seconds: string): number {
+  const timeoutMs = Number(seconds) * 1000;
+  if (!(timeoutMs > 0)) throw new Failure(`--timeout should be a number of seconds, and is "${seconds}"`, EXIT.usage);
+  return timeoutMs;
+}
+
+/** A function that the other side may call for as long as this command runs. */
+function printer(name: string, { json: asJson = false }: CallOptions): (...args: unknown[]) => void {
+  return (...args) => print(asJson ? json({ callback: name, args }) : `${name}(${args.map(json).join(", ")})`);
+}
+
+async function show(result: unknown, method: string, options: CallOptions, signal: AbortSignal): Promise<void> {
+  if (isStream(result)) return showStream(result, options, signal);
+  if (options.stream)
+    throw new Failure(`${method} did not answer with a stream, as --stream expects, but with ${json(result).slice(0, 200)}`);
+  if (result instanceof Uint8Array && !options.json && !isTerminal()) await write(result);
+  else if (result !== undefined) print(options.json ? json(result) : pretty(result));
+}
+
+async function showStream(stream: AsyncIterable<unknown>, options: CallOptions, signal: AbortSignal): Promise<void> {
+  const iterator = stream[Symbol.asyncIterator]();
+  // Also ends a wait for the next chunk; the producer is told.
+  const leave = () => void iterator.return?.();
+  signal.addEventListener("abort", leave, { once: true });
+  try {
+    for (let step = await iterator.next(); !step.done && !signal.aborted; step = await iterator.next()) {
+      const raw = step.value instanceof Uint8Array && !options.json && (options.stream === true || !isTerminal());
+      if (raw) await write(step.value as Uint8Array);
+      else print(options.json ? json(step.value) : pretty(step.value));
+    }
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/** As fast as the reader takes it: what waits in memory here could be more than there is. */
+async function write(bytes: Uint8Array): Promise<void> {
+  if (!process.stdout.write(bytes)) await once(process.stdout, "drain");
+}
+
+/** Until Ctrl-C, or until there is nobody left to call back. */
+async function stay(remote: Remote<Callable>, signal: AbortSignal): Promise<void> {
+  using _stay = stayAlive();
+  const { peerOf } = await import("@kite-mesh/kite");
+  const { closed } = peerOf(remote).session;
+  if (isTerminal()) note(dim("waiting for callbacks · Ctrl-C ends"));
+  if (!signal.aborted && !closed.aborted) await Promise.race([once(signal, "abort"), once(closed, "abort")]);
+  if (!signal.aborted) throw new Failure("the connection was lost, and with it whoever could have called back", EXIT.error);
+}

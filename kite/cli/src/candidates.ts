@@ -1,0 +1,51 @@
+import type { Command } from "commander";
+import { EXIT } from "./failure.ts";
+import { openMesh } from "./mesh.ts";
+import { print } from "./output.ts";
+import { connectTo, methodOf } from "./remote-kite.ts";
+
+/** The name of the hidden command; scripts that were printed long ago know it, so it stays. */
+export const CANDIDATES = "__complete";
+
+/** `kite __complete kites` and `methods <kite>`: what completion scripts ask while somebody types. */
+export function addCandidatesCommand(program: Command): void {
+  program
+    .command(CANDIDATES, { hidden: true })
+    .argument("<what>", "kites or methods")
+    .argument("[kite]", "whose methods")
+    // A person who has pressed Tab waits a second or two, not more.
+    .option("--limit <ms>", "how long to look for them", "1500")
+    .description("names for completion scripts, one on a line; none when they do not come at once")
+    .action(candidates);
+}
+
+/** Never fails, and says nothing of what went wrong: it would end up in the line that is being typed. */
+async function candidates(what: string, kite: string | undefined, options: { limit: string }): Promise<void> {
+  const limit = setTimeout(() => process.exit(EXIT.ok), Number(options.limit));
+  try {
+    const names = what === "methods" && kite !== undefined ? await methodNames(kite) : await kiteNames();
+    for (const name of new Set(names.filter(isPlain).sort())) print(name);
+  } catch {
+    // Nothing to offer.
+  } finally {
+    clearTimeout(limit);
+  }
+}
+
+async function kiteNames(): Promise<string[]> {
+  await using mesh = await openMesh();
+  return (await mesh.kite.find({})).map(({ kite }) => kite.name);
+}
+
+async function methodNames(query: string): Promise<string[]> {
+  await using mesh = await openMesh();
+  const answer = await methodOf(await connectTo(mesh, query), "kite.methods")();
+  if (!Array.isArray(answer)) return [];
+  const names = answer.map((entry: unknown) => (typeof entry === "object" && entry !== null ? (entry as { name?: unknown }).name : entry));
+  return names.filter((name) => typeof name === "string");
+}
+
+/** Shells expand what they offer: a stranger's method called `$(…)` would be run. */
+function isPlain(name: string): boolean {
+  return /^[\w.-]+$/.test(name);
+}
