@@ -1,4 +1,5 @@
 // For authors of kites.
+export { type Callback, callback, stream } from "./carried.ts";
 export type { ConnectOptions } from "./client.ts";
 export type { JsonSchema, KiteDescription, MethodDescription } from "./description.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
