@@ -4,6 +4,7 @@ export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export type { BuiltinContract, MethodSummary, SystemInfo } from "./builtin.ts";
 export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract.ts";
 export type { KiteDescription, MethodDescription } from "./description.ts";
+export { type Callback, callback, stream } from "./carried.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
 export type { ExposeErrors } from "./failure.ts";
 export { hostMethods } from "./host-methods.ts";

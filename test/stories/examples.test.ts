@@ -1,0 +1,134 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startBrowser } from "../browser.ts";
+import { CHECKOUT, KITE_COMMAND, startMesh, type TestMesh } from "../mesh.ts";
+import { describeWith } from "../services.ts";
+import { until } from "../until.ts";
+
+// The examples as their readers run them, against one mesh.
+const SOON_MS = 20_000;
+let mesh: TestMesh;
+
+beforeAll(async () => {
+  mesh = await startMesh();
+}, 120_000);
+
+afterAll(async () => {
+  await mesh?.[Symbol.asyncDispose]();
+}, 60_000);
+
+describe("chat", () => {
+  test("what one member says reaches all, and who goes is missed", async () => {
+    await using _chat = await start("chat/chat.ts");
+    await using ada = run("chat/member.ts", "ada");
+    await until("ada is in", SOON_MS, () => ada.output.includes("ada has joined"));
+    const bob = run("chat/member.ts", "bob");
+    await until("bob is in", SOON_MS, () => ada.output.includes("bob has joined"));
+
+    bob.type("good morning\n");
+    await until("both hear it", SOON_MS, () => [ada, bob].every(({ output }) => output.includes("bob: good morning")));
+    await bob[Symbol.asyncDispose]();
+
+    await until("ada hears that bob has left", SOON_MS, () => ada.output.includes("bob has left"));
+  });
+});
+
+describe("tail", () => {
+  test("a file's lines arrive as they are written, and none from outside of the folder", async () => {
+    const folder = await mkdtemp(path.join(os.tmpdir(), "kite-tail-"));
+    const file = path.join(folder, "some.log");
+    await writeFile(file, "first\n");
+    await using _tail = await start("tail/tail.ts", folder);
+    await using follower = command("call", "tail", "follow", "some.log", "--stream");
+
+    await until("what was there", SOON_MS, () => follower.output.includes("first"));
+    await appendFile(file, "second\nthird\n");
+    await until("what is new", SOON_MS, () => follower.output.includes("second\nthird\n"));
+    const outside = await mesh.run("call", "tail", "follow", "../../etc/passwd", "--stream");
+
+    expect(outside.status).not.toBe(0);
+    expect(outside.stderr).toContain("is not inside the folder that is shown");
+    await rm(folder, { recursive: true });
+  });
+});
+
+describe("pipeline", () => {
+  test("a caller's time reaches the last of three kites, and when it is over no process is left", async () => {
+    await using pipeline = await start("pipeline/pipeline.ts");
+
+    const late = await mesh.run("call", "press", "print", "[600]", "--timeout", "3");
+
+    expect(late.status).not.toBe(0);
+    expect(late.stderr).toContain("did not answer within 3000 ms");
+    expect(pipeline.output).toMatch(/process \d+ works, [0-3] s are left/);
+    await until("the child process has ended", SOON_MS, () => /process \d+ has ended/.test(pipeline.output));
+  });
+
+  test("what is finished in time comes back through all hops", async () => {
+    await using _pipeline = await start("pipeline/pipeline.ts");
+
+    const printed = await mesh.run("call", "press", "print", "[0, 0]");
+
+    expect(printed.stdout).toContain("a page after 0 s, a page after 0 s");
+  });
+});
+
+describeWith("chromium", "browser", (chromium) => {
+  test("a page calls a kite, is called back and reads a stream", async () => {
+    await using clock = await start("browser/clock.ts");
+    const browser = await startBrowser(chromium);
+    try {
+      const page = await browser.newPage();
+      await page.goto(/open (\S+)/.exec(clock.output)?.[1] ?? "");
+
+      await page.getByText("hello browser").waitFor({ timeout: SOON_MS });
+      await page.locator("output", { hasText: "1000" }).waitFor({ timeout: SOON_MS });
+      await page.locator("time", { hasText: /\d\d:\d\d:\d\d/ }).waitFor({ timeout: SOON_MS });
+    } finally {
+      await browser.close();
+    }
+  });
+});
+
+/** Starts an example and waits for its first word, which it says when it can be called. */
+async function start(example: string, ...args: string[]): Promise<Example> {
+  const started = run(example, ...args);
+  await until(`${example} has started`, SOON_MS, () => started.output.includes("\n"));
+  return started;
+}
+
+function run(example: string, ...args: string[]): Example {
+  const node = ["--conditions=mesh-source", "--import", "tsx", path.join("kite/examples", example), ...args];
+  return new Example(spawn(process.execPath, node, { cwd: CHECKOUT, env: mesh.env }));
+}
+
+function command(...args: string[]): Example {
+  return new Example(spawn(process.execPath, [KITE_COMMAND, ...args], { cwd: CHECKOUT, env: mesh.env }));
+}
+
+/** A program that runs while a test looks at what it prints. */
+class Example implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  output = "";
+
+  constructor(child: ChildProcess) {
+    this.#process = child;
+    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding("utf8").on("data", (text: string) => (this.output += text));
+  }
+
+  type(text: string): void {
+    this.#process.stdin?.write(text);
+  }
+
+  /** Ends it as Ctrl-C does; whatever does not listen is killed by the limit of the test. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const exited = once(this.#process, "exit");
+    this.#process.kill("SIGINT");
+    await exited;
+  }
+}
