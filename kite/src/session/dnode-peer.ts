@@ -164,7 +164,7 @@ export class DnodePeer implements Connection {
     const { log = silent } = this.#options;
     const closing = this.#closing.signal;
     // After a failure only: a connection that worked is dialled again at once.
-    if (this.#failed) await sleep(this.#backoff.next() ?? LONGEST_DELAY_MS, { signal: closing });
+    if (this.#failed) await sleep(this.#backoff.next() ?? LONGEST_DELAY_MS, { signal: closing }).catch(() => {}); // closing ends the dial below
     const limit = new AbortController();
     const timer = setTimeout(
       () => limit.abort(new KiteError("unavailable", `the kite did not answer within ${DIAL_TIMEOUT_MS} ms`)),
