@@ -190,6 +190,9 @@ export class DnodePeer implements Connection {
 
   async #dialOnce(signal: AbortSignal): Promise<DnodeSession> {
     const { url, dial, limits, identity, serve = refuseCalls, log } = this.#options;
+    if (!URL.canParse(url)) {
+      throw new KiteError("invalid_argument", `an address of a kite was expected, such as http://127.0.0.1:3636/kite; got ${url}`);
+    }
     const framed = /\/kite\/?$/.test(new URL(url).pathname);
     const socket = await dial({ url: framed ? sockjsUrl(url) : url, protocols: [], maxFrameBytes: limits.frameBytes * 2, signal });
     if (signal.aborted) {
