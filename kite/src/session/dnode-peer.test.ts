@@ -133,6 +133,14 @@ describe("a kite that is dialled over dnode", () => {
     peer.close();
   });
 
+  test("needs an address that is one", async () => {
+    const peer = new DnodePeer({ ...OPTIONS, url: "not an address" });
+
+    await expect(peer.call("echo", [1])).rejects.toMatchObject({ code: "invalid_argument", outcome: "not_run" });
+
+    peer.close();
+  });
+
   test("is told when a credential cannot be had, and gets the old one while that is good", async () => {
     const answers: (() => Promise<{ type: string; key: string; expiresAt: number }>)[] = [
       async () => ({ type: "token", key: "first", expiresAt: Date.now() + 60_000 }),

@@ -164,7 +164,7 @@ export class DnodePeer implements Connection {
     const { log = silent } = this.#options;
     const closing = this.#closing.signal;
     // After a failure only: a connection that worked is dialled again at once.
-    if (this.#failed) await sleep(this.#backoff.next() ?? LONGEST_DELAY_MS, { signal: closing });
+    if (this.#failed) await sleep(this.#backoff.next() ?? LONGEST_DELAY_MS, { signal: closing }).catch(() => {}); // closing ends the dial below
     const limit = new AbortController();
     const timer = setTimeout(
       () => limit.abort(new KiteError("unavailable", `the kite did not answer within ${DIAL_TIMEOUT_MS} ms`)),
@@ -190,6 +190,9 @@ export class DnodePeer implements Connection {
 
   async #dialOnce(signal: AbortSignal): Promise<DnodeSession> {
     const { url, dial, limits, identity, serve = refuseCalls, log } = this.#options;
+    if (!URL.canParse(url)) {
+      throw new KiteError("invalid_argument", `an address of a kite was expected, such as http://127.0.0.1:3636/kite; got ${url}`);
+    }
     const framed = /\/kite\/?$/.test(new URL(url).pathname);
     const socket = await dial({ url: framed ? sockjsUrl(url) : url, protocols: [], maxFrameBytes: limits.frameBytes * 2, signal });
     if (signal.aborted) {

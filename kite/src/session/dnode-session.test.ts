@@ -1,9 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { KiteError } from "../errors.ts";
+import { LIMITS } from "../limits.ts";
 import { type Call, type Caller, type Methods, method } from "../method.ts";
 import { callerOf } from "../remote.ts";
 import { testCaller, until } from "../testing.ts";
+import { memoryLink } from "../transport/memory.ts";
+import type { Transport } from "../transport/transport.ts";
 import type { RemoteFunction } from "./callbacks.ts";
 import { connectDnode, dnodeHost } from "./test-dnode.ts";
 
@@ -186,6 +189,55 @@ describe("a function", () => {
     expect(peer.session.counts.exported).toBe(0);
     end(host);
   });
+});
+
+test("a function that is called after its session has ended disturbs nobody, and tells whoever awaits it", async () => {
+  const kept: RemoteFunction[] = [];
+  const host = dnodeHost({ keep: method({ input: fn }, (onEvent) => void kept.push(onEvent)) });
+  const peer = connectDnode(host);
+  peer.send('{"method":"keep","arguments":[{"withArgs":["[Function]"]}],"callbacks":{"0":[0,"withArgs",0]}}');
+  await until(() => kept.length === 1);
+
+  peer.drop();
+  await until(() => [...host.sessions].length === 0);
+  void kept[0]?.("not awaited");
+
+  await expect(kept[0]?.("awaited")).rejects.toMatchObject({ code: "disconnected", outcome: "not_run" });
+});
+
+test("a failure that cannot be told ends the session, since its caller would wait for ever", async () => {
+  const failing = method({}, async () => Promise.reject(new Error("x".repeat(2_000))));
+  const host = dnodeHost({ failing }, { limits: { frameBytes: 1_000 } });
+  const peer = connectDnode(host);
+
+  peer.call("failing");
+  await until(() => peer.closed() !== undefined);
+
+  expect(peer.closed()?.reason).toContain("the limit frameBytes is 1000");
+});
+
+test("a peer that asks for much and reads nothing loses its session", async () => {
+  const ends = memoryLink().ends;
+  const stuck: Transport = {
+    start: (receiver) => ends[1].start(receiver),
+    send: () => {},
+    close: (code, reason) => ends[1].close(code, reason),
+    bufferedBytes: LIMITS.unackedBytes + 1,
+  };
+  const host = dnodeHost(methods);
+  let closed: { code: number } | undefined;
+  ends[0].start({
+    frame: () => {},
+    closed: (why) => {
+      closed = why;
+    },
+  });
+  host.accept(stuck);
+
+  ends[0].send('{"method":"take","arguments":[{"withArgs":[1],"responseCallback":0}],"callbacks":{"0":[0,"responseCallback"]}}');
+  await until(() => closed !== undefined);
+
+  expect([...host.sessions]).toEqual([]);
 });
 
 describe("a reverse call", () => {

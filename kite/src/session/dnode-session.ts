@@ -136,12 +136,11 @@ export class DnodeSession implements CallSession {
    */
   call(method: string, args: readonly unknown[], options: DnodeCallOptions = {}): Promise<unknown> {
     if (this.#ended !== undefined) return Promise.reject(gone(method, this.#ended));
-    const answer = this.#calls.open(method, options, 0, (id) => {
+    return this.#calls.open(method, options, 0, (id) => {
       const respond = (...sent: unknown[]) => this.#settle(id, sent);
       this.#awaited.set(id, this.#write(method, [this.#envelope(args, options.auth, respond)], respond));
       return undefined;
     });
-    return answer;
   }
 
   /**
@@ -291,7 +290,12 @@ export class DnodeSession implements CallSession {
 
   #replyError(response: number | undefined, error: KiteError): void {
     if (response === undefined || this.#ended !== undefined) return;
-    this.#write(response, [{ error: dnodeError(error, requestId()), result: null }]);
+    try {
+      this.#write(response, [{ error: dnodeError(error, requestId()), result: null }]);
+    } catch (thrown) {
+      // Not even that it failed can be told; the caller must not wait for it.
+      this.end(KiteError.from(thrown), CLOSE.protocolError);
+    }
   }
 
   #settle(id: number, sent: readonly unknown[]): void {
@@ -309,9 +313,15 @@ export class DnodeSession implements CallSession {
   }
 
   /** A function of the peer's is called: there is no answer to wait for, only that it was sent. */
-  async #invoke(id: number, args: readonly unknown[]): Promise<void> {
-    if (this.#ended !== undefined) throw gone(`function ${id}`, this.#ended);
-    this.#write(id, args);
+  #invoke(id: number, args: readonly unknown[]): Promise<void> {
+    const sent = new Promise<void>((resolve) => {
+      if (this.#ended !== undefined) throw gone(`function ${id}`, this.#ended);
+      this.#write(id, args);
+      resolve();
+    });
+    // Whoever calls a function without awaiting it does not want to hear of its failure; awaiting still throws.
+    sent.catch(() => {});
+    return sent;
   }
 
   // As Go writes it, the answer's function before the arguments: it has the lower id.
@@ -352,7 +362,9 @@ export class DnodeSession implements CallSession {
     transport.send(text);
     if (transport.bufferedBytes <= unackedBytes) return;
     // A peer that asks and does not read would fill the memory of this side.
-    this.end(limitError("unackedBytes", this.#limits, "the peer does not read what is sent to it"));
+    const unread = limitError("unackedBytes", this.#limits, "the peer does not read what is sent to it");
+    this.end(unread);
+    throw unread;
   }
 
   get #atWork(): number {
