@@ -191,7 +191,7 @@ describeWith("nats-server", "with the permissions of NATS.md", (program) => {
     const kite = newKite();
     await using listener = await listenNats(kite, await server.connect({ user: "bare", pass: "b" }), { address: "bare" });
     const web = natsDialer(await server.connect({ user: "web", pass: "w" }), { address: "web" });
-    await using client = new KiteClient({ name: "web", version: "1.0.0" }, { dial: web });
+    await using client = new Kite({ name: "web", version: "1.0.0", dialers: { nats: web } });
 
     expect(await client.dial<ContractOf<typeof methods>>({ url: listener.url }).square(3)).toBe(9);
     await kite.close();
@@ -203,7 +203,7 @@ describeWith("nats-server", "with the permissions of NATS.md", (program) => {
     await using listener = await listenNats(kite, await server.connect({ user: "math", pass: "m" }), { address: "math" });
     const web = natsDialer(await server.connect({ user: "web", pass: "w" }), { address: "web" });
     const poor = natsDialer(await server.connect({ user: "poor", pass: "p" }), { address: "poor", timeoutMs: 600_000 });
-    await using client = new KiteClient({ name: "web", version: "1.0.0" }, { dial: web });
+    await using client = new Kite({ name: "web", version: "1.0.0", dialers: { nats: web } });
 
     expect(await client.dial<ContractOf<typeof methods>>({ url: listener.url }).square(3)).toBe(9);
 
@@ -230,7 +230,7 @@ async function open(server: TestNatsServer, identity = {}, options: ListenNatsOp
   const [here, there] = await Promise.all([server.connect(), server.connect()]);
   const kite = newKite(identity);
   const listener = await listenNats(kite, there, options);
-  const client = new KiteClient({ name: "web", version: "1.0.0" }, { dial: natsDialer(here) });
+  const client = new Kite({ name: "web", version: "1.0.0", dialers: { nats: natsDialer(here) } });
   return {
     url: listener.url,
     math: client.dial({ url: listener.url }),
