@@ -1,5 +1,6 @@
 // For authors of kites.
 export type { ConnectOptions } from "./client.ts";
+export type { JsonSchema, KiteDescription, MethodDescription } from "./description.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
@@ -16,6 +17,7 @@ export {
   type Method,
   type MethodOptions,
   type Methods,
+  type Repetition,
   method,
   type Role,
 } from "./method.ts";

@@ -1,5 +1,5 @@
 import os from "node:os";
-import type { Workload } from "./side.ts";
+import { STREAM_CHUNK, STREAM_CHUNKS, WORKLOADS, type Workload } from "./side.ts";
 import { SIDE_NAMES, type SideName } from "./sides.ts";
 
 /** Sequential calls show what one call costs; 64 in flight what a busy connection carries. */
@@ -70,7 +70,9 @@ export function printFigures({ machine, rounds, rows, targets }: Figures): void 
             "p50 µs": round(row.p50Us, 1),
             "× ws p50": row.p50Ratio.ws ? round(row.p50Ratio.ws, 2) : "–",
             "p99 µs": round(row.p99Us, 1),
-            "calls/s": Math.round(row.callsPerSecond),
+            ...(row.workload === "stream"
+              ? { "MB/s": Math.round((row.callsPerSecond * STREAM_CHUNKS * STREAM_CHUNK.byteLength) / 1e6) }
+              : { "calls/s": Math.round(row.callsPerSecond) }),
             "× ws rate": row.rateRatio.ws ? round(row.rateRatio.ws, 2) : "–",
             "CPU µs/call": round(row.cpuUsPerCall, 1),
             "× ws CPU": row.cpuRatio.ws ? round(row.cpuRatio.ws, 2) : "–",
@@ -85,7 +87,7 @@ export function printFigures({ machine, rounds, rows, targets }: Figures): void 
 
 function groups(rows: readonly Row[]): { title: string; of: Row[] }[] {
   const titles = { sequential: "one after the other", loaded: "64 in flight" } as const;
-  const names = { unary: "unary call", callback: "call with a function that is called back" } as const;
+  const names = { unary: "unary call", callback: "call with a function that is called back", stream: "stream of 32 MiB" } as const;
   const keys = [...new Set(rows.map((row) => `${row.workload} ${row.load}`))];
   return keys.map((key) => {
     const of = rows.filter((row) => `${row.workload} ${row.load}` === key);
@@ -96,7 +98,7 @@ function groups(rows: readonly Row[]): { title: string; of: Row[] }[] {
 
 function rowsOf(samples: readonly Sample[]): Row[] {
   const rows: Row[] = [];
-  for (const workload of ["unary", "callback"] as const) {
+  for (const workload of WORKLOADS) {
     for (const load of ["sequential", "loaded"] as const) {
       const like = samples.filter((sample) => sample.workload === workload && sample.load === load);
       for (const side of SIDE_NAMES) {
@@ -144,11 +146,15 @@ function targetsOf(rows: readonly Row[]): Target[] {
   const sequential = find("unary", "sequential");
   const loaded = find("unary", "loaded");
   const callbacks = find("callback", "loaded");
+  const calledBack = find("callback", "sequential");
+  const stream = find("stream", "sequential");
   return [
     ...atMost("unary p50 against plain ws", 1.3, sequential?.p50Ratio.ws),
     ...atLeast("unary rate, 64 in flight, against plain ws", 2, loaded?.rateRatio.ws),
     ...atLeast("unary rate, 64 in flight, against Cap'n Web", 4, loaded?.rateRatio.capnweb),
+    ...atMost("callback p50 against Socket.IO", 1, calledBack?.p50Ratio["socket.io"]),
     ...atLeast("callback rate, 64 in flight, against Cap'n Web", 3, callbacks?.rateRatio.capnweb),
+    ...atLeast("bytes of a stream per second against plain ws", 0.8, stream?.rateRatio.ws),
   ];
 }
 

@@ -1,4 +1,4 @@
-import { type Client, MESSAGE, type Workload } from "./side.ts";
+import { type Client, MESSAGE, STREAM_CHUNK, STREAM_CHUNKS, WORKLOADS, type Workload } from "./side.ts";
 import { SIDES, type SideName } from "./sides.ts";
 
 /** What the driver asks a process of a side, one at a time. */
@@ -6,8 +6,20 @@ export type Request =
   | { do: "serve"; side: SideName }
   | { do: "connect"; side: SideName; address: string }
   | { do: "measure"; workload: Workload; inFlight: number; forMs: number }
-  | { do: "cpu" };
-export type Response = { address: string } | { workloads: Workload[] } | Measured | { cpuUs: number } | { error: string };
+  | { do: "cpu" }
+  /** Opens that many connections more and leaves them idle; answers when each has made a call. */
+  | { do: "open"; side: SideName; address: string; count: number }
+  /** Makes that many calls with a new function each. */
+  | { do: "churn"; count: number }
+  | { do: "memory" };
+export type Response =
+  | Memory
+  | { done: number }
+  | { address: string }
+  | { workloads: Workload[] }
+  | Measured
+  | { cpuUs: number }
+  | { error: string };
 
 export interface Measured {
   calls: number;
@@ -16,7 +28,16 @@ export interface Measured {
   p99Us: number;
 }
 
+/** After a full garbage collection, in bytes. */
+export interface Memory {
+  /** What JavaScript holds, buffers included. */
+  heap: number;
+  rss: number;
+}
+
 let client: Client | undefined;
+/** Connections that are kept open. */
+const idle: Client[] = [];
 
 process.on("message", (request: Request) => {
   answer(request).then(
@@ -37,11 +58,23 @@ async function answer(request: Request): Promise<Response> {
       const side = await SIDES[request.side]();
       const connected = await side.connect(request.address);
       client = connected;
-      const offered: Workload[] = ["unary", "callback"];
-      return { workloads: offered.filter((workload) => connected[workload] !== undefined) };
+      return { workloads: WORKLOADS.filter((workload) => connected[workload] !== undefined) };
     }
     case "measure":
       return measure(caller(request.workload), request.inFlight, request.forMs);
+    case "open": {
+      const side = await SIDES[request.side]();
+      for (let opened = 0; opened < request.count; opened++) {
+        const connected = await side.connect(request.address);
+        await connected.unary(MESSAGE);
+        idle.push(connected);
+      }
+      return { done: request.count };
+    }
+    case "churn":
+      return { done: await churn(request.count) };
+    case "memory":
+      return memory();
     case "cpu": {
       const { user, system } = process.cpuUsage();
       return { cpuUs: user + system };
@@ -50,9 +83,10 @@ async function answer(request: Request): Promise<Response> {
 }
 
 function caller(workload: Workload): () => Promise<unknown> {
-  const { unary, callback } = client ?? {};
+  const { unary, callback, stream } = client ?? {};
   if (workload === "unary" && unary) return () => unary(MESSAGE);
   if (workload === "callback" && callback) return () => calledBack(callback);
+  if (workload === "stream" && stream) return () => streamed(stream);
   throw new Error(`this side has no ${workload}`);
 }
 
@@ -62,6 +96,35 @@ async function calledBack(callback: NonNullable<Client["callback"]>): Promise<vo
     called = true;
   });
   if (!called) throw new Error("the call was answered, but the function was not called back");
+}
+
+async function streamed(stream: NonNullable<Client["stream"]>): Promise<void> {
+  const bytes = await stream();
+  if (bytes !== STREAM_CHUNKS * STREAM_CHUNK.byteLength) throw new Error(`the stream ended after ${bytes} bytes`);
+}
+
+/** A window of calls, so that what is kept per call shows as growth and not as queue. */
+async function churn(count: number): Promise<number> {
+  const { callback } = client ?? {};
+  if (callback === undefined) throw new Error("this side has no callback");
+  let made = 0;
+  const lane = async () => {
+    while (made++ < count) await callback(() => {});
+  };
+  await Promise.all(Array.from({ length: 64 }, lane));
+  return count;
+}
+
+async function memory(): Promise<Memory> {
+  const { gc } = globalThis;
+  if (gc === undefined) throw new Error("run with --expose-gc");
+  for (let round = 0; round < 3; round++) {
+    gc();
+    // Finalizers run between turns, and what they let go of is for the next round.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const { heapUsed, external, rss } = process.memoryUsage();
+  return { heap: heapUsed + external, rss };
 }
 
 /** Keeps `inFlight` calls under way for the given time, and takes the time of each. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Measured, Request, Response } from "./process.ts";
+import type { Measured, Memory, Request, Response } from "./process.ts";
 import type { Workload } from "./side.ts";
 import type { SideName } from "./sides.ts";
 
@@ -15,7 +15,7 @@ export class SidePair {
     try {
       const { address } = await ask<{ address: string }>(server, { do: "serve", side });
       const { workloads } = await ask<{ workloads: Workload[] }>(client, { do: "connect", side, address });
-      return new SidePair(side, workloads, server, client);
+      return new SidePair(side, address, workloads, server, client);
     } catch (cause) {
       await Promise.all([stop(client), stop(server)]);
       throw cause;
@@ -24,12 +24,14 @@ export class SidePair {
 
   readonly side: SideName;
   readonly workloads: readonly Workload[];
+  readonly #address: string;
   readonly #server: ChildProcess;
   readonly #client: ChildProcess;
 
-  private constructor(side: SideName, workloads: readonly Workload[], server: ChildProcess, client: ChildProcess) {
+  private constructor(side: SideName, address: string, workloads: readonly Workload[], server: ChildProcess, client: ChildProcess) {
     this.side = side;
     this.workloads = workloads;
+    this.#address = address;
     this.#server = server;
     this.#client = client;
   }
@@ -46,6 +48,34 @@ export class SidePair {
     return used.reduce((sum, { cpuUs }) => sum + cpuUs, 0);
   }
 
+  /** Bytes that the server keeps for each of so many idle connections. */
+  async idleSession(count: number): Promise<Memory> {
+    // The first ones also bring what is made once.
+    await this.#open(count / 10);
+    const before = await ask<Memory>(this.#server, { do: "memory" });
+    await this.#open(count);
+    const after = await ask<Memory>(this.#server, { do: "memory" });
+    return { heap: (after.heap - before.heap) / count, rss: (after.rss - before.rss) / count };
+  }
+
+  /** By how many bytes client and server together have grown after so many calls with a new function each. */
+  async churn(count: number): Promise<number> {
+    const warm = { do: "churn", count: count / 10 } as const;
+    await ask(this.#client, warm);
+    const before = await this.#heap();
+    await ask(this.#client, { do: "churn", count });
+    return (await this.#heap()) - before;
+  }
+
+  async #open(count: number): Promise<void> {
+    await ask(this.#client, { do: "open", side: this.side, address: this.#address, count });
+  }
+
+  async #heap(): Promise<number> {
+    const both = await Promise.all([this.#client, this.#server].map((child) => ask<Memory>(child, { do: "memory" })));
+    return both.reduce((sum, { heap }) => sum + heap, 0);
+  }
+
   async close(): Promise<void> {
     await stop(this.#client);
     await stop(this.#server);
@@ -53,7 +83,7 @@ export class SidePair {
 }
 
 function launch(program: string, profileFolder: string | undefined): ChildProcess {
-  return fork(program, { execArgv: profileFolder ? ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`] : [] });
+  return fork(program, { execArgv: ["--expose-gc", ...(profileFolder ? ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`] : [])] });
 }
 
 async function ask<R extends Response>(child: ChildProcess, request: Request): Promise<R> {

@@ -5,14 +5,23 @@ export interface Side {
   connect(address: string): Promise<Client>;
 }
 
-/** What is measured: each a call that returns when its answer is there. */
+/** What is measured: each a call that returns when its answer is there. Undefined where a side has no such thing. */
 export interface Client {
   unary(message: Message): Promise<Message>;
-  /** A function as argument, called back once inside the call. Undefined where the side has no such thing. */
-  callback: ((onMessage: (message: Message) => void) => Promise<void>) | undefined;
+  /** A function as argument, called back once inside the call. */
+  callback?: (onMessage: (message: Message) => void) => Promise<void>;
+  /** {@link STREAM_CHUNKS} chunks of bytes from the server; answers with how many bytes came. */
+  stream?: () => Promise<number>;
+  /** Sends that many bytes in one value; answers with how many came. */
+  large?: (bytes: Uint8Array) => Promise<number>;
 }
 
-export type Workload = keyof Client;
+export type Workload = "unary" | "callback" | "stream";
+export const WORKLOADS: readonly Workload[] = ["unary", "callback", "stream"];
+
+export const STREAM_CHUNKS = 512;
+// What a file read gives: 32 MiB in all, long enough for windows and buffers to be full.
+export const STREAM_CHUNK = new Uint8Array(64 * 1024).fill(7);
 
 /** The payload of every call and of its answer, some 200 bytes of JSON. */
 export interface Message {

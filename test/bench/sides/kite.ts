@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type ContractOf, formatIdentity, Kite, method, type RemoteFunction, type TokenClaims, tokenAuthenticator } from "@kite-mesh/kite";
 import { generateKeyPair, SignJWT } from "jose";
 import { z } from "zod";
-import { MESSAGE, type Side } from "../side.ts";
+import { MESSAGE, type Side, STREAM_CHUNK, STREAM_CHUNKS } from "../side.ts";
 
 const Message = z.object({
   id: z.number(),
@@ -19,6 +19,9 @@ const methods = {
   callback: method({ role: "viewer", input: OnMessage }, async (onMessage) => {
     using call = onMessage as RemoteFunction;
     await call(MESSAGE);
+  }),
+  stream: method({ role: "viewer" }, async function* () {
+    for (let index = 0; index < STREAM_CHUNKS; index++) yield STREAM_CHUNK;
   }),
 };
 
@@ -57,6 +60,11 @@ export const kite: Side = {
     return {
       unary: (message) => bench.unary(message),
       callback: (onMessage) => bench.callback(onMessage),
+      stream: async () => {
+        let bytes = 0;
+        for await (const chunk of await bench.stream()) bytes += chunk.byteLength;
+        return bytes;
+      },
     };
   },
 };

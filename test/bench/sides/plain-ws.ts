@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { WebSocket, WebSocketServer } from "ws";
-import type { Message, Side } from "../side.ts";
+import { type Message, type Side, STREAM_CHUNK, STREAM_CHUNKS } from "../side.ts";
 
 /** The floor: JSON over `ws` with an id, one message per frame, nothing checked. */
 export const plainWs: Side = {
@@ -10,7 +10,8 @@ export const plainWs: Side = {
     await once(server, "listening");
     server.on("connection", (socket) => {
       socket.on("message", (data) => {
-        const { id, message } = JSON.parse(String(data)) as { id: number; message: Message };
+        const { id, message } = JSON.parse(String(data)) as { id: number; message: Message | null };
+        if (message === null) return void stream(socket);
         socket.send(JSON.stringify({ id, result: message }));
       });
     });
@@ -21,7 +22,9 @@ export const plainWs: Side = {
     const socket = new WebSocket(url, { perMessageDeflate: false });
     await once(socket, "open");
     const waiting = new Map<number, (message: Message) => void>();
-    socket.on("message", (data) => {
+    let arrived: (bytes: number) => void = () => {};
+    socket.on("message", (data, isBinary) => {
+      if (isBinary) return arrived((data as Buffer).byteLength);
       const { id, result } = JSON.parse(String(data)) as { id: number; result: Message };
       waiting.get(id)?.(result);
       waiting.delete(id);
@@ -33,7 +36,25 @@ export const plainWs: Side = {
           waiting.set(++id, resolve);
           socket.send(JSON.stringify({ id, message }));
         }),
-      callback: undefined,
+      stream: () =>
+        new Promise((resolve) => {
+          let bytes = 0;
+          arrived = (more) => {
+            bytes += more;
+            if (bytes === STREAM_CHUNKS * STREAM_CHUNK.byteLength) resolve(bytes);
+          };
+          socket.send(JSON.stringify({ id: ++id, message: null }));
+        }),
     };
   },
 };
+
+/** As fast as the socket takes it, without filling the memory. */
+async function stream(socket: WebSocket): Promise<void> {
+  for (let index = 0; index < STREAM_CHUNKS; index++) {
+    const sent = new Promise((resolve) => socket.send(STREAM_CHUNK, resolve));
+    if (socket.bufferedAmount > MOST_BUFFERED) await sent;
+  }
+}
+
+const MOST_BUFFERED = 1024 * 1024;
