@@ -29,7 +29,8 @@ export class Conversation {
   readonly #sending: OutgoingStreams;
   readonly #receiving: IncomingStreams;
   readonly #parcels: OutgoingParcels;
-  readonly #arriving: IncomingParcels;
+  /** Made when the first one comes: most sessions see none. */
+  #arriving: IncomingParcels | undefined;
   readonly #writer: MessageWriter;
   #agreed = false;
   #over: KiteError | undefined;
@@ -47,7 +48,6 @@ export class Conversation {
       release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);
-    this.#arriving = new IncomingParcels(limits);
     const wires = {
       chunk: (id: number, chunk: unknown) => this.#writer.chunk(id, chunk),
       drop: (parcel: Parcel) => this.#parcels.drop(parcel),
@@ -82,7 +82,7 @@ export class Conversation {
       imported: this.#imported.size,
       sending: this.#sending.size,
       receiving: this.#receiving.size,
-      parcels: this.#parcels.size + this.#arriving.size,
+      parcels: this.#parcels.size + (this.#arriving?.size ?? 0),
     };
   }
 
@@ -148,7 +148,7 @@ export class Conversation {
     this.#calls.failAll(why, (frame) => this.#outbox.wasSent(frame));
     this.#serving.close(why);
     this.#parcels.clear();
-    this.#arriving.clear();
+    this.#arriving?.clear();
     this.#sending.clear();
     this.#receiving.clear(new KiteError("disconnected", why.message, { cause: why }));
     this.#exported.clear();
@@ -244,7 +244,7 @@ export class Conversation {
       case MESSAGE.authenticate:
         return this.#serving.authenticate(id, this.#revive(message[2], frame));
       case MESSAGE.drop:
-        return this.#arriving.drop(id);
+        return this.#arriving?.drop(id);
       default:
         throw new KiteError("protocol_error", `a message type of kite.v1 was expected, got ${String(type).slice(0, 40)}`);
     }
@@ -254,6 +254,7 @@ export class Conversation {
     const bytes = isCount(segment) ? frame.segments[segment] : undefined;
     if (!isCount(id) || bytes === undefined)
       throw new KiteError("protocol_error", "a piece has its message's id and a segment of the frame");
+    this.#arriving ??= new IncomingParcels(this.#limits);
     const body = this.#arriving.piece(id, bytes, total);
     this.#outbox.acknowledgeSoon();
     if (body === undefined) return;

@@ -192,9 +192,11 @@ export class Outbox implements Flushable {
 
   /** Goes on over this transport; the peer has frames up to `peerReceived`, the others are sent again. */
   attach(transport: Transport, peerReceived: number): void {
-    this.#transport = transport;
     this.#ackSent = this.#received;
+    // Without a transport yet: what this lets go on must not leave before what is sent again.
+    this.#transport = undefined;
     this.#acknowledged(peerReceived);
+    this.#transport = transport;
     for (const { raw } of this.#unacked) transport.send(raw);
     this.#sentThrough = this.#sequence;
     this.flush();

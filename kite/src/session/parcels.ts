@@ -29,7 +29,7 @@ export class OutgoingParcels {
   #bytes = 0;
   #begunBytes = 0;
   #begun = 0;
-  readonly #pace = new Pace();
+  #pace: Pace | undefined;
   #agreed: AgreedLimits | undefined;
   #next = 1;
 
@@ -73,7 +73,7 @@ export class OutgoingParcels {
 
   /** The peer has frames up to this one: there is room for further pieces. */
   acknowledged(frame: number): void {
-    if (this.#pace.acknowledged(frame)) this.#pump();
+    if (this.#pace?.acknowledged(frame)) this.#pump();
   }
 
   /** Gives a message up, if it is not sent yet. */
@@ -111,7 +111,7 @@ export class OutgoingParcels {
   #pump(): void {
     this.#begin();
     // Whoever reads a Blob sits out its turn.
-    for (let idle = 0; idle < this.#turns.length && this.#pace.open; ) {
+    for (let idle = 0; idle < this.#turns.length && (this.#pace?.open ?? true); ) {
       const parcel = this.#turns.shift() as Parcel;
       this.#turns.push(parcel);
       const piece = parcel.take();
@@ -146,6 +146,7 @@ export class OutgoingParcels {
     const frame = this.#outbox.nextFrame;
     this.#outbox.push(`[${MESSAGE.piece},${parcel.id},${segment}${total}]`);
     this.#outbox.flush();
+    this.#pace ??= new Pace();
     this.#pace.sent(frame, piece.byteLength);
     parcel.sentBytes += piece.byteLength;
     if (parcel.sentBytes < parcel.size) return;

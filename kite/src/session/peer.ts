@@ -6,7 +6,7 @@ import type { Limits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller, CallOptions } from "../method.ts";
 import type { Watch } from "../observe.ts";
-import type { Transport } from "../transport/transport.ts";
+import { REFUSED, type Transport } from "../transport/transport.ts";
 import type { DialSocket } from "../transport/websocket.ts";
 import { PROTOCOL } from "../wire/v1.ts";
 import type { Serve } from "./calls.ts";
@@ -63,6 +63,8 @@ export class Peer implements AsyncDisposable {
   #graceMs = 0;
   #identity: Identity | undefined;
   #last: "failed" | "connected" | undefined;
+  /** Whether a relay stands between; one that cannot be reached says nothing about the peer. */
+  #relayed = false;
   #opened = { at: 0, progress: 0 };
   /** Connections in a row that were lost before anything had come through. */
   #fruitless = 0;
@@ -208,6 +210,7 @@ export class Peer implements AsyncDisposable {
         await this.#attempt().catch((thrown: unknown) => {
           const error = KiteError.from(thrown);
           log.debug({ code: error.code, error: error.message }, "could not connect");
+          if (error.reason === REFUSED) this.#processIsGone(error);
           this.#failFresh(error);
         });
         if (!this.#needed()) return;
@@ -222,6 +225,12 @@ export class Peer implements AsyncDisposable {
   #needed(): boolean {
     if (this.#closing.signal.aborted || this.#state === "open") return false;
     return this.#ticket !== undefined || this.#session.counts.calls > 0;
+  }
+
+  /** Nothing listens where the session is: its process has ended, and the session with it. A relay may only be restarting. */
+  #processIsGone(error: KiteError): void {
+    if (this.#ticket === undefined || this.#relayed) return;
+    this.#session.end(new KiteError("disconnected", `the peer's process is gone: ${error.message}`, { cause: error }));
   }
 
   /** Calls on a session that never had a connection fail with what the dial failed with; they did not run. */
@@ -262,6 +271,7 @@ export class Peer implements AsyncDisposable {
     const { dial, limits, identity } = this.#options;
     const target = await waitUntil(this.#options.target(signal, this.#last), signal);
     this.#last = "failed";
+    this.#relayed = (target.protocols?.length ?? 0) > 0;
     const transport = await dial({
       url: target.url,
       protocols: [PROTOCOL, ...(target.protocols ?? [])],

@@ -1,49 +1,8 @@
 import { expect, test } from "vitest";
-import { z } from "zod";
 import { KiteError } from "../errors.ts";
 import { method } from "../method.ts";
-import { connectedPair, testCaller, until } from "../testing.ts";
+import { testCaller, until } from "../testing.ts";
 import { acceptor, connect, greet } from "./test-stranger.ts";
-
-test("under random cuts every call settles once, no effect happens twice, and streams and callbacks go on", async () => {
-  const ran = new Map<number, number>();
-  await using pair = await connectedPair({
-    work: method({ input: z.number() }, async (n) => {
-      ran.set(n, (ran.get(n) ?? 0) + 1);
-      if (n % 3 === 0) await Promise.resolve();
-      return n * 2;
-    }),
-    numbers: method({ input: z.number() }, async function* (upTo) {
-      for (let n = 0; n < upTo; n++) yield { n, padding: "x".repeat(n % 50) };
-    }),
-    each: method({ input: [z.number(), z.custom<(n: number) => Promise<number>>()] }, async (upTo, fn) => {
-      let sum = 0;
-      for (let n = 0; n < upTo; n++) sum += await fn(n);
-      return sum;
-    }),
-  });
-  const random = seeded(7);
-  let cuts = 0;
-  const cutter = setInterval(() => {
-    if (random() < 0.7) {
-      pair.cut();
-      cuts++;
-    }
-  }, 1);
-
-  const calls = Array.from({ length: 3_000 }, (_, n) => spread(n).then(() => pair.client.work(n)));
-  const stream = collect(pair.client.numbers(5_000) as unknown as Promise<AsyncIterable<{ n: number }>>);
-  const sum = pair.client.each(300, async (n) => n);
-  const results = await Promise.all(calls);
-  const seen = await stream;
-  await expect(sum).resolves.toBe((300 * 299) / 2);
-  clearInterval(cutter);
-
-  expect(cuts).toBeGreaterThan(10);
-  expect(results).toEqual(Array.from({ length: 3_000 }, (_, n) => n * 2));
-  expect([...ran.values()].every((times) => times === 1)).toBe(true);
-  expect(seen.map(({ n }) => n)).toEqual(Array.from({ length: 5_000 }, (_, n) => n));
-});
 
 test("a session is resumed with its secret by the same user only; others get a new one", async () => {
   const users: Record<string, string> = { a: "alice", b: "bob" };
@@ -169,25 +128,3 @@ test("more strangers than allowed are asked to come back", async () => {
   expect(strangers[2]?.frames.at(-1)).toContain("unauthenticated");
   host.close(new KiteError("disconnected", "done"));
 });
-
-async function collect<T>(stream: Promise<AsyncIterable<T>>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const item of await stream) all.push(item);
-  return all;
-}
-
-/** Spreads calls over many turns of the event loop, so that cuts fall between them. */
-async function spread(n: number): Promise<void> {
-  for (let turn = 0; turn < n % 60; turn++) await new Promise(setImmediate);
-}
-
-/** Mulberry32: the same cuts in every run. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
-}

@@ -19,6 +19,9 @@ export interface TransportReceiver {
   closed(why: { code: number; reason: string }): void;
 }
 
+/** The `reason` of a dial that failed because nothing listens at the address. */
+export const REFUSED = "refused";
+
 /** Close codes of kite, in WebSocket's range for applications. */
 export const CLOSE = {
   /** The session has ended on purpose. */

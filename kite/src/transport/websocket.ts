@@ -1,7 +1,7 @@
 import { WebSocket } from "ws";
 import { KiteError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
-import { closeArguments, type Transport, type TransportReceiver } from "./transport.ts";
+import { closeArguments, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
 
 /** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
 export type DialSocket = (request: DialRequest) => Promise<Transport>;
@@ -30,9 +30,9 @@ export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signa
     signal.addEventListener("abort", abort, { once: true });
     socket.on("error", (cause) => {
       signal.removeEventListener("abort", abort);
-      reject(
-        new KiteError("unavailable", `no kite answers at ${url}: ${cause.message || (cause as NodeJS.ErrnoException).code}`, { cause }),
-      );
+      const { code, message } = cause as NodeJS.ErrnoException;
+      const reason = code === "ECONNREFUSED" ? { reason: REFUSED } : {};
+      reject(new KiteError("unavailable", `no kite answers at ${url}: ${message || code}`, { cause, ...reason }));
     });
     socket.once("open", () => {
       signal.removeEventListener("abort", abort);
@@ -67,7 +67,7 @@ class WebSocketTransport implements Transport {
     this.#socket = socket;
     // Without a listener an error would end the process. The close event that follows says 1006 for all of them.
     socket.on("error", (error: NodeJS.ErrnoException) => {
-      const code = REFUSED[error.code ?? ""];
+      const code = UNREADABLE[error.code ?? ""];
       if (code !== undefined) this.#refused = { code, reason: error.message };
     });
     socket.pause();
@@ -105,7 +105,7 @@ class WebSocketTransport implements Transport {
 const CLOSE_WAIT_MS = 2_000;
 
 /** What this side could not take in, by the names of `ws`, as the close code that the peer is told. */
-const REFUSED: Record<string, number | undefined> = {
+const UNREADABLE: Record<string, number | undefined> = {
   WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 1009,
   WS_ERR_INVALID_UTF8: 1007,
 };
