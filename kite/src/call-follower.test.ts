@@ -147,6 +147,7 @@ test.each([
   let leftMs = 1_000;
   const outer = {
     method: "ask",
+    meta: {},
     signal: controller.signal,
     get remainingMs() {
       return leftMs;

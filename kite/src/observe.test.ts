@@ -120,8 +120,8 @@ test("a call that reaches nobody is told as well, and so is one to a kite that h
 test("a call that is made again is told each time", async () => {
   const { seen, observer } = notes();
   await using both = await pair({ client: [observer] });
+  const again = both.web.dial<Contract>({ url: both.math.url ?? "", retry: { tries: 2, firstMs: 1 } });
   await both.math.close();
-  const again = callWith(both.remote, { retry: { tries: 2, firstMs: 1 } });
 
   await again.square(1).catch(() => {});
 

@@ -44,7 +44,7 @@ test("a registered kite registers again when its session is lost, and says so me
 test("labels that were changed stay through a registration to come", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
   await expect(client.updateLabels({ load: "0.1" })).rejects.toMatchObject({ code: "failed_precondition" });
   await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
 
@@ -59,7 +59,7 @@ test("labels that were changed stay through a registration to come", async () =>
 test("labels that change while kontrol is away are in the next registration; those it refuses are in none", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ reach: served.reach, backoff: FAST });
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
   await client.register({ kite: math, labels: { load: "0.1" } });
   registry.away = new KiteError("invalid_argument", "no such labels");
   await expect(client.updateLabels({ "?": "1" })).rejects.toMatchObject({ code: "invalid_argument" });

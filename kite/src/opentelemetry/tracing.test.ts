@@ -20,7 +20,7 @@ const mathMethods = {
     throw new KiteError("not_found", "there is no such number");
   }),
   fail: method({ role: "viewer" }, async () => {
-    throw new Error("out of paper");
+    throw new KiteError("internal", "out of paper");
   }),
 };
 type Math = ContractOf<typeof mathMethods>;

@@ -81,7 +81,7 @@ describe("a call", () => {
 
     expect(call.session.closed.aborted).toBe(true);
     expect([...host.sessions]).toEqual([]);
-    expect(peer.session.counts).toEqual({ calls: 0, serving: 0, exported: 0, imported: 0, sending: 0, receiving: 0 });
+    expect(peer.session.counts).toEqual({ calls: 0, serving: 0, exported: 0, imported: 0, sending: 0, receiving: 0, parcels: 0 });
   });
 
   test.each([
@@ -206,7 +206,7 @@ test("a function that is called after its session has ended disturbs nobody, and
 });
 
 test("a failure that cannot be told ends the session, since its caller would wait for ever", async () => {
-  const failing = method({}, async () => Promise.reject(new Error("x".repeat(2_000))));
+  const failing = method({}, async () => Promise.reject(new KiteError("internal", "x".repeat(2_000))));
   const host = dnodeHost({ failing }, { limits: { frameBytes: 1_000 } });
   const peer = connectDnode(host);
 
