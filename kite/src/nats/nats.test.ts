@@ -2,7 +2,6 @@ import type { NatsConnection, ServiceInfo, ServiceStats } from "nats";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { describeWith } from "../../../test/services.ts";
-import { KiteClient } from "../client.ts";
 import { Kite } from "../kite.ts";
 import { type ContractOf, method } from "../method.ts";
 import type { Remote } from "../remote.ts";
