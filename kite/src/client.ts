@@ -52,6 +52,7 @@ export class KiteClient implements AsyncDisposable {
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
   #closed = false;
+  #kiteKey: string | undefined;
 
   constructor(options: ClientOptions, dial: DialSocket) {
     const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
@@ -60,6 +61,7 @@ export class KiteClient implements AsyncDisposable {
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
     this.#options = options;
+    this.#kiteKey = options.kiteKey;
     this.#dial = dial;
   }
 
@@ -147,7 +149,12 @@ export class KiteClient implements AsyncDisposable {
   }
 
   protected get kiteKey(): string | undefined {
-    return this.#options.kiteKey;
+    return this.#kiteKey;
+  }
+
+  /** Shown to kontrol from the next connection on. */
+  protected set kiteKey(kiteKey: string) {
+    this.#kiteKey = kiteKey;
   }
 
   protected get registry(): RegistryClient {
@@ -168,9 +175,10 @@ export class KiteClient implements AsyncDisposable {
     return callWith(this.kontrol(), options);
   }
 
-  #kiteKeyAuth(): Auth | undefined {
-    const key = this.kiteKey;
-    return key === undefined ? undefined : { type: "kiteKey", key };
+  /** Asked with every connection: kontrol may have signed the key anew. */
+  #kiteKeyAuth(): (() => Promise<Auth>) | undefined {
+    const first = this.kiteKey;
+    return first === undefined ? undefined : async () => ({ type: "kiteKey", key: this.kiteKey ?? first });
   }
 
   #peer(target: PeerOptions["target"]): Peer {
