@@ -32,6 +32,7 @@ test.each([11, 4_711])("every watcher's history is a piece of the log, without g
   await using world = await makeWorld(await freshDatabase(), seed);
 
   for (let step = 0; step < STEPS; step++) await act(world, step);
+  await leaveInTrouble(world);
   await settle(world);
 
   const log = await readLog(world.admin);
@@ -169,6 +170,19 @@ function leave({ random, generations, left }: World, { leases }: Kontrol, id: st
   leases.leave({ id, generation, reason: "it left" });
 }
 
+/** Half of the kites leave and nobody takes their places, while the connections that should write it are killed. */
+async function leaveInTrouble(world: World): Promise<void> {
+  await Promise.all(world.underway);
+  for (let index = 0; index < IDS; index += 2) {
+    const id = `kite-${index}`;
+    const generation = world.generations.get(id) ?? 0;
+    world.left.add(`${id} ${generation}`);
+    pick(world.kontrols, world.random).leases.leave({ id, generation, reason: "it left" });
+    // A round trip later the transaction is under way.
+    await kill(world, "kontrol");
+  }
+}
+
 /** Ends the watch, and goes on after what it has seen, at the same kontrol or the other one. */
 async function moveOn({ kontrols, random }: World, watch: Watch): Promise<void> {
   await read(watch);
@@ -182,8 +196,7 @@ const KILL = `
    where datname = current_database() and application_name = $1 order by pid limit $2`;
 
 /** The connection that follows the log, or some of those that write it, in the middle of whatever they do. */
-async function kill(world: World): Promise<void> {
-  const name = pick(["kontrol", "kontrol follower"], world.random);
+async function kill(world: World, name = pick(["kontrol", "kontrol follower"], world.random)): Promise<void> {
   const { rowCount } = await world.admin.query(KILL, [name, 1 + Math.floor(world.random() * 3)]);
   world.kills += rowCount ?? 0;
 }
