@@ -14,7 +14,7 @@ import {
   type Registered,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
-import { audit } from "./audit.ts";
+import { audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
@@ -53,6 +53,7 @@ export function kontrolMethods(services: Services) {
     people: peopleMethods(services),
     grants: grantMethods(services),
     keys: keyMethods(services),
+    audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
 }
 
