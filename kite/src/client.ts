@@ -111,6 +111,7 @@ export class KiteClient implements AsyncDisposable {
   readonly #closing = sharedController();
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
+  #kiteKey: string | undefined;
 
   constructor(options: ClientOptions, parts: ClientParts) {
     const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
@@ -119,6 +120,7 @@ export class KiteClient implements AsyncDisposable {
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
     this.#options = options;
+    this.#kiteKey = options.kiteKey;
     this.#parts = parts;
     this.#dialers = new DialTable(parts.dial, options.dialers);
     this.observed = watchKite({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
@@ -202,7 +204,12 @@ export class KiteClient implements AsyncDisposable {
   }
 
   protected get kiteKey(): string | undefined {
-    return this.#options.kiteKey;
+    return this.#kiteKey;
+  }
+
+  /** Shown to kontrol from the next connection on. */
+  protected set kiteKey(kiteKey: string) {
+    this.#kiteKey = kiteKey;
   }
 
   protected get registry(): RegistryClient {
@@ -233,9 +240,10 @@ export class KiteClient implements AsyncDisposable {
     }
   }
 
-  #kiteKeyAuth(): Auth | undefined {
-    const key = this.kiteKey;
-    return key === undefined ? undefined : { type: "kiteKey", key };
+  /** Asked with every connection: kontrol may have signed the key anew. */
+  #kiteKeyAuth(): (() => Promise<Auth>) | undefined {
+    const first = this.kiteKey;
+    return first === undefined ? undefined : async () => ({ type: "kiteKey", key: this.kiteKey ?? first });
   }
 
   async #connectOne<C>(query: Query, options: ConnectOptions): Promise<Remote<C>> {
@@ -337,7 +345,7 @@ export class KiteClient implements AsyncDisposable {
     }
     const { limits, identity, log } = this;
     const show = typeof auth === "function" ? auth : async () => auth;
-    const peer = dialDnode({ url, auth: show, serve: this.#served({ methods }), limits, identity, log });
+    const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log });
     this.#peers.add(peer);
     peer.onClosed(() => this.#peers.delete(peer));
     return peer;

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { dnodeAuthenticator } from "./auth/dnode-authenticator.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
-import { readKiteKey } from "./auth/kite-key-file.ts";
+import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
 import { Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { builtinMethods } from "./builtin.ts";
@@ -48,7 +48,7 @@ export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** Whether callers are served that speak the dnode dialect, such as Go's and npm's kite.js; see DNODE.md. Default true. */
   readonly dnode?: boolean | undefined;
   /** A new kite.key came from kontrol; default: it is written to the home that `openKite` read the old one from. */
-  readonly onKey?: ((kiteKey: string) => void) | undefined;
+  readonly onKey?: ((kiteKey: string) => void | Promise<void>) | undefined;
 }
 
 export interface RegisterOptions {
@@ -216,7 +216,10 @@ export class Kite extends KiteClient {
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),
-      onKey: (kiteKey) => this.#options.onKey?.(kiteKey),
+      onKey: (kiteKey) => {
+        this.kiteKey = kiteKey;
+        return this.#options.onKey?.(kiteKey);
+      },
     });
   }
 
@@ -275,9 +278,12 @@ interface Authenticators {
 export async function openKite(options: KiteOptions): Promise<Kite> {
   const environment = readEnvironment();
   const kiteKey = options.kiteKey ?? (await readKiteKey(environment.home)).jwt;
+  const write = async (renewed: string) => void (await writeKiteKey(environment.home, renewed));
   return new Kite({
     ...options,
     kiteKey,
+    // One that was given has its place elsewhere; only what was read from the home is replaced there.
+    onKey: options.onKey ?? (options.kiteKey === undefined ? write : undefined),
     environment: options.environment ?? environment.environment,
     region: options.region ?? environment.region,
     kontrolUrl: options.kontrolUrl ?? environment.kontrolUrl,

@@ -31,11 +31,46 @@ export interface KontrolContract extends RegistryContract {
     list(): Promise<Grant[]>;
     remove(request: { id: string }): Promise<{ removed: boolean }>;
   };
+  audit: {
+    /** For administrators: who did what to whom, the newest first; `next` is the `before` of the next page, null on the last. */
+    list(request?: {
+      actor?: string;
+      action?: string;
+      subject?: string;
+      before?: number;
+      limit?: number;
+    }): Promise<{ entries: AuditEntry[]; next: number | null }>;
+  };
   keys: {
     /** For administrators: issues a kite.key for an account that exists. `RS256` is for kites in Go and of kite.js, which read nothing else. */
     issue(request: { username: string; alg?: "EdDSA" | "RS256" }): Promise<{ kiteKey: string }>;
     revoke(request: { jti: string }): Promise<{ revoked: boolean }>;
+    /** For administrators: the keys that kontrol signs with, the newest first. */
+    list(): Promise<SigningKeyInfo[]>;
+    /** For administrators: a new key signs from now on; those before it still verify. Default `EdDSA`. */
+    add(request?: { alg?: "EdDSA" | "RS256" }): Promise<SigningKeyInfo>;
+    /** For administrators: what this key signed is believed until `refusedAfter`; kites get a new kite.key when they register. */
+    retire(request: { kid: string }): Promise<{ retired: boolean; refusedAfter: number | null }>;
   };
+}
+
+/** Something that was done to accounts, keys, grants or join tokens. */
+export interface AuditEntry {
+  id: number;
+  at: string;
+  actor: string;
+  action: string;
+  subject: string;
+  details: Record<string, unknown>;
+}
+
+/** A signing key, without either half of it. Times are in milliseconds since the epoch. */
+export interface SigningKeyInfo {
+  kid: string;
+  alg: "EdDSA" | "RS256";
+  state: "active" | "retired";
+  createdAt: number;
+  retiredAt: number | null;
 }
 
 export type AccountKind = "person" | "service";

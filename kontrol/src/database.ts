@@ -25,6 +25,9 @@ export async function openDatabase(databaseUrl: string, onError: (cause: Error) 
   });
   // A connection that dies while idle reports here; the pool replaces it by itself.
   pool.on("error", onError);
+  // While one is being lent nobody listens to it, and PostgreSQL may say in the same packet that it is ready and that it is
+  // ended: without this, that would end the process. Whoever has it learns of it from the next query.
+  pool.on("connect", (client) => client.on("error", () => {}));
   try {
     await pool.query("select 1");
     await migrate(pool);

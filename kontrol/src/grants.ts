@@ -71,7 +71,10 @@ const EXPIRE = `
 export async function expireGrants(log: Log, now: number) {
   return log.write(async (tx) => {
     const { rows } = await tx.query<GrantRecord>(EXPIRE, [now]);
-    for (const grant of rows) await end(tx, grant, "a grant ended", now);
+    for (const grant of rows) {
+      await end(tx, grant, "a grant ended", now);
+      await audit(tx, "kontrol", "grants.expire", grant.owner, { grant: grant.id });
+    }
   });
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { KiteError } from "@kite-mesh/kite";
+import { type Caller, KiteError } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
 import { audit } from "./audit.ts";
 import type { Log, LogTransaction } from "./log.ts";
@@ -29,16 +29,55 @@ const ADD = "insert into kontrol.kite_keys (jti, username, kid, machine) values 
  * @throws {KiteError} `not_found` when there is no such active account.
  */
 export async function issueKiteKey(tx: LogTransaction, username: string, options: KiteKeyOptions): Promise<string> {
-  const { keys, issuer, kontrolUrl, now, machine = false } = options;
+  const { keys, machine = false, signingKey = keys.current } = options;
   const { rowCount } = await tx.query(ACTIVE, [username]);
   if (rowCount === 0) throw new KiteError("not_found", `there is no active account "${username}"`);
-  const { kid, alg, private: key, publicPem } = options.signingKey ?? keys.current;
   const jti = randomUUID();
-  await tx.query(ADD, [jti, username, kid, machine]);
+  await tx.query(ADD, [jti, username, signingKey.kid, machine]);
   tx.append({ kind: "key.issued", jti, username, machine });
+  return sign({ username, jti }, signingKey, options);
+}
+
+/** The document itself. */
+function sign(
+  { username, jti }: { username: string; jti: string },
+  { kid, alg, private: key, publicPem }: SigningKey,
+  options: KiteKeyOptions,
+) {
+  const { issuer, kontrolUrl, now } = options;
   const iat = signedAt(alg, now(), "older");
   const claims = { iss: issuer, sub: username, iat, jti, kontrolURL: dialledAt(kontrolUrl, alg), kontrolKey: publicPem };
   return new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
+}
+
+/** A kite.key that was signed anew. */
+export interface RenewedKiteKey {
+  readonly kiteKey: string;
+  readonly signingKey: SigningKey;
+}
+
+const RENEW = "update kontrol.kite_keys set kid = $2 where jti::text = $1 and revoked_at is null";
+
+/**
+ * Signs the kite.key of a caller anew when the key that signed it was retired; undefined when nothing is to be done. It is
+ * the same kite.key to everybody who knows it by its id, so revoking it ends both documents.
+ */
+export async function renewKiteKey(
+  log: Log,
+  { username, credential }: Caller,
+  options: KiteKeyOptions,
+): Promise<RenewedKiteKey | undefined> {
+  const { keys } = options;
+  const old = keys.get(credential?.kid ?? "");
+  if (credential?.type !== "kiteKey" || credential.jti === undefined || old?.state !== "retired") return undefined;
+  const { jti } = credential;
+  const signingKey = await keys.ensure(old.alg, log);
+  const { result: renewed } = await log.write(async (tx) => {
+    const { rowCount } = await tx.query(RENEW, [jti, signingKey.kid]);
+    if (rowCount !== 0) await audit(tx, username, "keys.renew", username, { jti, from: old.kid, to: signingKey.kid });
+    return rowCount !== 0;
+  });
+  return renewed ? { kiteKey: await sign({ username, jti }, signingKey, options), signingKey } : undefined;
 }
 
 /** Kites in Go put their SockJS paths behind what they are given, and expect it to end so. */

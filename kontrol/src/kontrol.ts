@@ -7,7 +7,7 @@ import { openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { kontrolHttp } from "./http.ts";
-import { issueKiteKey, type KiteKeyOptions } from "./kite-keys.ts";
+import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts";
 import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
@@ -36,6 +36,8 @@ export interface KontrolOptions {
   readonly heartbeatMs?: number | undefined;
   /** How long tokens live. Default ten minutes. */
   readonly tokenTtlMs?: number | undefined;
+  /** For how long what a retired signing key signed is still believed. Default a week. */
+  readonly keyGraceMs?: number | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
 }
 
@@ -55,6 +57,8 @@ const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
 const TOKEN_TTL_MS = 10 * 60_000;
+// A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
+const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
 // then a moment for the database. Who is late registers and watches again, from the revision it had.
 const GRACE_MS = 750;
@@ -88,8 +92,9 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
-  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now });
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
+  const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
+  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
   const trust = { keys, issuer: NAME, directory, now };
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
@@ -104,6 +109,12 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
 
+  opened.push(
+    directory.listen((applied) => {
+      if (applied !== "reset" && applied.change.kind === "signing-keys.changed") void renewAll(keys, registrar);
+    }),
+  );
+
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
   const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
@@ -116,10 +127,11 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 }
 
 /** The database, and the directory that follows it. */
-async function openMemory({ databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS }: KontrolOptions, opened: Closers) {
+async function openMemory(options: KontrolOptions, opened: Closers) {
+  const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
   const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
   opened.push(() => pool.end());
-  const keys = await SigningKeys.open(pool);
+  const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
   const identity: Identity = {
     username: NAME,
     environment: "local",
@@ -169,6 +181,11 @@ async function meshId(pool: Pool): Promise<string> {
   const [head] = rows;
   if (head === undefined) throw new KiteError("failed_precondition", "the table kontrol.head is empty; restore the database from a backup");
   return head.mesh_id;
+}
+
+async function renewAll(keys: SigningKeys, registrar: Registrar): Promise<void> {
+  const retired = (await keys.list()).filter(({ state }) => state === "retired");
+  registrar.renew(new Set(retired.map(({ kid }) => kid)));
 }
 
 interface Revoked {

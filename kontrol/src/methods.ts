@@ -14,9 +14,9 @@ import {
   type Registered,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
-import { audit } from "./audit.ts";
+import { audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
-import type { Grant, KontrolContract, NewPerson } from "./contract.ts";
+import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
 import { addGrant, removeGrant } from "./grants.ts";
 import { createJoinToken, useJoinToken } from "./join-tokens.ts";
@@ -28,6 +28,7 @@ import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
+import type { SigningKey } from "./signing-keys.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions {
@@ -52,6 +53,7 @@ export function kontrolMethods(services: Services) {
     people: peopleMethods(services),
     grants: grantMethods(services),
     keys: keyMethods(services),
+    audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
 }
 
@@ -231,6 +233,11 @@ function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {
       await follower.reached(revision);
       return { kiteKey };
     }),
+    list: method({ role: "owner" }, async () => (await keys.list()).map(describeKey)),
+    add: method({ role: "owner", input: schemas.newSigningKey }, async ({ alg = "EdDSA" } = {}, { caller }) =>
+      describeKey(await keys.add(alg, log, caller.username)),
+    ),
+    retire: method({ role: "owner", input: schemas.kid }, ({ kid }, { caller }) => keys.retire(kid, log, caller.username)),
     revoke: method({ role: "viewer", input: schemas.jti }, async ({ jti }, { caller }) => {
       const by = { username: caller.username, admin: caller.role === "owner" };
       const { result, revision } = await revokeKiteKey(log, jti, by, now);
@@ -238,4 +245,8 @@ function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {
       return result;
     }),
   };
+}
+
+function describeKey({ kid, alg, state, createdAt, retiredAt }: SigningKey): SigningKeyInfo {
+  return { kid, alg, state, createdAt, retiredAt };
 }

@@ -25,6 +25,9 @@ export interface OlderRegistered {
   readonly url: string;
   /** How often kontrol expects a beat, in seconds. */
   readonly heartbeatInterval: number;
+  /** A new kite.key, and the key that signed it as PEM, after a rotation. */
+  readonly kiteKey?: string;
+  readonly publicKey?: string;
 }
 
 export interface HttpRegister {
@@ -98,8 +101,9 @@ export class OlderRegistrations {
     return this.#options.registrar.enter(asked, registrant, this.#interval * 1000 * BEATS);
   }
 
-  #answer({ record }: Held): OlderRegistered {
-    return { url: record.url, heartbeatInterval: this.#interval };
+  #answer({ record, renewed }: Held): OlderRegistered {
+    const answer = { url: record.url, heartbeatInterval: this.#interval };
+    return renewed === undefined ? answer : { ...answer, kiteKey: renewed.kiteKey, publicKey: renewed.signingKey.publicPem };
   }
 
   /** Whole seconds: kites in Go cut off the rest, and cannot wait for nothing. */

@@ -12,6 +12,7 @@ import {
 } from "@kite-mesh/kite";
 import { type Applied, type Directory, revokedBy } from "./directory.ts";
 import { Feed } from "./feed.ts";
+import type { RenewedKiteKey } from "./kite-keys.ts";
 import type { Leases, NewLease } from "./leases.ts";
 import type { KiteRecord } from "./record.ts";
 
@@ -23,6 +24,8 @@ export interface RegistrarOptions {
   /** Where kites that cannot be dialled are reached: `<relayUrl>/<id>`. */
   readonly relayUrl: () => string;
   readonly heartbeatMs: number;
+  /** Signs a caller's kite.key anew when the key that signed it was retired. */
+  readonly renewKey: (caller: Call["caller"]) => Promise<RenewedKiteKey | undefined>;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
@@ -35,6 +38,8 @@ export interface Held {
   readonly sessionId: string | undefined;
   readonly onLink: Register["onLink"];
   readonly revocations: Feed<Revocation>;
+  /** The kite.key that the kite should use from now on. */
+  readonly renewed: RenewedKiteKey | undefined;
   /** How long it may be silent. */
   readonly silenceMs: number;
   /** By a clock that never jumps. */
@@ -101,18 +106,23 @@ export class Registrar {
       generation: String(record.generation),
       heartbeatMs,
       beat: () => this.#beat(held),
+      ...(held.renewed === undefined ? {} : { kiteKey: held.renewed.kiteKey }),
       revocations: held.revocations,
     };
   }
 
   /** As `register`, for whoever looks after the beats himself: a registration that is silent for this long ends. */
   async enter(register: Register, registrant: Registrant, silenceMs: number): Promise<Held> {
-    const record = await this.#options.leases.enter(this.#leaseFor(register, registrant.caller));
+    const { leases, renewKey } = this.#options;
+    const lease = this.#leaseFor(register, registrant.caller);
+    const renewed = await renewKey(registrant.caller);
+    const record = await leases.enter(renewed === undefined ? lease : { ...lease, kid: renewed.signingKey.kid });
     const held: Held = {
       record,
       sessionId: registrant.session?.id,
       onLink: register.onLink,
       revocations: new Feed<Revocation>(),
+      renewed,
       silenceMs,
       lastBeatMs: performance.now(),
       labels: record.labels,
@@ -145,6 +155,15 @@ export class Registrar {
       if (held.labels === labels) held.labels = before;
       throw thrown;
     }
+  }
+
+  /**
+   * Has kites register again whose kite.key was signed by one of these keys, so that they get a new one while the old is
+   * still believed. They stay in the directory meanwhile. Older kites cannot be asked; they get theirs when they come back.
+   */
+  renew(retired: ReadonlySet<string>): void {
+    const why = new KiteError("disconnected", "the key that signed this kite's kite.key was retired; register again for a new one");
+    for (const { record, revocations } of this.#held.values()) if (retired.has(record.kid ?? "")) revocations.end(why);
   }
 
   /** Takes a beat; false when the registration has ended. */

@@ -76,6 +76,17 @@ export const newJoinToken = z.object({
   ttlMs: z.number().int().min(1_000).max(MAX_JOIN_TTL_MS).optional(),
 });
 export const newKey = z.object({ username, alg: z.enum(ALGORITHMS).optional() });
+export const audited = z
+  .object({
+    actor: username.optional(),
+    action: z.string().max(64).optional(),
+    subject: username.optional(),
+    before: z.number().int().positive().optional(),
+    limit: z.number().int().min(1).max(1_000).optional(),
+  })
+  .optional();
+export const newSigningKey = z.object({ alg: z.enum(ALGORITHMS).optional() }).optional();
+export const kid = z.object({ kid: z.string().min(1).max(128) });
 export const named = z.object({ username });
 const methodName = z.string().min(1).max(128);
 const ownQueried = z

@@ -186,6 +186,7 @@ test("a kite that one may not see cannot be told from one that is not there", as
 
 test("a person is no administrator, and an administrator who is a person cannot be somebody else", async () => {
   for (const call of [
+    () => mallory.kontrol.audit.list(),
     () => mallory.kontrol.people.list(),
     () => mallory.kontrol.people.get({ username: "alice" }),
     () => mallory.kontrol.people.remove({ username: "alice" }),

@@ -1,8 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { builtinMethods } from "../builtin.ts";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
+import { silent } from "../log.ts";
 import { type Methods, method } from "../method.ts";
+import { serveMethods } from "../serve.ts";
 import { testIdentity } from "../testing.ts";
 import { type MemoryLink, memoryLink } from "../transport/memory.ts";
 import type { DnodeAcceptor } from "./dnode-acceptor.ts";
@@ -218,6 +221,10 @@ const OPTIONS: DnodePeerOptions = {
   },
   limits: LIMITS,
   identity: testIdentity(),
+  serve: serveMethods({
+    methods: {},
+    builtin: builtinMethods({ identity: testIdentity(), dialects: ["dnode"], methods: {}, log: silent }),
+  }),
   random: () => 0,
 };
 

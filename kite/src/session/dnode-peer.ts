@@ -10,7 +10,6 @@ import { dialledSockjs, GO_AWAY, sockjsUrl } from "../transport/sockjs.ts";
 import type { DialSocket } from "../transport/websocket.ts";
 import type { Serve } from "./calls.ts";
 import { gone } from "./conversation.ts";
-import { Heartbeat } from "./dnode-heartbeat.ts";
 import { DnodeSession } from "./dnode-session.ts";
 import type { Auth } from "./handshake.ts";
 
@@ -22,7 +21,7 @@ export interface DnodePeerOptions {
   readonly dial: DialSocket;
   readonly limits: Limits;
   readonly identity: Identity;
-  /** Answers the peer's calls; left out, only `kite.ping` and `kite.heartbeat` are answered. */
+  /** Answers the peer's calls, among them those that a kontrol of the original's makes; left out, it may not call. */
   readonly serve?: Serve | undefined;
   readonly log?: Logger | undefined;
   readonly random?: (() => number) | undefined;
@@ -199,23 +198,18 @@ export class DnodePeer implements Connection {
       socket.close(GO_AWAY.code, GO_AWAY.reason);
       throw signal.reason;
     }
-    const heartbeat = new Heartbeat();
     let spoken = false;
     const session: DnodeSession = new DnodeSession({
       transport: framed ? dialledSockjs(socket) : socket,
       limits,
       identity,
-      serve: (call) => {
-        const answer = heartbeat.serve(call);
-        return answer === undefined ? serve(call) : answer;
-      },
+      serve,
       log,
       onSpoken: () => {
         spoken = true;
         this.#backoff.reset();
       },
       onClosed: () => {
-        heartbeat.stop();
         // Whoever opens and closes at once is not dialled in a loop, however often it is called.
         if (!spoken) this.#failed = true;
         if (this.#session === session) this.#session = undefined;
