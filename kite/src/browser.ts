@@ -8,13 +8,13 @@ export class Kite extends KiteClient {
   }
 }
 
+export type { Guard, GuardedCall } from "./calling/guard.ts";
+export { callWith, peerOf, type Remote, type RemoteOptions } from "./calling/remote.ts";
+export type { RetryOptions } from "./calling/retry-options.ts";
 export type { ClientOptions, ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
-export type { Guard, GuardedCall } from "./guard.ts";
 export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } from "./identity.ts";
 export type { CallOptions } from "./method.ts";
-export type * from "./registry.ts";
-export { callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
-export type { RetryOptions } from "./retry-options.ts";
+export type * from "./registry/registry.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";

@@ -1,22 +1,23 @@
-import { type Balance, Chooser, type PooledBalance } from "./balance.ts";
-import type { Connection } from "./connection.ts";
-import { followCalls } from "./context.ts";
-import { type Dialers, DialTable } from "./dialers.ts";
+import { keyClaim } from "./auth/key-claim.ts";
+import { type Balance, Chooser, type PooledBalance } from "./calling/balance.ts";
+import type { Connection } from "./calling/connection.ts";
+import { followCalls } from "./calling/context.ts";
+import { type Dialers, DialTable } from "./calling/dialers.ts";
+import { type Guard, Guarded } from "./calling/guard.ts";
+import type { OpenMember } from "./calling/pool/member.ts";
+import type { PoolOptions } from "./calling/pool/pool.ts";
+import { callWith, type Remote, remote } from "./calling/remote.ts";
+import type { RetryOptions } from "./calling/retry-options.ts";
+import type { DialDnode, DnodePeer } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
-import { type Guard, Guarded } from "./guard.ts";
 import { checkIdentity, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
-import { type Found, RegistryClient } from "./kontrol.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
 import type { Caller, CallOptions, Methods } from "./method.ts";
 import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
-import type { OpenMember } from "./pool/member.ts";
-import type { PoolOptions } from "./pool/pool.ts";
-import type { FoundKite, RegistryContract, WatchEvent } from "./registry.ts";
-import { callWith, type Remote, remote } from "./remote.ts";
-import type { RetryOptions } from "./retry-options.ts";
+import { type Found, RegistryClient } from "./registry/kontrol.ts";
+import type { FoundKite, RegistryContract, WatchEvent } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
-import type { DialDnode, DnodePeer } from "./session/dnode-peer.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import { sharedController } from "./session/shared-signal.ts";
@@ -406,23 +407,4 @@ function nobody(query: Query): KiteError {
 
 function isLoopback(url: string): boolean {
   return URL.canParse(url) && ["localhost", "127.0.0.1", "[::1]"].includes(new URL(url).hostname);
-}
-
-/** Reads a claim of one's own key. Whether the key is good, kontrol decides. */
-function keyClaim(kiteKey: string | undefined, claim: "sub" | "kontrolURL" | "iss"): string | undefined {
-  if (kiteKey === undefined) return undefined;
-  try {
-    const value = payloadOf(kiteKey)[claim];
-    return typeof value === "string" ? value : undefined;
-  } catch (cause) {
-    throw new KiteError("invalid_argument", "the kite.key cannot be read; it is one line of text in three parts", { cause });
-  }
-}
-
-/** The claims of a JWT, unverified. By hand: `jose` would be a twentieth of what a browser loads. */
-function payloadOf(jwt: string): Record<string, unknown> {
-  const [, payload = "", ...rest] = jwt.split(".");
-  if (rest.length !== 1) throw new TypeError("a JWT has three parts");
-  const bytes = Uint8Array.from(atob(payload.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
-  return JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
 }

@@ -1,17 +1,17 @@
 // For authors of kites.
-export type { Balance, PooledBalance } from "./balance.ts";
+export type { Balance, PooledBalance } from "./calling/balance.ts";
 export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
-export type { BuiltinContract, MethodSummary, SystemInfo } from "./builtin.ts";
-export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract.ts";
-export type { KiteDescription, MethodDescription } from "./description.ts";
-export { type Callback, callback, stream } from "./carried.ts";
+export type { BuiltinContract, MethodSummary, SystemInfo } from "./serving/builtin.ts";
+export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract/contract.ts";
+export type { KiteDescription, MethodDescription } from "./contract/description.ts";
+export { type Callback, callback, stream } from "./contract/carried.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
-export type { ExposeErrors } from "./failure.ts";
-export { hostMethods } from "./host-methods.ts";
+export type { ExposeErrors } from "./serving/failure.ts";
+export { hostMethods } from "./serving/host-methods.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
-export type { JsonSchema } from "./json-schema.ts";
+export type { JsonSchema } from "./contract/json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
-export type { Found } from "./kontrol.ts";
+export type { Found } from "./registry/kontrol.ts";
 export type { ListenOptions } from "./listener.ts";
 export type { Logger } from "./log.ts";
 export {
@@ -30,9 +30,9 @@ export {
   type Role,
   type ThrottleOptions,
 } from "./method.ts";
-export type { Guard, GuardedCall } from "./guard.ts";
-export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./remote.ts";
-export type { RetryOptions } from "./retry-options.ts";
+export type { Guard, GuardedCall } from "./calling/guard.ts";
+export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./calling/remote.ts";
+export type { RetryOptions } from "./calling/retry-options.ts";
 export type {
   Calling,
   MadeCall,
@@ -43,7 +43,7 @@ export type {
   AnsweredCall,
   Serving,
 } from "./observe.ts";
-export type { Middleware } from "./serve.ts";
+export type { Middleware } from "./serving/serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/streams.ts";
@@ -54,8 +54,8 @@ export { type KiteKey, type KiteKeyClaims, parseKiteKey, verifyKiteKey } from ".
 export { kiteKeyPath, readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
 export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
-export { currentCall } from "./context.ts";
-export type { Dialers } from "./dialers.ts";
+export { currentCall } from "./calling/context.ts";
+export type { Dialers } from "./calling/dialers.ts";
 export { checkIdentity, checkQuery, matcher } from "./identity.ts";
 export { changeLabels, type LabelChange, type Labels, labelMatcher } from "./labels.ts";
 export { nestedBeyond } from "./json-depth.ts";
@@ -63,11 +63,11 @@ export { LIMITS, type Limits } from "./limits.ts";
 export { credentialPaths, readableLine, withoutCredentials } from "./log.ts";
 export { ROLES, roleAllows } from "./method.ts";
 export { type KiteEnvironment, readEnvironment } from "./options.ts";
-export type * from "./registry.ts";
+export type * from "./registry/registry.ts";
 export { nearest } from "./nearest.ts";
 export type { Authenticate } from "./session/acceptor.ts";
 export type { Auth } from "./session/handshake.ts";
-export { describeIssues, type Schema, type SchemaInput, type SchemaOutput } from "./standard-schema.ts";
+export { describeIssues, type Schema, type SchemaInput, type SchemaOutput } from "./contract/standard-schema.ts";
 export { linkTransport } from "./transport/link.ts";
 export { type MemoryLink, memoryLink } from "./transport/memory.ts";
 export { CLOSE, type Transport, type TransportReceiver } from "./transport/transport.ts";

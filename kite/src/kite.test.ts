@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
-import type { BuiltinContract } from "./builtin.ts";
+import { callWith, peerOf } from "./calling/remote.ts";
 import { KiteError } from "./errors.ts";
 import { Kite } from "./kite.ts";
 import { type ContractOf, method } from "./method.ts";
-import { callWith, peerOf } from "./remote.ts";
+import type { BuiltinContract } from "./serving/builtin.ts";
 import { testCaller, until } from "./testing.ts";
 
 const methods = {

@@ -1,5 +1,5 @@
+import type { Schema, SchemaInput, SchemaOutput } from "./contract/standard-schema.ts";
 import type { Identity } from "./identity.ts";
-import type { Schema, SchemaInput, SchemaOutput } from "./standard-schema.ts";
 
 /** What a caller may do with somebody's kite, from least to most. Every role includes the ones before it. */
 export const ROLES = ["viewer", "operator", "owner"] as const;

@@ -1,12 +1,12 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { expect, test } from "vitest";
 import { z } from "zod";
+import { callerOf, callWith } from "./calling/remote.ts";
 import { KiteError } from "./errors.ts";
 import { Kite, type KiteOptions } from "./kite.ts";
 import type { Logger } from "./log.ts";
 import { type ContractOf, method } from "./method.ts";
 import type { ObservedKite, Observer } from "./observe.ts";
-import { callerOf, callWith } from "./remote.ts";
 import { testCaller, until } from "./testing.ts";
 
 const within = new AsyncLocalStorage<string>();

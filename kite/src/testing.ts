@@ -1,9 +1,9 @@
+import { type Remote, remote } from "./calling/remote.ts";
 import { KiteError as Failure, type KiteError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import type { Caller, ContractOf, Methods } from "./method.ts";
-import { type Remote, remote } from "./remote.ts";
-import { type Middleware, serveMethods } from "./serve.ts";
+import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer } from "./session/peer.ts";

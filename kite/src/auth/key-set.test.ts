@@ -2,7 +2,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, exportSPKI, generateKeyPair } from "jose";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import type { PublicJwk } from "../registry.ts";
+import type { PublicJwk } from "../registry/registry.ts";
 import { KeySet, publishedKeys, type TrustedKey } from "./key-set.ts";
 
 let first: TrustedKey;

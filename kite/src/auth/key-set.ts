@@ -1,7 +1,7 @@
 import { type CryptoKey, importJWK, importSPKI } from "jose";
 import { KiteError } from "../errors.ts";
 import { type Logger, silent } from "../log.ts";
-import type { PublicJwk } from "../registry.ts";
+import type { PublicJwk } from "../registry/registry.ts";
 import { ALGORITHMS, type Algorithm, type KeyLookup } from "./signed.ts";
 
 /** A public key that is trusted because somebody trusted gave it: the `kontrolKey` of a kite.key, for example. */

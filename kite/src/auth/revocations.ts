@@ -1,4 +1,4 @@
-import type { Revocation } from "../registry.ts";
+import type { Revocation } from "../registry/registry.ts";
 
 /** A credential, as far as a revocation can name it. */
 export interface Revocable {

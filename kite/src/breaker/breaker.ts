@@ -1,6 +1,6 @@
 import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "cockatiel";
+import { CIRCUIT_OPEN, type Guard, type GuardedCall } from "../calling/guard.ts";
 import { KiteError, type KiteErrorCode } from "../errors.ts";
-import { CIRCUIT_OPEN, type Guard, type GuardedCall } from "../guard.ts";
 
 export interface BreakerOptions {
   /** How many calls of one method of one kite must fail in a row before none is made any more. Default 5. */

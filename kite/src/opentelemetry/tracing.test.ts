@@ -3,10 +3,10 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 import { BasicTracerProvider, InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
+import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type CallMeta, type ContractOf, method } from "../method.ts";
-import { callWith } from "../remote.ts";
 import { testCaller } from "../testing.ts";
 import { tracing } from "./tracing.ts";
 

@@ -1,9 +1,9 @@
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { z } from "zod";
+import { callerOf } from "../calling/remote.ts";
 import { Kite } from "../kite.ts";
 import { type ContractOf, method } from "../method.ts";
-import { callerOf } from "../remote.ts";
 import { testCaller, testIdentity, until } from "../testing.ts";
 import { metrics } from "./metrics.ts";
 

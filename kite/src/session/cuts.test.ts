@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { z } from "zod";
+import { type Remote, remote } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { LIMITS, type Limits } from "../limits.ts";
 import { Listener } from "../listener.ts";
 import { type ContractOf, method } from "../method.ts";
-import { type Remote, remote } from "../remote.ts";
 import { connectedPair, until } from "../testing.ts";
 import { dialWebSocket } from "../transport/websocket.ts";
 import { PROTOCOL } from "../wire/v1.ts";

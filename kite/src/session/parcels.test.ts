@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
+import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { method } from "../method.ts";
-import { callWith } from "../remote.ts";
 import { connectedPair, type PairOptions, until } from "../testing.ts";
 import { writeFrame } from "../wire/v1.ts";
 import { acceptor, greet } from "./test-stranger.ts";

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
+import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { method } from "../method.ts";
-import { callWith } from "../remote.ts";
 import { connectedPair, testCaller, until } from "../testing.ts";
 
 const aborted = (signal: AbortSignal) => new Promise((resolve) => signal.addEventListener("abort", () => resolve(signal.reason)));

@@ -1,6 +1,6 @@
 import { LIMITS, type Limits } from "../limits.ts";
 import type { Caller, Methods } from "../method.ts";
-import { serveMethods } from "../serve.ts";
+import { serveMethods } from "../serving/serve.ts";
 import { testCaller, until } from "../testing.ts";
 import { memoryLink } from "../transport/memory.ts";
 import type { RawFrame } from "../wire/v1.ts";

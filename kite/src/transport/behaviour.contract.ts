@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { type Connection, callWith, type Remote } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { type ContractOf, type Methods, method } from "../method.ts";
-import { type Connection, callWith, type Remote } from "../remote.ts";
 import { until } from "../testing.ts";
 
 /** One way for two kites to talk: a transport and a dialect. */

@@ -1,9 +1,9 @@
+import { remote } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { Listener } from "../listener.ts";
 import type { ContractOf, Methods } from "../method.ts";
-import { remote } from "../remote.ts";
-import { serveMethods } from "../serve.ts";
+import { serveMethods } from "../serving/serve.ts";
 import { Acceptor } from "../session/acceptor.ts";
 import { Peer } from "../session/peer.ts";
 import { testCaller } from "../testing.ts";

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { z } from "zod";
+import { peerOf } from "../calling/remote.ts";
 import { Kite } from "../kite.ts";
 import { type ContractOf, method } from "../method.ts";
-import { peerOf } from "../remote.ts";
 import { testCaller, until } from "../testing.ts";
 import { PROTOCOL } from "../wire/v1.ts";
 import { dialWebSocket } from "./websocket.ts";

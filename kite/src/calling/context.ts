@@ -1,0 +1,56 @@
+import type { Call, CallOptions } from "../method.ts";
+
+/** What follows a method through everything that it awaits, so that its calls are made for the call that it answers. */
+export interface CallFollower {
+  /** The call that is being answered by whoever asks. */
+  current(): Call | undefined;
+  /** Runs what answers a call. */
+  run<T>(call: Call, work: () => T): T;
+  /** The method that is at work already answers this call. */
+  enter(call: Call): void;
+  /** Makes a call as part of another one. */
+  callWithin(outer: Call, method: string, options: CallOptions, make: (options: CallOptions) => Promise<unknown>): Promise<unknown>;
+}
+
+// One for the process: a kite that calls need not be the one that serves. A browser serves nothing and offers none.
+let offered: (() => CallFollower) | undefined;
+let follower: CallFollower | undefined;
+let entered: Call | undefined;
+
+/** Says how calls can be followed here. Nothing is followed yet. */
+export function offerCallFollower(make: () => CallFollower): void {
+  offered ??= make;
+}
+
+/**
+ * From now on, calls that a method makes are part of the call that it answers. Begun by the first remote kite, and not
+ * before: on Node 20 following adds half again to what serving a call costs, and a service that calls nobody must not pay it.
+ */
+export function followCalls(): void {
+  if (follower !== undefined || offered === undefined) return;
+  follower = offered();
+  // The method that opens the first remote kite calls through it as well.
+  if (entered !== undefined) follower.enter(entered);
+}
+
+/** What follows calls, if any does. */
+export function callFollower(): CallFollower | undefined {
+  return follower;
+}
+
+/** The call that is being answered by whoever asks, if calls are followed: they are as soon as the process has a remote kite. */
+export function currentCall(): Call | undefined {
+  return follower?.current();
+}
+
+/** Runs what answers a call, so that the calls that it makes are made for this one. */
+export function runInCall<T>(call: Call, work: () => T): T {
+  if (follower !== undefined) return follower.run(call, work);
+  const before = entered;
+  entered = call;
+  try {
+    return work();
+  } finally {
+    entered = before;
+  }
+}

@@ -1,0 +1,123 @@
+import { KiteError } from "../errors.ts";
+import type { Call, CallOptions } from "../method.ts";
+import { Peer } from "../session/peer.ts";
+import type { Connection } from "./connection.ts";
+import { callFollower } from "./context.ts";
+import type { RetryOptions } from "./retry-options.ts";
+
+export type { Connection } from "./connection.ts";
+
+/**
+ * A remote kite as its contract describes it: methods to call, nested as they are named. Closing it, best with
+ * `await using`, ends the session.
+ *
+ * @example
+ * await using math = await kite.connect<MathContract>({ name: "math" });
+ * await math.square(12);
+ */
+export type Remote<C> = C & AsyncDisposable;
+
+/** How all calls through one remote kite are made; see {@link callWith}. */
+export interface RemoteOptions extends CallOptions {
+  /**
+   * Calls made inside a method do not end with the call that it answers, and have their own time. For work that goes on
+   * after the answer.
+   */
+  detached?: boolean | undefined;
+  /** Which failed calls are made again; `false`: none. Default: as the kite was connected with. */
+  retry?: RetryOptions | false | undefined;
+}
+
+/** Makes the typed face of a connection. */
+export function remote<C>(connection: Connection): Remote<C> {
+  // The proxy answers any name; the contract is what makes the type true, and the remote side checks what arrives.
+  return face({ connection, options: undefined, detached: false }, "") as Remote<C>;
+}
+
+/**
+ * The kite that made a call, to call it back on the same session. It answers if it serves methods.
+ *
+ * @example const name = await callerOf<PromptContract>(call).kite.prompt("Your name? ");
+ */
+export function callerOf<C>({ session }: Call): Remote<C> {
+  // The session is its caller's: what a method does with it ends nothing.
+  return remote<C>({ call: (...call) => session.call(...call), [Symbol.asyncDispose]: async () => {} });
+}
+
+/**
+ * The same remote kite, with options for every call made through the result.
+ *
+ * Inside a method that answers a call, calls through any remote kite have at most the rest of that call's time and end with
+ * it, unless `detached` says otherwise.
+ *
+ * @example await callWith(math, { timeoutMs: 500, signal }).square(12)
+ */
+export function callWith<C>(target: Remote<C>, { detached = false, retry, ...options }: RemoteOptions): Remote<C> {
+  const connection = connectionOf(target);
+  return face({ connection: retry === undefined ? connection : retryingAs(connection, retry), options, detached }, "") as Remote<C>;
+}
+
+/**
+ * The connection behind a remote kite: its state, its session, and `close`.
+ *
+ * @throws {KiteError} `invalid_argument` for anything else, such as a twin that a test made.
+ */
+export function peerOf(target: AsyncDisposable): Peer {
+  for (let connection: Connection | undefined = connectionOf(target); connection !== undefined; connection = connection.inner) {
+    if (connection instanceof Peer) return connection;
+  }
+  throw new KiteError("invalid_argument", "one kite that was dialled over kite.v1 was expected; a balanced connection has many");
+}
+
+function connectionOf(target: AsyncDisposable): Connection {
+  const connection = (target as AsyncDisposable & { [CONNECTION]?: Connection })[CONNECTION];
+  if (connection === undefined) throw new KiteError("invalid_argument", "a remote kite was expected, as connect() and dial() make them");
+  return connection;
+}
+
+const CONNECTION = Symbol("kite.connection");
+
+function retryingAs(connection: Connection, retry: RetryOptions | false): Connection {
+  if (retry === false) return connection.with === undefined ? connection : (connection.inner ?? connection);
+  if (connection.with !== undefined) return connection.with(retry);
+  throw new KiteError(
+    "failed_precondition",
+    "this remote kite was made without retries, as all in a browser are; connect it without `retry: false`",
+  );
+}
+
+interface Facing {
+  readonly connection: Connection;
+  readonly options: CallOptions | undefined;
+  readonly detached: boolean;
+}
+
+function face(facing: Facing, path: string): object {
+  const { connection, options, detached } = facing;
+  const parts = new Map<string, object>();
+  const call = (...args: unknown[]): Promise<unknown> => {
+    const follower = detached ? undefined : callFollower();
+    const outer = follower?.current();
+    if (follower === undefined || outer === undefined) return connection.call(path, args, options);
+    return follower.callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
+  };
+  return new Proxy(call, {
+    get: (_, name) => {
+      if (typeof name === "symbol") return special(connection, name);
+      // A promise resolved with this must not take it for another promise.
+      if (name === "then") return undefined;
+      let part = parts.get(name);
+      if (part === undefined) {
+        part = face(facing, path === "" ? name : `${path}.${name}`);
+        parts.set(name, part);
+      }
+      return part;
+    },
+  });
+}
+
+function special(connection: Connection, name: symbol): unknown {
+  if (name === CONNECTION) return connection;
+  if (name === Symbol.asyncDispose) return () => connection[Symbol.asyncDispose]();
+  return undefined;
+}

@@ -1,0 +1,393 @@
+import { KiteError } from "../errors.ts";
+import type { Identity } from "../identity.ts";
+import { type Limits, limitError } from "../limits.ts";
+import { type Logger, silent } from "../log.ts";
+import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
+import type { Authenticate } from "../session/acceptor.ts";
+import { ImportedFunctions } from "../session/callbacks.ts";
+import { IncomingCall, OutgoingCalls, type Serve } from "../session/calls.ts";
+import { gone, type SessionCounts } from "../session/conversation.ts";
+import type { Auth } from "../session/handshake.ts";
+import { sharedController } from "../session/shared-signal.ts";
+import { isThenable } from "../thenable.ts";
+import { GO_AWAY } from "../transport/sockjs.ts";
+import { CLOSE, type Transport } from "../transport/transport.ts";
+import { readDnode, writeDnode } from "../wire/dnode.ts";
+import { type CallEnvelope, readAnswer, readCall } from "../wire/dnode-envelope.ts";
+import { dnodeError } from "../wire/dnode-error.ts";
+import type { RawFrame } from "../wire/v1.ts";
+import { DnodeCredentials, type Shown, STRANGER } from "./credentials.ts";
+import { DnodeFunctions } from "./functions.ts";
+
+export interface DnodeSessionOptions {
+  readonly transport: Transport;
+  readonly limits: Limits;
+  /** Answers the peer's calls. */
+  readonly serve: Serve;
+  /** What this side says of itself with every call. */
+  readonly identity: Identity | undefined;
+  /** Decides who calls; left out where this side has dialled, and takes its peer for a stranger. */
+  readonly authenticate?: Authenticate | undefined;
+  /** Told of the first message that keeps the rules. */
+  readonly onSpoken?: (() => void) | undefined;
+  readonly onClosed?: ((why: KiteError) => void) | undefined;
+  readonly log?: Logger | undefined;
+}
+
+/** How a call is made in dnode, where each shows its credential. */
+export interface DnodeCallOptions extends CallOptions {
+  readonly auth?: Auth | undefined;
+}
+
+/**
+ * One conversation in the dnode dialect, over one transport: when that closes, everything ends. Whoever made it closes it
+ * with `end`.
+ */
+export class DnodeSession implements CallSession {
+  readonly id = crypto.randomUUID();
+  readonly #options: DnodeSessionOptions;
+  readonly #limits: Limits;
+  readonly #credentials: DnodeCredentials | undefined;
+  readonly #functions: DnodeFunctions;
+  readonly #imported: ImportedFunctions;
+  readonly #calls: OutgoingCalls;
+  /** The function that takes the answer of a call, by the call's id. */
+  readonly #awaited = new Map<number, number>();
+  readonly #serving = new Set<IncomingCall>();
+  /** Calls whose credential is being verified, and callbacks of the peer's that have not finished. */
+  #busy = 0;
+  /** Functions of the peer's in calls that are at work; whoever keeps one for longer does so as with any other argument. */
+  #lent = 0;
+  #spoken = false;
+  #closed: AbortController | undefined;
+  #ended: KiteError | undefined;
+
+  constructor(options: DnodeSessionOptions) {
+    const { limits, authenticate, log } = options;
+    this.#options = options;
+    this.#limits = limits;
+    this.#credentials = authenticate === undefined ? undefined : new DnodeCredentials(authenticate, log);
+    this.#functions = new DnodeFunctions(limits);
+    this.#imported = new ImportedFunctions({
+      // The dialect has no word for letting go either: how many are still held, only the garbage collector knows, and late.
+      limits: { ...limits, callbacks: Number.POSITIVE_INFINITY },
+      session: this,
+      invoke: ({ id }, args) => this.#invoke(id, args),
+      release: () => {},
+    });
+    this.#calls = new OutgoingCalls(limits, (id) => this.#forget(id));
+  }
+
+  /** Begins to listen. */
+  start(): void {
+    this.#options.transport.start({
+      frame: (raw) => this.#receive(raw),
+      closed: ({ code, reason }) =>
+        this.end(new KiteError("disconnected", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`)),
+    });
+  }
+
+  /** Everybody who called here with a credential that was verified; usually one. */
+  get callers(): readonly Caller[] {
+    return this.#credentials?.callers ?? [];
+  }
+
+  /** Who called first, or a stranger. */
+  get caller(): Caller {
+    return this.callers[0] ?? STRANGER;
+  }
+
+  /** How much is open; for metrics and leak checks. */
+  get counts(): SessionCounts {
+    return {
+      calls: this.#calls.size,
+      serving: this.#atWork,
+      exported: this.#functions.size,
+      imported: this.#imported.size,
+      sending: 0,
+      receiving: 0,
+      parcels: 0,
+    };
+  }
+
+  /** The dialect cannot resume: a session is open until it has ended. */
+  get state(): SessionState {
+    return this.#ended === undefined ? "open" : "closed";
+  }
+
+  onState(listener: (state: SessionState) => void): () => void {
+    const heard = () => listener("closed");
+    this.closed.addEventListener("abort", heard, { once: true });
+    return () => this.closed.removeEventListener("abort", heard);
+  }
+
+  get closed(): AbortSignal {
+    if (this.#closed === undefined) {
+      this.#closed = sharedController();
+      if (this.#ended !== undefined) this.#closed.abort(this.#ended);
+    }
+    return this.#closed.signal;
+  }
+
+  /**
+   * Calls a method of the peer. The dialect has no word for cancelling: a call that is given up goes on over there.
+   *
+   * @throws {KiteError} what the method threw, or `deadline_exceeded`, `cancelled`, `disconnected`, `limit_exceeded`.
+   */
+  call(method: string, args: readonly unknown[], options: DnodeCallOptions = {}): Promise<unknown> {
+    if (this.#ended !== undefined) return Promise.reject(gone(method, this.#ended));
+    return this.#calls.open(method, options, 0, (id) => {
+      const respond = (...sent: unknown[]) => this.#settle(id, sent);
+      this.#awaited.set(id, this.#write(method, [this.#envelope(args, options.auth, respond)], respond));
+      return undefined;
+    });
+  }
+
+  /**
+   * Calls a method without waiting for an answer, or learning whether there was one.
+   *
+   * @throws {KiteError} `disconnected` when the session has ended.
+   */
+  notify(method: string, args: readonly unknown[]): void {
+    if (this.#ended !== undefined) throw gone(method, this.#ended);
+    // With a callback all the same: a kite.js takes a call without one for something else.
+    const respond = () => {};
+    this.#write(method, [this.#envelope(args, undefined, respond)], respond);
+  }
+
+  /** Ends the session: calls that wait fail with `disconnected`, methods are told to stop, the transport is closed. */
+  end(why: KiteError, code: number = GO_AWAY.code): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = why;
+    this.#options.transport.close(code, code === GO_AWAY.code ? GO_AWAY.reason : why.message);
+    this.#calls.failAll(why, () => true);
+    for (const call of this.#serving) call.end(why);
+    this.#serving.clear();
+    this.#awaited.clear();
+    this.#functions.clear();
+    this.#imported.clear();
+    this.#closed?.abort(why);
+    this.#options.onClosed?.(why);
+  }
+
+  /** Whatever is wrong with a frame ends this session, and nothing else. */
+  #receive(raw: RawFrame): void {
+    if (this.#ended !== undefined) return;
+    try {
+      this.#read(raw);
+    } catch (thrown) {
+      const error = KiteError.from(thrown, "protocol_error");
+      (this.#options.log ?? silent).debug({ session: this.id, error: error.message }, "a peer broke the rules of the dnode dialect");
+      this.end(error, CLOSE.protocolError);
+    }
+  }
+
+  #read(raw: RawFrame): void {
+    if (typeof raw !== "string") throw new KiteError("protocol_error", "the dnode dialect is text; bytes were sent");
+    if (raw.length > this.#limits.frameBytes)
+      throw limitError("frameBytes", this.#limits, `a message of ${raw.length} characters was sent`);
+    let lent = 0;
+    const importFunction = (id: number): unknown => {
+      lent++;
+      return this.#imported.get(id);
+    };
+    const { method, args } = readDnode(raw, { importFunction, limits: this.#limits });
+    if (this.#lent + lent > this.#limits.callbacks) {
+      throw limitError("callbacks", this.#limits, `the peer sent ${lent} functions more with calls that are at work`);
+    }
+    if (typeof method === "number") this.#onInvoke(method, args, lent);
+    else if (method === "cull" && args.every((id) => typeof id === "number")) for (const id of args) this.#functions.remove(id as number);
+    else this.#onCall(method, readCall(args), lent);
+    if (this.#spoken) return;
+    this.#spoken = true;
+    this.#options.onSpoken?.();
+  }
+
+  /** The peer calls a function; those that are not there any more are passed over, since there is nobody to tell. */
+  #onInvoke(id: number, args: readonly unknown[], lent: number): void {
+    const fn = this.#functions.take(id);
+    if (fn === undefined) return;
+    if (this.#atWork >= this.#limits.pendingCalls) throw limitError("pendingCalls", this.#limits, "the peer called one function more");
+    try {
+      const result = fn(...(args as never[]));
+      if (isThenable(result)) this.#track(Promise.resolve(result), lent);
+    } catch (thrown) {
+      this.#callbackFailed(thrown);
+    }
+  }
+
+  #track(work: Promise<unknown>, lent: number): void {
+    this.#busy++;
+    this.#lent += lent;
+    void work
+      .catch((thrown: unknown) => this.#callbackFailed(thrown))
+      .then(() => {
+        this.#busy--;
+        this.#lent -= lent;
+      });
+  }
+
+  /** Callbacks have no answer, so their failure is told to whoever reads the log. */
+  #callbackFailed(thrown: unknown): void {
+    (this.#options.log ?? silent).warn({ session: this.id, err: thrown }, "a function that was called back failed");
+  }
+
+  #onCall(method: string, { kite, authentication, args, response }: CallEnvelope, lent: number): void {
+    const { pendingCalls } = this.#limits;
+    if (this.#atWork >= pendingCalls) {
+      const message = `the limit pendingCalls is ${pendingCalls}; ${method.slice(0, MAX_NAME)} would have been one more`;
+      return this.#replyError(response, new KiteError("overloaded", message, { outcome: "not_run" }));
+    }
+    const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
+    const serve = (verified: Shown): void => {
+      const call = new IncomingCall({ method, args, session: this, caller: verified.caller });
+      const fail = (thrown: unknown): void => this.#replyError(response, explain(KiteError.from(thrown), verified, authentication));
+      this.#serve(call, lent, fail, (result) => this.#reply(response, call, result));
+    };
+    if ("caller" in shown) return serve(shown);
+    this.#busy++;
+    this.#lent += lent;
+    void shown.then((verified) => {
+      this.#busy--;
+      this.#lent -= lent;
+      if (this.#ended === undefined) serve(verified);
+    });
+  }
+
+  #serve(call: IncomingCall, lent: number, fail: (thrown: unknown) => void, reply: (result: unknown) => void): void {
+    let result: unknown;
+    try {
+      result = this.#options.serve(call);
+    } catch (thrown) {
+      return fail(thrown);
+    }
+    if (!isThenable(result)) return reply(result);
+    this.#serving.add(call);
+    this.#lent += lent;
+    // Not there any more: the session has ended meanwhile, and nobody is left to be answered.
+    const finish = (): boolean => {
+      this.#lent -= lent;
+      return this.#serving.delete(call);
+    };
+    Promise.resolve(result).then(
+      (value) => finish() && reply(value),
+      (thrown) => finish() && fail(thrown),
+    );
+  }
+
+  #reply(response: number | undefined, call: IncomingCall, result: unknown): void {
+    if (response === undefined || this.#ended !== undefined) return;
+    try {
+      this.#write(response, [{ error: null, result: result ?? null }]);
+    } catch (thrown) {
+      const { code, message } = KiteError.from(thrown);
+      // What cannot be carried is not read by anybody either.
+      call.end(new KiteError("cancelled", message));
+      const kept = code === "limit_exceeded" || code === "failed_precondition";
+      this.#replyError(response, new KiteError(kept ? code : "invalid_result", message, { cause: thrown }));
+    }
+  }
+
+  #replyError(response: number | undefined, error: KiteError): void {
+    if (response === undefined || this.#ended !== undefined) return;
+    try {
+      this.#write(response, [{ error: dnodeError(error, requestId()), result: null }]);
+    } catch (thrown) {
+      // Not even that it failed can be told; the caller must not wait for it.
+      this.end(KiteError.from(thrown), CLOSE.protocolError);
+    }
+  }
+
+  #settle(id: number, sent: readonly unknown[]): void {
+    this.#awaited.delete(id);
+    const answer = readAnswer(sent);
+    if ("error" in answer) this.#calls.reject(id, answer.error);
+    else this.#calls.resolve(id, answer.result);
+  }
+
+  /** Nobody waits for the answer of a call any more. */
+  #forget(id: number): void {
+    const callback = this.#awaited.get(id);
+    this.#awaited.delete(id);
+    if (callback !== undefined) this.#functions.remove(callback);
+  }
+
+  /** A function of the peer's is called: there is no answer to wait for, only that it was sent. */
+  #invoke(id: number, args: readonly unknown[]): Promise<void> {
+    const sent = new Promise<void>((resolve) => {
+      if (this.#ended !== undefined) throw gone(`function ${id}`, this.#ended);
+      this.#write(id, args);
+      resolve();
+    });
+    // Whoever calls a function without awaiting it does not want to hear of its failure; awaiting still throws.
+    sent.catch(() => {});
+    return sent;
+  }
+
+  // As Go writes it, the answer's function before the arguments: it has the lower id.
+  #envelope(args: readonly unknown[], auth: Auth | undefined, responseCallback: (...args: never[]) => unknown): object {
+    const authentication = auth === undefined ? null : { type: auth.type, key: auth.key };
+    return { kite: this.#options.identity ?? {}, authentication, responseCallback, withArgs: args };
+  }
+
+  /** Writes one message, or leaves nothing of it behind. Answers with the id of `respond`, if that is in it. */
+  #write(method: string | number, args: readonly unknown[], respond?: (...args: never[]) => unknown): number {
+    const made: number[] = [];
+    let responseId = -1;
+    try {
+      const text = writeDnode(
+        method,
+        args,
+        (fn, taken) => {
+          if (fn === respond) responseId = this.#functions.addOnce(fn);
+          const before = this.#functions.size;
+          const id = fn === respond ? responseId : this.#functions.add(fn, taken);
+          if (fn === respond || this.#functions.size > before) made.push(id);
+          return id;
+        },
+        this.#limits.depth,
+      );
+      this.#send(text);
+    } catch (thrown) {
+      for (const id of made) this.#functions.remove(id);
+      throw KiteError.from(thrown, "invalid_argument");
+    }
+    return responseId;
+  }
+
+  #send(text: string): void {
+    const { transport } = this.#options;
+    const { frameBytes, unackedBytes } = this.#limits;
+    if (text.length > frameBytes) throw limitError("frameBytes", this.#limits, `the message has ${text.length} characters`);
+    transport.send(text);
+    if (transport.bufferedBytes <= unackedBytes) return;
+    // A peer that asks and does not read would fill the memory of this side.
+    const unread = limitError("unackedBytes", this.#limits, "the peer does not read what is sent to it");
+    this.end(unread);
+    throw unread;
+  }
+
+  get #atWork(): number {
+    return this.#serving.size + this.#busy;
+  }
+}
+
+const DIALLED: Shown = { caller: { ...STRANGER, role: "owner" }, refused: undefined };
+
+// Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
+const MAX_NAME = 100;
+
+/**
+ * A caller whom nobody knows was asked for a credential: says what was wrong with the one that it showed, in the words that
+ * clients of dnode look for.
+ */
+function explain(error: KiteError, { refused }: Shown, auth: Auth | undefined): KiteError {
+  if (error.code !== "unauthenticated") return error;
+  return refused ?? (auth === undefined ? new KiteError("unauthenticated", NO_CREDENTIAL, { cause: error }) : error);
+}
+
+const NO_CREDENTIAL = "No authentication information is provided";
+
+function requestId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

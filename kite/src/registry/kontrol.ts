@@ -1,0 +1,283 @@
+import { waitUntil } from "../abortable.ts";
+import { type BackoffOptions, sleep } from "../backoff.ts";
+import { KiteError } from "../errors.ts";
+import { checkQuery, formatIdentity, formatQuery, type Identity, type Query } from "../identity.ts";
+import type { LabelChange } from "../labels.ts";
+import { type Logger, silent } from "../log.ts";
+import { watchDirectory } from "./directory-watch.ts";
+import { isLasting, type ReachRegistry, type Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
+import type { FoundKite, IssuedToken, Register, Registered, Revocation, WatchEvent } from "./registry.ts";
+import { TokenCache } from "./token-cache.ts";
+
+export interface RegistryClientOptions {
+  /** How kontrol is reached; asked before every call, so that the connection may be a new one each time. */
+  reach: ReachRegistry;
+  /** Keeps this kite registered; left out by those that only ask, such as a browser, which then need not load it. */
+  keep?: ((options: RegistrationOptions) => Registration) | undefined;
+  /** Told what stopped being valid while this kite is registered; it should end the sessions that match. */
+  onRevoked?: ((revocation: Revocation) => unknown) | undefined;
+  /** Told the kite.key that replaces the current one; it should write it to the file. Awaited. */
+  onKey?: ((kiteKey: string) => unknown) | undefined;
+  log?: Logger | undefined;
+  /** Waits between tries to reach kontrol again. */
+  backoff?: Pick<BackoffOptions, "firstMs" | "maxMs"> | undefined;
+  /** Milliseconds, as `Date.now`. */
+  now?: () => number;
+  /** Between 0 and 1, as `Math.random`. */
+  random?: () => number;
+}
+
+/** A kite that was found; `staleMs` is set when kontrol could not be asked, and says how old the answer is. */
+export type Found = FoundKite & { readonly staleMs?: number };
+
+/**
+ * kontrol as a kite sees it. It stays registered, answers from what it knows while kontrol is away, and comes back without
+ * a herd. Whoever made it closes it; the connection it was given stays open.
+ */
+export class RegistryClient implements AsyncDisposable {
+  readonly #options: RegistryClientOptions;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #log: Logger;
+  readonly #closing = new AbortController();
+  readonly #listeners = new Set<(state: RegistrationState | undefined) => void>();
+  readonly #tokens: TokenCache;
+  readonly #answers = new Map<string, { kites: readonly FoundKite[]; at: number }>();
+  readonly #asking = new Map<string, Promise<unknown>>();
+  #registration: Registration | undefined;
+  #state: RegistrationState | undefined;
+  #awaySince: number | undefined;
+  #askAgainAt = 0;
+
+  constructor(options: RegistryClientOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#random = options.random ?? Math.random;
+    this.#log = options.log ?? silent;
+    this.#tokens = new TokenCache({ now: this.#now, random: this.#random });
+  }
+
+  /** How the registration stands; undefined before the first `register`. */
+  get state(): RegistrationState | undefined {
+    return this.#state;
+  }
+
+  /** For how long kontrol has not answered, in milliseconds; 0 while it does. */
+  get awayMs(): number {
+    return this.#awaySince === undefined ? 0 : this.#now() - this.#awaySince;
+  }
+
+  /** Calls `listener` on every change of {@link state}, until the returned function is called. */
+  onState(listener: (state: RegistrationState | undefined) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Enters the kite into the directory and keeps it there, through restarts of kontrol. A second call replaces the first.
+   *
+   * @throws {KiteError} what kontrol refused it with, or `unavailable` when kontrol was away for the whole time; then nothing goes on.
+   */
+  async register(register: Register, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Registered> {
+    this.#checkOpen();
+    const { keep } = this.#options;
+    if (keep === undefined) throw new KiteError("failed_precondition", "this kite serves nothing, so it is not registered");
+    if (this.#registration !== undefined) await this.#registration.close();
+    this.#checkOpen();
+    const registration: Registration = keep({
+      reach: this.#options.reach,
+      register,
+      onState: (state) => registration === this.#registration && this.#move(state),
+      onKey: (kiteKey) => this.#options.onKey?.(kiteKey),
+      onRevoked: (revocation) => this.#options.onRevoked?.(revocation),
+      log: this.#log,
+      backoff: this.#backoff(),
+      now: this.#now,
+      random: this.#random,
+    });
+    this.#registration = registration;
+    const { timeoutMs = FIRST_REGISTRATION_MS, signal } = options;
+    const limited = new AbortController();
+    try {
+      return await Promise.race([waitUntil(registration.start(), signal), this.#tooLate(timeoutMs, limited.signal)]);
+    } catch (thrown) {
+      await registration.close();
+      throw thrown;
+    } finally {
+      limited.abort();
+    }
+  }
+
+  /**
+   * Changes labels of the registered kite; they stay through registrations to come.
+   *
+   * @throws {KiteError} `failed_precondition` before `register`, or what kontrol refused the change with.
+   */
+  async updateLabels(labels: LabelChange): Promise<void> {
+    this.#checkOpen();
+    if (this.#registration === undefined) throw new KiteError("failed_precondition", "labels are changed after register()");
+    await this.#registration.updateLabels(labels);
+  }
+
+  /**
+   * The kites that match, each with a token. While kontrol is away the last answer to the same query is given, marked with its age.
+   *
+   * @throws {KiteError} `invalid_argument` for a query that cannot be read, `unavailable` when kontrol is away and there is no earlier answer.
+   */
+  async find(query: Query, options: { signal?: AbortSignal } = {}): Promise<Found[]> {
+    this.#checkOpen();
+    const wanted = checkQuery(query);
+    const key = formatQuery(wanted);
+    const known = this.#answers.get(key);
+    if (known !== undefined && this.#now() < this.#askAgainAt) return this.#stale(known);
+    const timeoutMs = known === undefined ? ASK_TIMEOUT_MS : ASK_TIMEOUT_WITH_ANSWER_MS;
+    try {
+      return await this.#once(`find ${key}`, options.signal, async () => {
+        const registry = await this.#options.reach({ timeoutMs });
+        const { kites } = await registry.getKites({ query: wanted });
+        this.#remember(key, kites);
+        return [...kites];
+      });
+    } catch (thrown) {
+      const error = KiteError.from(thrown);
+      if (options.signal?.aborted || isLasting(error)) throw error;
+      if (known !== undefined) return this.#stale(known);
+      throw away(`${key} was not asked for before`, error);
+    }
+  }
+
+  /**
+   * A token for one kite: the kept one until two thirds of its life, then a new one; while kontrol is away, the kept one until it ends.
+   * `renew` asks for a new one at once, for a token that the kite did not accept.
+   *
+   * @throws {KiteError} `unavailable` when kontrol is away and there is no token that is still good.
+   */
+  async token(kite: Identity, options: { renew?: boolean; signal?: AbortSignal } = {}): Promise<IssuedToken> {
+    this.#checkOpen();
+    if (options.renew) this.#tokens.forget(kite);
+    const kept = this.#tokens.get(kite);
+    if (kept?.fresh) return { token: kept.token, expiresAt: kept.expiresAt };
+    const path = formatIdentity(kite);
+    try {
+      return await this.#once(`token ${path}`, options.signal, async () => {
+        const registry = await this.#options.reach({ timeoutMs: ASK_TIMEOUT_MS });
+        const issued = await registry.getToken({ query: kite });
+        this.#tokens.keep(kite, issued);
+        return issued;
+      });
+    } catch (thrown) {
+      const error = KiteError.from(thrown);
+      if (options.signal?.aborted) throw error;
+      if (isLasting(error)) {
+        this.#tokens.forget(kite);
+        throw error;
+      }
+      const good = this.#tokens.get(kite);
+      if (good !== undefined) return { token: good.token, expiresAt: good.expiresAt };
+      throw away(`there is no valid token for ${path}`, error);
+    }
+  }
+
+  /**
+   * First what there is, then every change; goes on by itself after a lost connection. Ends when the reader stops,
+   * with the signal, or with this client.
+   */
+  watch(query: Query, options: { signal?: AbortSignal } = {}): AsyncIterableIterator<WatchEvent> {
+    this.#checkOpen();
+    const signal = options.signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, options.signal]);
+    return watchDirectory(checkQuery(query), {
+      reach: this.#options.reach,
+      log: this.#log,
+      backoff: this.#backoff(),
+      now: this.#now,
+      signal,
+    });
+  }
+
+  /** Ends the registration's beats, all watches and everything that waits. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#registration?.close();
+    this.#listeners.clear();
+  }
+
+  /** Callers who ask for the same at the same time share one question; each can stop waiting by himself. */
+  #once<T>(key: string, signal: AbortSignal | undefined, ask: () => Promise<T>): Promise<T> {
+    const asking = (this.#asking.get(key) as Promise<T> | undefined) ?? this.#ask(key, ask);
+    return waitUntil(asking, signal);
+  }
+
+  #ask<T>(key: string, ask: () => Promise<T>): Promise<T> {
+    // A signal of its own for each question: many listeners on one are taken for a leak, and warned of.
+    const asking = waitUntil(ask(), AbortSignal.any([this.#closing.signal]))
+      .then(
+        (answer) => {
+          this.#awaySince = undefined;
+          this.#askAgainAt = 0;
+          return answer;
+        },
+        (thrown) => {
+          if (!isLasting(KiteError.from(thrown))) this.#markAway();
+          throw thrown;
+        },
+      )
+      .finally(() => this.#asking.delete(key));
+    this.#asking.set(key, asking);
+    return asking;
+  }
+
+  #markAway(): void {
+    this.#awaySince ??= this.#now();
+    this.#askAgainAt = this.#now() + AWAY_PAUSE_MS * (0.5 + this.#random() / 2);
+  }
+
+  #remember(key: string, kites: readonly FoundKite[]): void {
+    for (const { kite, token, tokenExpiresAt } of kites) this.#tokens.keep(kite, { token, expiresAt: tokenExpiresAt });
+    this.#answers.delete(key);
+    this.#answers.set(key, { kites, at: this.#now() });
+    for (const oldest of this.#answers.keys()) if (this.#answers.size > MAX_ANSWERS) this.#answers.delete(oldest);
+  }
+
+  #stale({ kites, at }: { kites: readonly FoundKite[]; at: number }): Found[] {
+    const staleMs = this.#now() - at;
+    return kites.map((found) => {
+      const newer = this.#tokens.get(found.kite);
+      return newer === undefined ? { ...found, staleMs } : { ...found, token: newer.token, tokenExpiresAt: newer.expiresAt, staleMs };
+    });
+  }
+
+  async #tooLate(timeoutMs: number, signal: AbortSignal): Promise<never> {
+    await sleep(timeoutMs, { signal });
+    const last = this.#state?.state === "registering" ? this.#state.error : undefined;
+    throw away(`the kite was not registered within ${timeoutMs} ms`, last);
+  }
+
+  #backoff(): BackoffOptions {
+    return { ...this.#options.backoff, now: this.#now, random: this.#random };
+  }
+
+  #move(state: RegistrationState): void {
+    this.#state = state;
+    if (state.state === "registered") this.#awaySince = undefined;
+    for (const listener of [...this.#listeners]) listener(state);
+  }
+
+  #checkOpen(): void {
+    if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" });
+  }
+}
+
+// A mesh that starts as a whole takes a few seconds; a kite that nobody can find after half a minute should say so.
+const FIRST_REGISTRATION_MS = 30_000;
+// kontrol answers from memory; this is for the connection to it.
+const ASK_TIMEOUT_MS = 10_000;
+// With an answer at hand a caller is better served by it than by waiting.
+const ASK_TIMEOUT_WITH_ANSWER_MS = 2_000;
+// While kontrol is away, questions with a known answer do not wait for it again and again.
+const AWAY_PAUSE_MS = 2_000;
+const MAX_ANSWERS = 1_000;
+
+function away(consequence: string, cause: KiteError | undefined): KiteError {
+  const why = cause === undefined ? "" : ` (${cause.message})`;
+  return new KiteError("unavailable", `kontrol cannot be asked${why}, and ${consequence}; is it running?`, { cause });
+}

@@ -1,0 +1,202 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { KiteError } from "../errors.ts";
+import { testIdentity, until } from "../testing.ts";
+import { RegistryClient } from "./kontrol.ts";
+import { Registration, type RegistrationOptions } from "./registration.ts";
+import type { Revocation } from "./registry.ts";
+import { FAST, serveRegistry, TestRegistry } from "./test-registry.ts";
+
+const keep = (options: RegistrationOptions) => new Registration(options);
+
+const math = testIdentity({ name: "math", id: "math-1" });
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+test("a registered kite beats, and is in the directory under what kontrol made of it", async () => {
+  const registry = new TestRegistry({ heartbeatMs: 5 });
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach });
+
+  const registered = await client.register({ kite: math, url: "ws://here" });
+
+  expect(registered).toMatchObject({ kite: math, url: "ws://here", generation: "1" });
+  expect(client.state).toMatchObject({ state: "registered" });
+  await until(() => registry.beats >= 3);
+});
+
+test("a registered kite registers again when its session is lost, and says so meanwhile", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await client.register({ kite: math });
+  const states: string[] = [];
+  client.onState((state) => states.push(state?.state ?? "none"));
+
+  served.restart();
+
+  await until(() => registry.registrations === 2);
+  await until(() => client.state?.state === "registered");
+  expect(states).toEqual(["registering", "registered"]);
+});
+
+test("labels that were changed stay through a registration to come", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await expect(client.updateLabels({ load: "0.1" })).rejects.toMatchObject({ code: "failed_precondition" });
+  await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
+
+  await client.updateLabels({ load: "0.9", zone: null });
+  served.restart();
+  await until(() => registry.registrations === 2);
+
+  expect(registry.labelChanges).toEqual([{ load: "0.9", zone: null }]);
+  expect(registry.labelled).toEqual([{ load: "0.1", zone: "a" }, { load: "0.9" }]);
+});
+
+test("labels that change while kontrol is away are in the next registration; those it refuses are in none", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await client.register({ kite: math, labels: { load: "0.1" } });
+  registry.away = new KiteError("invalid_argument", "no such labels");
+  await expect(client.updateLabels({ "?": "1" })).rejects.toMatchObject({ code: "invalid_argument" });
+
+  served.pair.block();
+  served.restart();
+  await until(() => client.state?.state === "registering" && client.state.tries >= 1);
+  await client.updateLabels({ load: "0.5" });
+  served.pair.mend();
+
+  await until(() => registry.registrations === 2);
+  expect(registry.labelled.at(-1)).toEqual({ load: "0.5" });
+});
+
+test("a registered kite goes on trying while kontrol is away", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await client.register({ kite: math });
+
+  served.pair.block();
+  served.restart();
+  await until(() => client.state?.state === "registering" && client.state.tries >= 3);
+  expect(client.state).toMatchObject({ error: { code: expect.stringMatching(/unavailable|disconnected/) } });
+  served.pair.mend();
+
+  await until(() => client.state?.state === "registered");
+});
+
+test("a registered kite registers again when heartbeats are no longer answered", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry({ heartbeatMs: 1_000, deaf: true });
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await client.register({ kite: math });
+
+  await vi.advanceTimersByTimeAsync(2_900);
+  expect(registry.registrations).toBe(1);
+  await vi.advanceTimersByTimeAsync(200);
+
+  expect(registry.registrations).toBe(2);
+});
+
+test("a registered kite is told what was revoked, once, also when kontrol repeats it", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  const heard: string[] = [];
+  const onRevoked = ({ reason }: Revocation) => {
+    heard.push(reason);
+    throw new Error("the listener fails");
+  };
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST, onRevoked });
+  await client.register({ kite: math });
+
+  registry.revoke({ revision: "7", username: "bob", reason: "removed" });
+  await until(() => heard.length === 1);
+  served.restart();
+  await until(() => registry.registrations === 2);
+  registry.revoke({ revision: "8", username: "carol", reason: "left" });
+
+  await until(() => heard.length === 2);
+  expect(heard).toEqual(["removed", "left"]);
+});
+
+test("a registered kite hands on the kite.key that replaces its own", async () => {
+  const registry = new TestRegistry({ kiteKey: "new.key.jwt" });
+  const onKey = vi.fn();
+  await using client = new RegistryClient({ keep, reach: () => registry, onKey });
+
+  await client.register({ kite: math });
+
+  await vi.waitFor(() => expect(onKey).toHaveBeenCalledExactlyOnceWith("new.key.jwt"));
+});
+
+test("a kite that is refused at first hears why, and nothing goes on", async () => {
+  const registry = new TestRegistry();
+  registry.refuse = new KiteError("permission_denied", "this key may not register as mesh");
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+
+  await expect(client.register({ kite: math, visibility: "mesh" })).rejects.toMatchObject({ code: "permission_denied" });
+
+  expect(client.state).toEqual({ state: "closed" });
+  expect(registry.registrations).toBe(0);
+});
+
+test("a kite that is refused later asks again, but seldom", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry();
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await client.register({ kite: math });
+
+  registry.refuse = new KiteError("unauthenticated", "the account is unknown");
+  registry.drop();
+  await vi.advanceTimersByTimeAsync(59_000);
+  expect(registry.refusals).toBe(1);
+  registry.refuse = undefined;
+  await vi.advanceTimersByTimeAsync(2_000);
+
+  expect(client.state).toMatchObject({ state: "registered" });
+});
+
+test("a kite that cannot reach kontrol at first gives up in time, with the reason", async () => {
+  const reach = () => Promise.reject(new KiteError("unavailable", "connect ECONNREFUSED 127.0.0.1:4000"));
+  await using client = new RegistryClient({ keep, reach, backoff: FAST });
+
+  const registering = client.register({ kite: math }, { timeoutMs: 30 });
+
+  await expect(registering).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining("ECONNREFUSED") });
+  expect(client.state).toEqual({ state: "closed" });
+});
+
+test("a registration ends when the kite is closed, even if kontrol never answers", async () => {
+  const client = new RegistryClient({ keep, reach: () => new Promise(() => {}) });
+  const registering = client.register({ kite: math }).catch((thrown) => thrown);
+
+  await client[Symbol.asyncDispose]();
+
+  expect(await registering).toMatchObject({ code: "cancelled" });
+  await expect(client.find({})).rejects.toMatchObject({ code: "disconnected" });
+});
+
+test("a thousand kites that lose kontrol at once come back spread over time", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry({ heartbeatMs: 3_600_000 });
+  const clients = Array.from({ length: 1_000 }, () => new RegistryClient({ keep, reach: () => registry }));
+  await Promise.all(clients.map((client, index) => client.register({ kite: { ...math, id: `math-${index}` } })));
+  const before = registry.registrations;
+
+  registry.drop();
+  const perTenth: number[] = [];
+  for (let tenth = 0; tenth < 10; tenth++) {
+    const seen = registry.registrations;
+    await vi.advanceTimersByTimeAsync(50);
+    perTenth.push(registry.registrations - seen);
+  }
+
+  expect(registry.registrations - before).toBe(1_000);
+  expect(Math.max(...perTenth)).toBeLessThan(200);
+  await Promise.all(clients.map((client) => client[Symbol.asyncDispose]()));
+});

@@ -1,0 +1,223 @@
+import { itemsUntil, waitUntil } from "../abortable.ts";
+import { Backoff, type BackoffOptions, sleep } from "../backoff.ts";
+import { KiteError, type KiteErrorCode } from "../errors.ts";
+import { changeLabels, type LabelChange, labelDifference } from "../labels.ts";
+import type { Logger } from "../log.ts";
+import type { Register, Registered, RegistryContract, Revocation } from "./registry.ts";
+
+/** Hands out the registry for one call; the call has to end within the time, and when the signal says so. */
+export type ReachRegistry = (options: {
+  timeoutMs: number;
+  signal?: AbortSignal | undefined;
+}) => RegistryContract | Promise<RegistryContract>;
+
+export type RegistrationState =
+  | {
+      readonly state: "registering" /** Failures since it was last registered. */;
+      readonly tries: number;
+      readonly error: KiteError | undefined;
+    }
+  | { readonly state: "registered"; readonly registered: Registered; readonly since: number }
+  | { readonly state: "closed" };
+
+export interface RegistrationOptions {
+  readonly reach: ReachRegistry;
+  readonly register: Register;
+  readonly onState: (state: RegistrationState) => void;
+  readonly onKey: (kiteKey: string) => unknown;
+  readonly onRevoked: (revocation: Revocation) => unknown;
+  readonly log: Logger;
+  readonly backoff: BackoffOptions;
+  readonly now: () => number;
+  readonly random: () => number;
+}
+
+/**
+ * One kite's place in the directory, from `start` to `close`: beats while it stands, and takes it again whenever it was
+ * lost, after a jittered wait. Whoever made it closes it.
+ */
+export class Registration {
+  readonly #options: RegistrationOptions;
+  readonly #closing = new AbortController();
+  readonly #backoff: Backoff;
+  /** By revision; kontrol repeats the recent ones whenever the kite registers again. */
+  /** What kontrol is told, and whether it stands there now. */
+  #register: Register;
+  #stands = false;
+  readonly #heard = new Set<string>();
+  #kept: Promise<void> | undefined;
+
+  constructor(options: RegistrationOptions) {
+    this.#options = options;
+    this.#register = options.register;
+    this.#backoff = new Backoff(options.backoff);
+  }
+
+  /**
+   * Resolves with the first registration, and stays registered from then on.
+   *
+   * @throws {KiteError} what kontrol refused it with; a kontrol that is merely away is waited for, until `close`.
+   */
+  start(): Promise<Registered> {
+    return new Promise((resolve, reject) => {
+      this.#kept = this.#keep(resolve, reject);
+    });
+  }
+
+  /**
+   * Changes labels, now and in every registration to come. While there is no registration, the next one says it.
+   *
+   * @throws {KiteError} what kontrol refused the change with; the labels stay as they were then.
+   */
+  async updateLabels(change: LabelChange): Promise<void> {
+    const before = this.#register;
+    const changed = { ...before, labels: changeLabels(before.labels ?? {}, change) };
+    this.#register = changed;
+    if (!this.#stands) return;
+    try {
+      const registry = await this.#options.reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal: this.#closing.signal });
+      await registry.updateLabels({ labels: change });
+    } catch (thrown) {
+      const error = KiteError.from(thrown);
+      // Lost with the connection: the registration that follows has the new labels.
+      if (!isLasting(error) && error.code !== "limit_exceeded") return;
+      if (this.#register === changed) this.#register = before;
+      throw error;
+    }
+  }
+
+  /** Stops beating and registering. The entry itself ends with the session that carries it. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#kept;
+  }
+
+  async #keep(onFirst: (registered: Registered) => void, onRefused: (error: KiteError) => void): Promise<void> {
+    const { onState, log } = this.#options;
+    let before = false;
+    let error: KiteError | undefined;
+    while (!this.#closing.signal.aborted) {
+      onState({ state: "registering", tries: this.#backoff.tries, error });
+      try {
+        const registered = await this.#enter();
+        before = true;
+        onFirst(registered);
+        await this.#stay(registered);
+        error = new KiteError("disconnected", "kontrol ended the registration");
+      } catch (thrown) {
+        error = KiteError.from(thrown);
+        if (!before && isLasting(error)) return this.#end(onRefused, error);
+      }
+      if (this.#closing.signal.aborted) break;
+      log.warn(
+        { code: error.code, error: error.message },
+        before ? "not registered any more; registering again" : "not registered yet; trying again",
+      );
+      await sleep(this.#pauseMs(error), { signal: this.#closing.signal }).catch(() => {}); // ends the loop by its condition
+    }
+    this.#end(onRefused, error ?? new KiteError("cancelled", "the registration was ended on this side"));
+  }
+
+  async #enter(): Promise<Registered> {
+    const { reach, onState, onKey, log, now } = this.#options;
+    const register = this.#register;
+    this.#stands = false;
+    const { signal } = this.#closing;
+    const registry = await waitUntil(Promise.resolve(reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal })), signal);
+    const registered = await waitUntil(registry.register(register), signal);
+    this.#stands = true;
+    const missed = labelDifference(register.labels ?? {}, this.#register.labels ?? {});
+    if (missed !== undefined) await waitUntil(registry.updateLabels({ labels: missed }), signal);
+    onState({ state: "registered", registered, since: now() });
+    log.info({ url: registered.url, generation: registered.generation }, "registered");
+    if (registered.kiteKey !== undefined) await this.#tell("the new kite.key", () => onKey(registered.kiteKey as string));
+    return registered;
+  }
+
+  /** Ends when the registration does, whichever of the two notices first. */
+  async #stay(registered: Registered): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.#closing.signal, over.signal]);
+    try {
+      await Promise.race([this.#beat(registered, signal), this.#hear(registered, signal)]);
+    } finally {
+      this.#stands = false;
+      over.abort();
+      (registered.beat as Partial<Disposable>)[Symbol.dispose]?.(); // a remote function is held until it is released
+    }
+  }
+
+  async #beat({ beat, heartbeatMs }: Registered, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      // A little early, by chance: kites that registered together do not beat together, and none comes late.
+      await sleep(heartbeatMs * (1 - this.#options.random() * BEAT_SPREAD), { signal });
+      await answered(beat, heartbeatMs * 2, signal);
+      // Stands since a whole beat: the next loss is a new one.
+      this.#backoff.reset();
+    }
+  }
+
+  async #hear({ revocations }: Registered, signal: AbortSignal): Promise<void> {
+    for await (const revocation of itemsUntil(revocations, signal)) {
+      if (this.#heard.has(revocation.revision)) continue;
+      this.#heard.add(revocation.revision);
+      for (const oldest of this.#heard) if (this.#heard.size > MAX_HEARD) this.#heard.delete(oldest);
+      await this.#tell("a revocation", () => this.#options.onRevoked(revocation));
+    }
+  }
+
+  async #tell(what: string, listener: () => unknown): Promise<void> {
+    try {
+      await listener();
+    } catch (thrown) {
+      this.#options.log.error({ error: KiteError.from(thrown).message }, `${what} could not be handled`);
+    }
+  }
+
+  /** A refusal is not cured by asking often, but may be by kontrol's administrator; so it is asked seldom, not never. */
+  #pauseMs(error: KiteError): number {
+    const pauseMs = this.#backoff.next() ?? REFUSED_PAUSE_MS;
+    return isLasting(error) ? REFUSED_PAUSE_MS * (1 - this.#options.random() / 2) : pauseMs;
+  }
+
+  #end(onRefused: (error: KiteError) => void, error: KiteError): void {
+    this.#closing.abort();
+    this.#options.onState({ state: "closed" });
+    onRefused(error);
+  }
+}
+
+/** Whether asking again will get the same answer, as opposed to a registry that is away or busy. */
+export function isLasting(error: KiteError): boolean {
+  return LASTING.has(error.code);
+}
+
+const LASTING: ReadonlySet<KiteErrorCode> = new Set<KiteErrorCode>([
+  "invalid_argument",
+  "method_not_found",
+  "unauthenticated",
+  "permission_denied",
+  "not_found",
+  "already_exists",
+  "failed_precondition",
+]);
+
+// kontrol writes one row; a database that is slower than this is down.
+const REGISTER_TIMEOUT_MS = 10_000;
+const BEAT_SPREAD = 0.1;
+// More than kontrol repeats, which is what it revoked within the life of a token.
+const MAX_HEARD = 10_000;
+const REFUSED_PAUSE_MS = 60_000;
+
+/** Two missed beats end a registration, so an answer that takes longer than two is none. */
+async function answered(beat: () => unknown, limitMs: number, signal: AbortSignal): Promise<void> {
+  const timer = new AbortController();
+  const late = sleep(limitMs, { signal: AbortSignal.any([signal, timer.signal]) }).then(() => {
+    throw new KiteError("disconnected", `kontrol did not answer a heartbeat within ${limitMs} ms`);
+  });
+  try {
+    await Promise.race([beat(), late]);
+  } finally {
+    timer.abort();
+  }
+}

@@ -1,0 +1,327 @@
+import fc from "fast-check";
+import { expect, test, vi } from "vitest";
+import { z } from "zod";
+import { callWith, type Remote } from "../calling/remote.ts";
+import { KiteError } from "../errors.ts";
+import { type Call, method } from "../method.ts";
+import type { IncomingCall } from "../session/calls.ts";
+import { connectedPair } from "../testing.ts";
+import { fingerprint } from "./fingerprint.ts";
+import { RepeatWindow } from "./repeat.ts";
+import type { Answer } from "./served-call.ts";
+import { testCall } from "./test-call.ts";
+
+const keyed = { role: "viewer", input: z.unknown(), repetition: "keyed" } as const;
+
+test("a repeat under the same key gets the answer that was kept, and the method does not run again", async () => {
+  const charge = vi.fn((amount: unknown) => ({ amount }));
+  await using pair = await connectedPair({ charge: method(keyed, (amount) => charge(amount)) });
+
+  const first = await under(pair.client, "k1").charge(5);
+  const second = await under(pair.client, "k1").charge(5);
+  await under(pair.client, "k2").charge(5);
+
+  expect([first, second]).toEqual([{ amount: 5 }, { amount: 5 }]);
+  expect(charge).toHaveBeenCalledTimes(2);
+});
+
+test("without a key, and where the method is not keyed, every call runs", async () => {
+  const run = vi.fn(() => 1);
+  await using pair = await connectedPair({ keyed: method(keyed, run), once: method({ role: "viewer" }, run) });
+
+  await Promise.all([pair.client.keyed(1), pair.client.keyed(1), under(pair.client, "k").once(), under(pair.client, "k").once()]);
+
+  expect(run).toHaveBeenCalledTimes(4);
+});
+
+test("a repeat that comes while the call runs joins it", async () => {
+  const work = held();
+  await using pair = await connectedPair({ work: method(keyed, (_, call) => work.run(call)) });
+  const first = under(pair.client, "k").work(1);
+  const second = under(pair.client, "k").work(1);
+  await pair.fence();
+
+  work.finish("done");
+
+  expect(await Promise.all([first, second])).toEqual(["done", "done"]);
+  expect(work.calls).toHaveLength(1);
+});
+
+test("the same key with other arguments is a conflict, whatever became of the first call", async () => {
+  const charge = vi.fn(async () => "charged");
+  await using pair = await connectedPair({ charge: method(keyed, charge) });
+  await under(pair.client, "k").charge({ amount: 5, to: "bob" });
+
+  const other = under(pair.client, "k").charge({ amount: 6, to: "bob" });
+
+  await expect(other).rejects.toMatchObject({ code: "conflict", outcome: "not_run" });
+  expect(await under(pair.client, "k").charge({ to: "bob", amount: 5 })).toBe("charged");
+  expect(charge).toHaveBeenCalledTimes(1);
+});
+
+test("a failure is kept like an answer, unless it says that nothing was done", async () => {
+  const failures = [
+    new KiteError("unavailable", "not yet", { outcome: "not_run" }),
+    new KiteError("failed_precondition", "no money"),
+    new KiteError("internal", "a third run"),
+  ];
+  const charge = vi.fn(() => Promise.reject(failures.shift()));
+  await using pair = await connectedPair({ charge: method(keyed, charge) });
+  const codes: string[] = [];
+
+  for (let tries = 0; tries < 3; tries++)
+    await under(pair.client, "k")
+      .charge(5)
+      .catch((error: KiteError) => codes.push(error.code));
+
+  expect(codes).toEqual(["unavailable", "failed_precondition", "failed_precondition"]);
+  expect(charge).toHaveBeenCalledTimes(2);
+});
+
+test("a key is its caller's: another user's and another method's calls run", async () => {
+  const answer = vi.fn(() => 1);
+  const window = new RepeatWindow();
+
+  for (const [username, name] of [
+    ["alice", "a"],
+    ["bob", "a"],
+    ["alice", "b"],
+    ["alice", "a"],
+  ]) {
+    window.run(callOf({ username, method: name }), "k", answer);
+  }
+
+  expect(answer).toHaveBeenCalledTimes(3);
+});
+
+test("strangers who share a name do not get each other's answers", () => {
+  const window = new RepeatWindow();
+  const secret = window.run(callOf({ role: undefined, session: "s1" }), "k", () => "the first one's");
+
+  const other = window.run(callOf({ role: undefined, session: "s2" }), "k", () => "the second one's");
+
+  expect([secret, other]).toEqual(["the first one's", "the second one's"]);
+});
+
+test("a call whose session is lost runs on, and the repeat on the next session gets its answer", async () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const first = callOf({ session: "s1" });
+  const lost = window.run(first, "k", (call) => work.run(call)) as Promise<unknown>;
+
+  first.end(new KiteError("disconnected", "the connection was lost"));
+  const repeat = window.run(callOf({ session: "s2" }), "k", (call) => work.run(call));
+  work.finish("done");
+
+  expect(work.calls[0]?.signal.aborted).toBe(false);
+  expect([await repeat, await lost]).toEqual(["done", "done"]);
+  expect(work.calls).toHaveLength(1);
+});
+
+test("a call that nobody comes back to is told to stop when its caller's time is over", async () => {
+  vi.useFakeTimers();
+  try {
+    const work = held();
+    const first = callOf({ timeoutMs: 1_000 });
+    void new RepeatWindow().run(first, "k", (call) => work.run(call));
+
+    first.end(new KiteError("disconnected", "the connection was lost"));
+    await vi.advanceTimersByTimeAsync(1_100);
+
+    expect(work.calls[0]?.signal.reason).toMatchObject({ code: "disconnected", outcome: "unknown" });
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a call is told to stop when everybody who waits for it has cancelled, and not before", () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const [first, second] = [callOf({}), callOf({})];
+  void window.run(first, "k", (call) => work.run(call));
+  void window.run(second, "k", (call) => work.run(call));
+
+  first.end(new KiteError("cancelled", "the caller has cancelled"));
+  expect(work.calls[0]?.signal.aborted).toBe(false);
+  second.end(new KiteError("cancelled", "the caller has cancelled"));
+
+  expect(work.calls[0]?.signal.reason).toMatchObject({ code: "cancelled" });
+});
+
+test("a caller whose credential is revoked does not keep its call alive", () => {
+  const work = held();
+  const call = callOf({});
+  void new RepeatWindow().run(call, "k", (own) => work.run(own));
+
+  call.end(new KiteError("unauthenticated", "the credential was revoked"));
+
+  expect(work.calls[0]?.signal.reason).toMatchObject({ code: "unauthenticated" });
+});
+
+test("closing the kite tells the calls that outlived their sessions to stop", () => {
+  const work = held();
+  const closing = new AbortController();
+  const call = callOf({});
+  void new RepeatWindow(closing.signal).run(call, "k", (own) => work.run(own));
+  call.end(new KiteError("disconnected", "the connection was lost"));
+
+  closing.abort(new KiteError("disconnected", "math has closed"));
+
+  expect(work.calls[0]?.signal.reason).toMatchObject({ message: "math has closed" });
+});
+
+test.each([
+  ["a function", () => ({ next: () => 1 })],
+  [
+    "a stream",
+    async function* () {
+      yield 1;
+    },
+  ],
+])("an answer with %s is given out once: the repeat hears that there is nothing to be had again", async (_, make) => {
+  const window = new RepeatWindow();
+  const first = window.run(callOf({}), "k", () => make());
+
+  expect(first).toBeDefined();
+  expect(() => window.run(callOf({}), "k", () => make())).toThrow(
+    expect.objectContaining({ code: "failed_precondition", message: expect.stringContaining("functions or streams") }),
+  );
+});
+
+test("a repeat that joined a call with such an answer hears the same", async () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const first = window.run(callOf({}), "k", (call) => work.run(call));
+  const joined = window.run(callOf({}), "k", (call) => work.run(call));
+
+  work.finish([() => 1]);
+
+  await expect(first).resolves.toHaveLength(1);
+  await expect(joined).rejects.toMatchObject({ code: "failed_precondition" });
+});
+
+test("what was kept is forgotten after ten minutes", async () => {
+  // Deadlines share timers, and those of the other tests are real ones: this test has modules of its own.
+  vi.resetModules();
+  vi.useFakeTimers();
+  try {
+    const window = new (await import("./repeat.ts")).RepeatWindow();
+    const answer = vi.fn(() => 1);
+    window.run(callOf({}), "k", answer);
+
+    await vi.advanceTimersByTimeAsync(9 * 60_000);
+    window.run(callOf({}), "k", answer);
+    await vi.advanceTimersByTimeAsync(2 * 60_000);
+
+    expect(window.size).toBe(0);
+    window.run(callOf({}), "k", answer);
+    expect(answer).toHaveBeenCalledTimes(2);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("of more than ten thousand answers the oldest is forgotten, and what still runs is not", async () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const running = window.run(callOf({}), "running", (call) => work.run(call));
+  const again = vi.fn(() => -1);
+
+  for (let index = 0; index < 10_000; index++) window.run(callOf({}), `k${index}`, () => index);
+  void window.run(callOf({}), "running", (call) => work.run(call));
+
+  expect(window.size).toBe(10_000);
+  expect(window.run(callOf({}), "k9999", again)).toBe(9_999);
+  expect(window.run(callOf({}), "k0", again)).toBe(-1);
+  work.finish("done");
+  expect(await running).toBe("done");
+  expect(work.calls).toHaveLength(1);
+});
+
+test("ten thousand calls that run are all that can be told apart", () => {
+  const window = new RepeatWindow();
+  const endless: Answer = () => new Promise(() => {});
+  for (let index = 0; index < 10_000; index++) void window.run(callOf({}), `k${index}`, endless);
+
+  expect(() => window.run(callOf({}), "one more", endless)).toThrow(expect.objectContaining({ code: "overloaded", outcome: "not_run" }));
+});
+
+const values = fc.anything({ withDate: true, withTypedArray: false, withBigInt: true, maxDepth: 3 });
+
+test("the order of properties does not matter to a fingerprint, and a copy has the same", () => {
+  fc.assert(
+    fc.property(fc.dictionary(fc.string(), values), (record) => {
+      const turned = Object.fromEntries(Object.entries(record).reverse());
+
+      expect(fingerprint([turned])).toBe(fingerprint([record]));
+    }),
+  );
+});
+
+test("other arguments have another fingerprint", () => {
+  const different = [
+    [],
+    [1],
+    ["1"],
+    [[1]],
+    [1, 2],
+    [[1], 2],
+    [12],
+    [null],
+    [undefined],
+    [{}],
+    [{ a: 1 }],
+    [{ a: "1" }],
+    [{ b: 1 }],
+    [true],
+  ];
+  const more = [
+    ["ab", "c"],
+    ["a", "bc"],
+    [new Date(1)],
+    [1n],
+    [new Uint8Array([1, 2])],
+    [new Uint8Array([2, 1])],
+    [() => {}],
+    [""],
+    [-1],
+    [0.5],
+  ];
+  const numbers = Array.from({ length: 20_000 }, (_, index) => [{ order: index }]);
+
+  const prints = [...different, ...more, ...numbers].map(fingerprint);
+
+  expect(new Set(prints).size).toBe(prints.length);
+});
+
+function under<C>(client: Remote<C>, key: string): Remote<C> {
+  return callWith(client, { meta: { key } });
+}
+
+/** Work that waits until the test finishes it. */
+function held() {
+  const calls: Call[] = [];
+  let finish: (value: unknown) => void = () => {};
+  const answer = new Promise<unknown>((resolve) => {
+    finish = resolve;
+  });
+  const run = (call: Call): Promise<unknown> => {
+    calls.push(call);
+    // Asked for now, as a method would: the signal is made for whoever asks.
+    void call.signal;
+    return answer;
+  };
+  return { calls, run, finish: (value: unknown) => finish(value) };
+}
+
+interface Facts {
+  username?: string | undefined;
+  role?: "viewer" | undefined;
+  session?: string;
+  method?: string | undefined;
+  timeoutMs?: number;
+}
+
+function callOf({ username = "alice", session = "s", method: name = "charge", timeoutMs, ...rest }: Facts): IncomingCall {
+  return testCall({ method: name, args: [5], session, timeoutMs, caller: { username, role: "role" in rest ? rest.role : "viewer" } });
+}

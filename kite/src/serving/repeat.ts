@@ -1,0 +1,199 @@
+import { KiteError } from "../errors.ts";
+import { deadlines, type Expiring } from "../session/deadlines.ts";
+import { isThenable } from "../thenable.ts";
+import { fingerprint, isLive } from "./fingerprint.ts";
+import { type Answer, callerKey, OwnCall, type ServedCall } from "./served-call.ts";
+
+// Longer than any reconnect with its retries takes, and a thousand calls a minute for as long.
+const KEEP_MS = 10 * 60_000;
+const MAX_RUNS = 10_000;
+
+/**
+ * The calls of `keyed` methods that a kite has run or runs: a repeat under the same key joins the one that runs, or gets the
+ * answer that was kept. It forgets after ten minutes, and the oldest answers first when there are 10,000.
+ */
+export class RepeatWindow {
+  readonly #runs = new Map<string, Run>();
+  readonly #kept = new Set<string>();
+
+  /** What still runs is told to stop when `closed` is aborted: nobody can come back any more. */
+  constructor(closed?: AbortSignal) {
+    closed?.addEventListener("abort", () => {
+      for (const run of [...this.#runs.values()]) run.stop(KiteError.from(closed.reason, "disconnected"));
+    });
+  }
+
+  get size(): number {
+    return this.#runs.size;
+  }
+
+  /**
+   * Runs the call, unless it is a repeat.
+   *
+   * @throws {KiteError} `conflict` when the key came with other arguments before, `overloaded` when too many run,
+   * `failed_precondition` when the answer was one that cannot be kept; and whatever the first run threw.
+   */
+  run(call: ServedCall, key: string, next: Answer): unknown {
+    const id = JSON.stringify([callerKey(call), call.method, key]);
+    const args = fingerprint(call.args);
+    const known = this.#runs.get(id);
+    if (known !== undefined) return known.repeat(call, args);
+    if (this.#runs.size >= MAX_RUNS) this.#makeRoom(call.method);
+    const run = new Run(call, args, {
+      kept: () => this.#kept.add(id),
+      forgotten: () => this.#forget(id),
+    });
+    this.#runs.set(id, run);
+    return run.start(call, next);
+  }
+
+  #makeRoom(method: string): void {
+    const [oldest] = this.#kept;
+    if (oldest === undefined) {
+      const message = `${method} did not run: ${MAX_RUNS} calls with a key run here, which is all that can be told apart; try again later`;
+      throw new KiteError("overloaded", message, { outcome: "not_run" });
+    }
+    this.#runs.get(oldest)?.forget();
+  }
+
+  #forget(id: string): void {
+    this.#runs.delete(id);
+    this.#kept.delete(id);
+  }
+}
+
+interface RunEvents {
+  kept(): void;
+  forgotten(): void;
+}
+
+type State =
+  | { readonly is: "running" }
+  | { readonly is: "answered"; readonly value: unknown }
+  | { readonly is: "failed"; readonly thrown: unknown }
+  | { readonly is: "unkeepable" };
+
+/**
+ * One run of a method, with everybody who waits for it. It goes on when their sessions are lost, which is when they will ask
+ * again; it is told to stop when all have cancelled or run out of time.
+ */
+class Run implements Expiring {
+  readonly #call: OwnCall;
+  readonly #args: string;
+  readonly #events: RunEvents;
+  readonly #waiting = new Set<ServedCall>();
+  #state: State = { is: "running" };
+  #answer: Promise<unknown> | undefined;
+  #deadline: number | undefined;
+
+  constructor(call: ServedCall, args: string, events: RunEvents) {
+    this.#call = new OwnCall(call, call.remainingMs);
+    this.#args = args;
+    this.#events = events;
+  }
+
+  start(call: ServedCall, next: Answer): unknown {
+    let result: unknown;
+    try {
+      result = next(this.#call);
+    } catch (thrown) {
+      this.#failed(thrown);
+      throw thrown;
+    }
+    if (!isThenable(result)) {
+      this.#answered(result);
+      return result;
+    }
+    const answer = Promise.resolve(result);
+    answer.then(
+      (value) => this.#answered(value),
+      (thrown) => this.#failed(thrown),
+    );
+    this.#answer = answer;
+    this.#wait(call);
+    return answer;
+  }
+
+  repeat(call: ServedCall, args: string): unknown {
+    if (args !== this.#args) {
+      const message = `${call.method} was called with this key before, and with other arguments; a key names one effect: use a new one`;
+      throw new KiteError("conflict", message, { outcome: "not_run" });
+    }
+    const state = this.#state;
+    switch (state.is) {
+      case "running":
+        this.#wait(call);
+        return this.#join();
+      case "answered":
+        return state.value;
+      case "failed":
+        throw state.thrown;
+      case "unkeepable":
+        throw unkeepable(call.method);
+    }
+  }
+
+  /** A deadline has passed: what was kept is old, or nobody came back to what runs. */
+  expire(): void {
+    if (this.#state.is !== "running") return this.forget();
+    this.stop(new KiteError("disconnected", `nobody came back for the answer of ${this.#call.method}`, { outcome: "unknown" }));
+  }
+
+  stop(why: KiteError): void {
+    if (this.#state.is === "running") this.#call.end(why);
+  }
+
+  forget(): void {
+    this.#disarm();
+    this.#events.forgotten();
+  }
+
+  async #join(): Promise<unknown> {
+    const value = await this.#answer;
+    if (this.#state.is === "unkeepable") throw unkeepable(this.#call.method);
+    return value;
+  }
+
+  /** Counts a caller in, for as long as it wants the answer. */
+  #wait(call: ServedCall): void {
+    this.#disarm();
+    this.#call.extend(call.remainingMs);
+    this.#waiting.add(call);
+    call.signal.addEventListener("abort", () => this.#leave(call), { once: true });
+  }
+
+  #leave(call: ServedCall): void {
+    this.#waiting.delete(call);
+    if (this.#waiting.size > 0 || this.#state.is !== "running") return;
+    const why = KiteError.from(call.signal.reason, "cancelled");
+    if (why.code !== "disconnected") this.#call.end(why);
+    else this.#deadline = deadlines.add(this, Math.min(call.remainingMs, KEEP_MS));
+  }
+
+  #answered(value: unknown): void {
+    this.#keep(isLive(value) ? { is: "unkeepable" } : { is: "answered", value });
+  }
+
+  #failed(thrown: unknown): void {
+    if (thrown instanceof KiteError && thrown.outcome === "not_run") this.forget();
+    else this.#keep({ is: "failed", thrown });
+  }
+
+  #keep(state: State): void {
+    this.#disarm();
+    this.#state = state;
+    this.#waiting.clear();
+    this.#deadline = deadlines.add(this, KEEP_MS);
+    this.#events.kept();
+  }
+
+  #disarm(): void {
+    if (this.#deadline !== undefined) deadlines.remove(this, this.#deadline);
+    this.#deadline = undefined;
+  }
+}
+
+function unkeepable(method: string): KiteError {
+  const message = `${method} has run under this key, but its answer held functions or streams, which are given out once; ask for its effect another way`;
+  return new KiteError("failed_precondition", message);
+}
