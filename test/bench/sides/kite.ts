@@ -32,6 +32,7 @@ const methods = {
     using call = onMessage as RemoteFunction;
     await call(MESSAGE);
   }),
+  large: method({ role: "viewer", input: z.instanceof(Uint8Array) }, (bytes) => bytes.byteLength),
   stream: method({ role: "viewer" }, async function* () {
     for (let index = 0; index < STREAM_CHUNKS; index++) yield STREAM_CHUNK;
   }),
@@ -92,7 +93,9 @@ function sideOver({ listen, dial }: Way): Side {
       return {
         unary: (message) => bench.unary(message),
         callback: (onMessage) => bench.callback(onMessage),
-        ...(dialect === undefined ? { stream: () => bytesOf(bench.stream()) } : {}),
+        ...(dialect === undefined
+          ? { stream: () => bytesOf(bench.stream()), large: (bytes: Uint8Array) => bench.large(bytes as Uint8Array<ArrayBuffer>) }
+          : {}),
       };
     },
   };
