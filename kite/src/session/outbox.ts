@@ -2,6 +2,7 @@ import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
+import { isReusable, returnFrameBytes, takeFrameBytes } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
 export interface OutboxOptions {
@@ -146,13 +147,14 @@ export class Outbox implements Flushable {
       if (this.#pinged || this.#ackSent < this.#received) this.#acknowledgeIfRead();
       return;
     }
-    const raw = writeFrame(++this.#sequence, this.#received, this.#messages, this.#segments);
+    const raw = writeFrame(++this.#sequence, this.#received, this.#messages, this.#segments, takeFrameBytes);
     const size = raw.length;
     this.#messages = [];
     if (this.#segments.length > 0) this.#segments = [];
     this.#committed = 0;
     this.#pendingBytes = 0;
-    this.#unacked.push({ sequence: this.#sequence, raw, size });
+    const entry = { sequence: this.#sequence, raw, size, lease: leaseOf(raw) };
+    this.#unacked.push(entry);
     this.#unackedBytes += size;
     this.#pinged = false;
     this.#ackSent = this.#received;
@@ -160,7 +162,7 @@ export class Outbox implements Flushable {
     if (this.#unackedBytes > this.#limits.unackedBytes * OVERFLOW) this.#overflow();
     if (this.#transport === undefined) return;
     this.#sentThrough = this.#sequence;
-    this.#transport.send(raw);
+    give(this.#transport, entry);
   }
 
   /**
@@ -197,7 +199,7 @@ export class Outbox implements Flushable {
     this.#transport = undefined;
     this.#acknowledged(peerReceived);
     this.#transport = transport;
-    for (const { raw } of this.#unacked) transport.send(raw);
+    for (const entry of this.#unacked) give(transport, entry);
     this.#sentThrough = this.#sequence;
     this.flush();
   }
@@ -222,6 +224,7 @@ export class Outbox implements Flushable {
     for (const entry of this.#unacked) {
       if (entry.sequence > ack) break;
       this.#unackedBytes -= entry.size;
+      entry.lease?.end();
       count++;
     }
     if (count === 0) return;
@@ -263,6 +266,39 @@ interface Unacked {
   readonly sequence: number;
   readonly raw: RawFrame;
   readonly size: number;
+  readonly lease: Lease | undefined;
+}
+
+function leaseOf(raw: RawFrame): Lease | undefined {
+  return typeof raw !== "string" && isReusable(raw) ? new Lease(raw) : undefined;
+}
+
+function give(transport: Transport, { raw, lease }: Unacked): void {
+  if (lease === undefined) transport.send(raw);
+  else transport.send(raw, lease.begin());
+}
+
+/**
+ * Who still needs a frame's bytes: its peer until it acknowledges them, and every transport until it has sent them. The
+ * acknowledgement alone is not believed: a peer that sent it early would get what the bytes were written over with.
+ */
+class Lease {
+  readonly #frame: Uint8Array;
+  #holders = 1;
+
+  constructor(frame: Uint8Array) {
+    this.#frame = frame;
+  }
+
+  /** One transport more; it calls the answer when it is done. */
+  begin(): () => void {
+    this.#holders++;
+    return this.end;
+  }
+
+  readonly end = (): void => {
+    if (--this.#holders === 0) returnFrameBytes(this.#frame);
+  };
 }
 
 /** Bytes of a message: there, or to be read when their turn comes. */

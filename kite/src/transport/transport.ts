@@ -8,7 +8,11 @@ import type { RawFrame } from "../wire/v1.ts";
 export interface Transport {
   /** Begins to deliver. Frames that came before are delivered first. */
   start(receiver: TransportReceiver): void;
-  send(frame: RawFrame): void;
+  /**
+   * Sends a frame. `taken` is told when its bytes are not needed any more, neither here nor by the peer, so that they may be
+   * written over; a transport that cannot know that, such as one that passes them on as they are, never tells.
+   */
+  send(frame: RawFrame, taken?: () => void): void;
   close(code: number, reason: string): void;
   /** Bytes that were sent but not yet taken by the network. */
   readonly bufferedBytes: number;

@@ -87,8 +87,8 @@ class WebSocketTransport implements Transport {
     this.#socket.resume();
   }
 
-  send(frame: RawFrame): void {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame);
+  send(frame: RawFrame, taken?: () => void): void {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame, taken);
   }
 
   close(code: number, reason: string): void {

@@ -39,15 +39,22 @@ export type RawFrame = string | Uint8Array;
 
 /**
  * Writes a frame from messages that are JSON text already. With bytes it becomes a binary frame: the length of the JSON
- * (four bytes, big endian), the JSON, then the segments; their lengths are the frame's third element.
+ * (four bytes, big endian), the JSON, then the segments; their lengths are the frame's third element. `allocate` gives the
+ * bytes to fill, all of which are written.
  */
-export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
+export function writeFrame(
+  sequence: number,
+  ack: number,
+  messages: readonly string[],
+  segments: readonly Uint8Array[],
+  allocate: (size: number) => Uint8Array = (size) => new Uint8Array(size),
+): RawFrame {
   if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
   const lengths = segments.map((segment) => segment.byteLength);
   const head = encoder.encode(`[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`);
   const size = lengths.reduce((sum, length) => sum + length, HEADER_BYTES + head.byteLength);
-  const frame = new Uint8Array(size);
-  new DataView(frame.buffer).setUint32(0, head.byteLength);
+  const frame = allocate(size);
+  new DataView(frame.buffer, frame.byteOffset).setUint32(0, head.byteLength);
   frame.set(head, HEADER_BYTES);
   let offset = HEADER_BYTES + head.byteLength;
   for (const segment of segments) {
