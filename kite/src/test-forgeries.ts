@@ -7,14 +7,33 @@ import type { Authenticate } from "./session/acceptor.ts";
 import type { Auth } from "./session/handshake.ts";
 import type { Mutator } from "./test-mutator.ts";
 
+/** What looks like a token of kontrol's for this kite, and is none. */
+export const FORGERIES = [
+  "alg none",
+  "alg none with a kid",
+  "alg HS256 with the public key as its secret",
+  "a key of its own in the header",
+  "a kid that is a path",
+  "a kid that is a property of every object",
+  "a kid that is a query",
+  "the kid of another algorithm's key",
+  "a wrong aud",
+  "an aud that is good for all",
+  "another issuer",
+  "an end long ago",
+  "no role that there is",
+  "nothing",
+] as const;
+
+export type Forgery = (typeof FORGERIES)[number];
+
 /** Who can prove what to a kite of this identity, and everything that proves nothing. */
 export interface Credentials {
   readonly v1: Authenticate;
   readonly dnode: Authenticate;
   readonly owner: Auth;
   readonly viewer: Auth;
-  /** Each looks like a token of kontrol's, and is none for this kite. */
-  readonly forged: Readonly<Record<string, string>>;
+  readonly forged: Readonly<Record<Forgery, string>>;
 }
 
 export async function credentials(audience: Identity): Promise<Credentials> {
