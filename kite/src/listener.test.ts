@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { Kite } from "./kite.ts";
 import type { Limits } from "./limits.ts";
@@ -9,6 +9,9 @@ import { testCaller, until } from "./testing.ts";
 import { PROTOCOL } from "./wire/v1.ts";
 
 const KIB = 1024;
+
+// A close that is never answered takes two seconds by itself.
+vi.setConfig({ testTimeout: 30_000 });
 
 describe("a stranger who begins a frame that never ends", () => {
   test("is cut off in kite.v1 after the length of a hello, long before the frame is whole", async () => {
@@ -86,23 +89,23 @@ describe("a slow loris", () => {
   });
 
   test("that upgrades and says no hello is shown out, also when it never answers the close", async () => {
-    await using host = await listeningKite({ helloMs: 200 });
+    await using host = await listeningKite({ helloMs: 500 });
     await using loris = await upgraded(host, { protocol: PROTOCOL });
 
     await until(() => loris.closed(), 20_000);
 
-    expect(loris.heard()).toContain("a hello was expected within 200 ms");
+    expect(loris.heard()).toContain("a hello was expected within 500 ms");
   });
 
   test("that sends its hello byte by byte is shown out in the same time", async () => {
-    await using host = await listeningKite({ helloMs: 200 });
+    await using host = await listeningKite({ helloMs: 500 });
     await using loris = await upgraded(host, { protocol: PROTOCOL });
     loris.socket.write(frameHead(60 * KIB));
 
     const drip = setInterval(() => loris.socket.write("x"), 5);
     await until(() => loris.closed(), 20_000).finally(() => clearInterval(drip));
 
-    expect(loris.heard()).toContain("a hello was expected within 200 ms");
+    expect(loris.heard()).toContain("a hello was expected within 500 ms");
   });
 
   test("whose upgrade was refused does not keep its half of the connection", async () => {
