@@ -90,7 +90,7 @@ describe.each(["nobody", "a viewer"] as const)(`frames of %s, mutated with seed 
         await turns(3);
         line.drop();
         // A credential that is being verified is still at work when its session has ended.
-        await until(() => session.state === "closed" && idle(session), 20_000);
+        await soon(() => session.state === "closed" && idle(session));
         return { sent, heard: JSON.stringify(line.frames) };
       },
       async () => {
@@ -202,7 +202,7 @@ async function talk(line: Line, by: Mutator, attacker: string, resumable: unknow
   const hello = { hello: { auth, resume, kite: by.oneIn(4) ? IDENTITY : undefined } };
   line.send(by.oneIn(12) ? by.text(JSON.stringify(hello)) : JSON.stringify(by.oneIn(12) ? by.value(hello) : hello));
   if (by.oneIn(50)) line.send("[1,0]");
-  await until(() => line.closed() || line.heard() !== "", 20_000);
+  await soon(() => line.closed() || line.heard() !== "");
   const welcome = /^\{"welcome":\{"session":(\{[^}]*\})/.exec(line.heard())?.[1];
   if (welcome !== undefined) resumable[by.below(8)] = JSON.parse(welcome);
 
@@ -345,6 +345,12 @@ function idle(session: { counts: object } | undefined): boolean {
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await Promise.resolve();
   await new Promise(setImmediate);
+}
+
+/** As `until`, for what mostly takes a few turns: thousands of sessions would wait a millisecond each. */
+async function soon(condition: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 20 && !condition(); turn++) await new Promise(setImmediate);
+  await until(condition, 20_000);
 }
 
 async function heldBytes(): Promise<number> {
