@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
@@ -6,6 +6,7 @@ import { KiteError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 import { acceptSockjs } from "./transport/sockjs.ts";
 import { answerSockjs, isSockjsSocket } from "./transport/sockjs-http.ts";
+import { type Newcomer, Strangers } from "./transport/stranger.ts";
 import type { Transport } from "./transport/transport.ts";
 import { webSocketTransport } from "./transport/websocket.ts";
 import { PROTOCOL } from "./wire/v1.ts";
@@ -50,8 +51,9 @@ export class Listener {
    *
    * @throws {KiteError} `unavailable` naming the port when it is taken or not allowed.
    */
-  static async open(options: ListenOptions, limits: Limits, { onTransport, onDnode }: Takers): Promise<Listener> {
+  static async open(options: ListenOptions, limits: Limits, takers: Takers): Promise<Listener> {
     const { port = 0, host = "127.0.0.1", http = notFound, upgrade } = options;
+    const strangers = new Strangers(limits.frameBytes * 4);
     const sockets = new WebSocketServer({
       noServer: true,
       perMessageDeflate: false,
@@ -60,18 +62,21 @@ export class Listener {
       handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
     });
     const answer: typeof http =
-      onDnode === undefined ? http : (request, response) => void (answerSockjs(request, response) || http(request, response));
-    // dnode has no word by which a client that was cut off would be missed; the operating system asks in its place.
-    const server = createServer({ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, answer);
+      takers.onDnode === undefined ? http : (request, response) => void (answerSockjs(request, response) || http(request, response));
+    const server = createServer(serverOptions(limits), answer);
     const upgraded = new Set<Duplex>();
     server.on("upgrade", (request, socket, head) => {
       upgraded.add(socket);
       socket.once("close", () => upgraded.delete(socket));
       socket.on("error", () => socket.destroy());
       if (upgrade?.(request, socket, head)) return;
-      const take = offers(request, PROTOCOL) ? onTransport : dnodeTaker(request, onDnode);
-      if (take === undefined) return refuseUpgrade(socket);
-      sockets.handleUpgrade(request, socket, head, (webSocket) => take(webSocketTransport(webSocket)));
+      const spoken = dialectOf(request, takers);
+      if (spoken === undefined) return refuseUpgrade(socket);
+      const { until, framed, take } = spoken;
+      sockets.handleUpgrade(request, socket, head, (webSocket) => {
+        const transport = framed(webSocketTransport(webSocket));
+        take(strangers.admit({ socket, webSocket, transport, until }));
+      });
     });
     await listening(server, port, host);
     return new Listener(server, sockets, upgraded, host);
@@ -91,6 +96,20 @@ export class Listener {
   }
 }
 
+/** Whoever is slow on purpose is shown out: a request has as long as a hello has to say what it is. */
+function serverOptions({ helloMs }: Limits): ServerOptions {
+  return {
+    headersTimeout: Math.min(helloMs, HEADERS_MS),
+    // By itself Node looks every half a minute, and gives the slow so much longer.
+    connectionsCheckingInterval: Math.min(helloMs, CHECK_MS),
+    // dnode has no word by which a client that was cut off would be missed; the operating system asks in its place.
+    keepAlive: true,
+    keepAliveInitialDelay: KEEP_ALIVE_MS,
+  };
+}
+
+const HEADERS_MS = 60_000;
+const CHECK_MS = 5_000;
 const KEEP_ALIVE_MS = 30_000;
 
 // A peer on the same continent has answered a close frame by then; one that has not will find out by itself.
@@ -115,16 +134,27 @@ function offers(request: IncomingMessage, protocol: string): boolean {
   return offered.split(",").some((name) => name.trim() === protocol);
 }
 
+interface Dialect {
+  readonly until: Newcomer["until"];
+  readonly framed: (socket: Transport) => Transport;
+  readonly take: (transport: Transport) => void;
+}
+
 /**
- * Pages of any origin may connect, as they could to the original: a socket has no rights of its own. Every call shows its
- * credential in its message, and nothing that a browser adds by itself, such as a cookie, is looked at.
+ * What a socket will speak; undefined when nobody here does. Pages of any origin may connect, as they could to the original:
+ * a socket has no rights of its own. Every call of dnode shows its credential in its message, and nothing that a browser adds
+ * by itself, such as a cookie, is looked at.
  */
-function dnodeTaker(request: IncomingMessage, onDnode: Takers["onDnode"]): Takers["onDnode"] {
+function dialectOf(request: IncomingMessage, { onTransport, onDnode }: Takers): Dialect | undefined {
+  const bare = (socket: Transport): Transport => socket;
+  if (offers(request, PROTOCOL)) return { until: "answered", framed: bare, take: onTransport };
   if (onDnode === undefined || request.headers["sec-websocket-protocol"] !== undefined) return undefined;
-  return isSockjsSocket(request) ? (socket) => onDnode(acceptSockjs(socket)) : onDnode;
+  return { until: "heard", framed: isSockjsSocket(request) ? (socket) => acceptSockjs(socket) : bare, take: onDnode };
 }
 
 function refuseUpgrade(socket: Duplex): void {
+  // Also when the peer keeps its half of the connection open, which would hold the socket for ever.
+  socket.once("finish", () => socket.destroy());
   const body = `a WebSocket here speaks ${PROTOCOL}; offer it as subprotocol\n`;
   socket.end(
     `HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\n\r\n${body}`,

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
@@ -287,6 +288,36 @@ describe("values", () => {
 
     expect(() => write("echo", envelope())).toThrow("the limit depth is 100");
   });
+});
+
+test("every value comes back as it was, with each function in its place", () => {
+  const key = fc.string().filter((name) => name !== "__proto__");
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { depthSize: "small" },
+      fc.string(),
+      fc.boolean(),
+      fc.double({ noNaN: true, noDefaultInfinity: true }).map((n) => (Object.is(n, -0) ? 0 : n)),
+      fc.constant(null),
+      fc.constant(fn),
+      fc.array(tie("value"), { maxLength: 5 }),
+      // A function of this name would be JSON's own: what an object is written as.
+      fc.dictionary(
+        key.filter((name) => name !== "toJSON"),
+        tie("value"),
+        { maxKeys: 5, noNullPrototype: true },
+      ),
+    ),
+  }));
+  const placed = (text: string) => text.replace(/"fn \d+"/g, '"fn"');
+
+  fc.assert(
+    fc.property(fc.array(value, { maxLength: 4 }), (sent) => {
+      const { args } = read(write("take", sent));
+
+      expect(JSON.parse(placed(JSON.stringify(args)))).toEqual(JSON.parse(JSON.stringify(sent, (_, part) => (part === fn ? "fn" : part))));
+    }),
+  );
 });
 
 describe("a path of a callback", () => {

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { expect, test } from "vitest";
+import { KiteError } from "../errors.ts";
 import { readFrame, writeControl, writeFrame, writeParcelHead } from "./v1.ts";
 
 const protocol = readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
@@ -65,3 +67,40 @@ function binary(json: string, extra = 0): Uint8Array {
   frame.set(new TextEncoder().encode(json), 4);
   return frame;
 }
+
+const message = fc.array(fc.jsonValue(), { minLength: 1, maxLength: 4 });
+
+test("every frame comes back as it was, with and without bytes", () => {
+  fc.assert(
+    fc.property(
+      fc.maxSafeNat(),
+      fc.maxSafeNat(),
+      fc.array(message, { minLength: 1, maxLength: 4 }),
+      fc.array(fc.uint8Array()),
+      (sequence, ack, sent, bytes) => {
+        const texts = sent.map((each) => JSON.stringify(each));
+
+        const read = readFrame(writeFrame(sequence, ack, texts, bytes));
+
+        expect(read).toMatchObject({ sequence, ack, messages: texts.map((text) => JSON.parse(text)) });
+        expect(read.segments).toEqual(bytes);
+      },
+    ),
+  );
+});
+
+test("any text and any bytes are read as a frame, or refused with a code, whatever they are", () => {
+  const binary = fc
+    .tuple(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.json())
+    .map(([head, json]) => new Uint8Array([...head, ...Buffer.from(json)]));
+
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.json(), fc.uint8Array(), binary), (raw) => {
+      try {
+        expect(readFrame(raw).messages.every(Array.isArray)).toBe(true);
+      } catch (thrown) {
+        expect(thrown).toBeInstanceOf(KiteError);
+      }
+    }),
+  );
+});
