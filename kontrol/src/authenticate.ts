@@ -111,7 +111,10 @@ function ownOnly(keys: SigningKeys): ReturnType<typeof lookup> {
   return {
     find: async (kid, alg) => {
       const key = await find(kid, alg);
-      if (key === undefined) throw refused("no key pair found: this kontrol did not sign the kite.key; ask its administrator for one");
+      if (key === undefined)
+        throw refused(
+          "no key pair found: what signed the kite.key is not a key of this kontrol, or none any more; ask its administrator for a new one",
+        );
       return key;
     },
   };

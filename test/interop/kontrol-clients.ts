@@ -49,7 +49,7 @@ interface SockJsSocket {
 }
 
 /** Where kontrol, or a kite, is dialled over a transport. */
-export function addressFor(transport: Transport, url: string): string {
+function addressFor(transport: Transport, url: string): string {
   return transport === "SockJS" ? `${url}/kite` : url.replace("http", "ws");
 }
 
