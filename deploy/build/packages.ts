@@ -1,91 +1,79 @@
-import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
+import { gzip } from "node:zlib";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { filterProblems } from "@arethetypeswrong/core/problems";
+import { build } from "esbuild";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
-import { ROOT, workspaces } from "./workspaces.ts";
+import { installKite, makeNewKite, useKite } from "./strangers.ts";
+import { pack, type Tarball } from "./tarballs.ts";
+import { ROOT, type Workspace, workspaces } from "./workspaces.ts";
 
 // What was built is looked at as a stranger gets it: packed, installed in an empty folder, imported and compiled against.
-const run = promisify(execFile);
-const INSTALL_LIMIT_MS = 120_000;
+// A page that waits for a kite downloads this before anything else: it may become smaller, and not larger by accident.
+const MAX_BROWSER_BYTES = 25_000;
+const KITE = "kite";
+const CLI = "kite/cli";
 
-const CONSUMER = `
-import { Kite, method } from "@kite-mesh/kite";
-import { z } from "zod";
+const folder = await mkdtemp(path.join(os.tmpdir(), "kite-packages-"));
+try {
+  const published = workspaces().filter((workspace) => !workspace.private && Object.keys(workspace.entries).length > 0);
+  const tarballs = new Map(
+    await Promise.all(published.map(async (workspace) => [workspace.folder, await pack(workspace.folder, folder)] as const)),
+  );
+  for (const { folder: packed } of published) await lint(packed);
+  for (const workspace of published) await checkTypes(workspace, tarballs.get(workspace.folder));
+  await checkBrowser();
 
-const methods = { square: method({ role: "anyone", input: z.number(), output: z.number() }, (n) => n * n) };
-const math = new Kite({ name: "math", version: "1.0.0", methods });
-const { url } = await math.listen({ port: 0, host: "127.0.0.1" });
+  const [kite, cli] = [tarballs.get(KITE), tarballs.get(CLI)];
+  if (kite === undefined || cli === undefined) throw new Error(`expected ${KITE} and ${CLI} among the packages that are published`);
+  await installKite(folder, [kite, cli]);
+  await useKite(folder);
+  await makeNewKite(folder, kite);
+  console.log(`kite packs into ${kite.files} files, ${Math.ceil(kite.size / 1024)} KB; installed, it answers and type-checks`);
+  console.log("the installed command makes a new kite, which installs and passes its tests");
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}
 
-const caller = new Kite({ name: "caller", version: "1.0.0", methods: {} });
-const remote = caller.dial({ url });
-console.log(await remote.square(12));
-await caller.close();
-await math.close();
-`;
-
-const TYPED_CONSUMER = `
-import { type ContractOf, Kite, method } from "@kite-mesh/kite";
-import * as testing from "@kite-mesh/kite/testing";
-import { z } from "zod";
-
-const methods = { square: method({ role: "anyone", input: z.number(), output: z.number() }, (n) => n * n) };
-type Math = ContractOf<typeof methods>;
-export const twelve: Promise<number> = new Kite({ name: "caller", version: "1.0.0", methods: {} }).dial<Math>({ url: "ws://localhost" }).square(12);
-// @ts-expect-error a string is no number
-export const wrong: Parameters<Math["square"]> = ["12"];
-export const kit = testing;
-`;
-
-const published = workspaces().filter((workspace) => !workspace.private && Object.keys(workspace.entries).length > 0);
-for (const { folder } of published) await lint(folder);
-await useKite();
-
-async function lint(folder: string): Promise<void> {
-  const { messages, pkg } = await publint({ pkgDir: path.join(ROOT, folder), strict: true });
+async function lint(packed: string): Promise<void> {
+  const { messages, pkg } = await publint({ pkgDir: path.join(ROOT, packed), strict: true });
   // Sources stay out of what is published; the condition that names them is for this repository alone.
   const real = messages.filter((message) => !("path" in message && message.path.includes("mesh-source")));
-  for (const message of real) console.error(`${folder}: ${formatMessage(message, pkg)}`);
+  for (const message of real) console.error(`${packed}: ${formatMessage(message, pkg)}`);
   if (real.length > 0) process.exitCode = 1;
 }
 
-/** Installs kite from its tarball where nothing of this repository can be found, runs it and compiles against it. */
-async function useKite(): Promise<void> {
-  const folder = await mkdtemp(path.join(os.tmpdir(), "kite-consumer-"));
-  try {
-    const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder], { cwd: path.join(ROOT, "kite") });
-    const [tarball] = JSON.parse(stdout) as [{ filename: string; files: unknown[]; size: number }];
-    await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
-    const install = ["install", "--no-audit", "--no-fund", "--prefer-offline", `./${tarball.filename}`, "zod@4.6.7", "@types/node@20"];
-    await run("npm", install, { cwd: folder, timeout: INSTALL_LIMIT_MS });
+/** What TypeScript finds is what Node finds. The packages are ES modules alone: older resolutions and `require` are not for them. */
+async function checkTypes({ folder: packed, imports }: Workspace, tarball: Tarball | undefined): Promise<void> {
+  // What is only started, such as the command, is not imported.
+  if (tarball === undefined || imports.length === 0) return;
+  const analysis = await checkPackage(createPackageFromTarballData(await readFile(tarball.path)), { entrypoints: imports });
+  if (analysis.types === false) throw new Error(`${packed} is packed without declarations; run the build from its beginning`);
+  const problems = [
+    ...filterProblems(analysis, { resolutionKind: "node16-esm" }),
+    ...filterProblems(analysis, { resolutionKind: "bundler" }),
+  ];
+  for (const problem of problems) console.error(`${packed}: ${JSON.stringify(problem)}`);
+  if (problems.length > 0) process.exitCode = 1;
+}
 
-    await writeFile(path.join(folder, "consumer.mjs"), CONSUMER);
-    const answer = await run(process.execPath, ["consumer.mjs"], { cwd: folder, timeout: 30_000 });
-    if (answer.stdout.trim() !== "144") throw new Error(`expected the installed kite to answer 144, not: ${answer.stdout}${answer.stderr}`);
-
-    await writeFile(path.join(folder, "consumer.ts"), TYPED_CONSUMER);
-    const tsc = path.join(ROOT, "node_modules/typescript/bin/tsc");
-    // As `tsc --init` sets it: kite's declarations mention those of ws, which a caller has no need of.
-    const options = [
-      "--noEmit",
-      "--strict",
-      "--skipLibCheck",
-      "--target",
-      "ES2023",
-      "--module",
-      "NodeNext",
-      "--lib",
-      "ES2023,ESNext.Disposable,DOM",
-    ];
-    await run(process.execPath, [tsc, ...options, "consumer.ts"], { cwd: folder }).catch((cause: { stdout?: string }) => {
-      throw new Error(`the installed kite does not type-check:\n${cause.stdout}`);
-    });
-    console.log(
-      `kite packs into ${tarball.files.length} files, ${Math.ceil(tarball.size / 1024)} KB; installed, it answers and type-checks`,
-    );
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+/** Bundles kite for browsers. A built-in module of Node's is an error to esbuild there. */
+async function checkBrowser(): Promise<void> {
+  const entry = path.join(ROOT, KITE, "dist/browser.js");
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    write: false,
+  });
+  const code = outputFiles[0]?.contents ?? new Uint8Array();
+  const { length } = await promisify(gzip)(code);
+  console.log(`kite for browsers has ${length} bytes gzipped, of ${MAX_BROWSER_BYTES} at most (${code.length} as they are)`);
+  if (length > MAX_BROWSER_BYTES) process.exitCode = 1;
 }

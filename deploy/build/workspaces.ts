@@ -12,6 +12,8 @@ export interface Workspace {
   private: boolean;
   /** Sources that become files of their own in `dist/`, by the name they get there. */
   entries: Record<string, string>;
+  /** What others may import, as `exports` names it, such as `./nats`. */
+  imports: string[];
 }
 
 interface Manifest {
@@ -27,13 +29,14 @@ export function workspaces(): Workspace[] {
   return folders.map((folder) => {
     const { name, private: isPrivate = false, exports = {} } = manifest(folder);
     // Without an `import` it is for this repository alone.
-    const built = Object.values(exports).flatMap(({ "mesh-source": source, import: target }) =>
+    const offered = Object.entries(exports).filter(([, { import: target }]) => target !== undefined);
+    const built = offered.flatMap(([, { "mesh-source": source, import: target }]) =>
       source && target ? [[entryName(target), source]] : [],
     );
     // What is started and not imported stands in no exports.
     if (existsSync(path.join(ROOT, folder, "src/main.ts"))) built.push(["main", "./src/main.ts"]);
     const entries = built.map(([name = "", source = ""]) => [name, path.join(folder, source)]);
-    return { folder, name, private: isPrivate, entries: Object.fromEntries(entries) };
+    return { folder, name, private: isPrivate, entries: Object.fromEntries(entries), imports: offered.map(([entry]) => entry) };
   });
 }
 

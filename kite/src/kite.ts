@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { dnodeAuthenticator } from "./auth/dnode-authenticator.ts";
+import { dnodeAuthenticator, inOriginalWords } from "./auth/dnode-authenticator.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
@@ -117,9 +117,13 @@ export class Kite extends KiteClient {
       log: this.log,
     };
     const { authenticate } = options;
-    const by = (dialect: keyof Authenticators): Authenticate => authenticate ?? ((...shown) => this.#authenticate(dialect, ...shown));
-    this.#acceptor = new Acceptor({ ...shared, authenticate: by("v1"), graceMs, heartbeatMs, watch: this.observed });
-    this.#dnode = dnode ? new DnodeAcceptor({ ...shared, authenticate: by("dnode") }) : undefined;
+    const by =
+      (dialect: keyof Authenticators): Authenticate =>
+      (...shown) =>
+        this.#authenticate(dialect, ...shown);
+    this.#acceptor = new Acceptor({ ...shared, authenticate: authenticate ?? by("v1"), graceMs, heartbeatMs, watch: this.observed });
+    const dnodeAuthenticate = authenticate === undefined ? by("dnode") : inOriginalWords(authenticate);
+    this.#dnode = dnode ? new DnodeAcceptor({ ...shared, authenticate: dnodeAuthenticate }) : undefined;
   }
 
   /** Where it listens, such as `http://127.0.0.1:3636`; undefined before {@link listen}. */

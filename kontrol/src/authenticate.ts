@@ -41,12 +41,12 @@ async function verifyCredential(
   if (auth.type === "kiteKey") return verifyOwnKiteKey(auth.key, options);
   if (auth.type === "token") return verifyOwnToken(auth.key, options.audience, options);
   throw refused(
-    `kontrol accepts a kite.key (auth type "kiteKey") or a token for kontrol (auth type "token"), got "${auth.type.slice(0, 40)}"`,
+    `Unknown authentication type: ${auth.type.slice(0, 40)}; kontrol accepts a kite.key ("kiteKey") or a token for kontrol ("token")`,
   );
 }
 
 async function verifyOwnKiteKey(text: string, { keys, issuer, directory }: TrustOptions): Promise<Omit<Caller, "kite">> {
-  const { id: jti, username, kontrolKey, issuedAt } = await verifyKiteKey(text, { keys: lookup(keys), issuer });
+  const { id: jti, username, kontrolKey, issuedAt } = await verifyKiteKey(text, { keys: ownOnly(keys), issuer });
   const issued = directory.key(jti);
   // The signature alone would make every document that kontrol ever signs a kite.key; this one was issued as such.
   if (issued === undefined || issued.username !== username) throw refused("the kite.key was never issued as one");
@@ -101,6 +101,21 @@ function lookup(keys: SigningKeys): Parameters<typeof verifyToken>[1]["keys"] {
     find: async (kid, alg) => {
       const key = await keys.find(kid);
       return key?.alg === alg ? key.public : undefined;
+    },
+  };
+}
+
+/** Refuses a kite.key of another kontrol in the words by which older kites know that. */
+function ownOnly(keys: SigningKeys): ReturnType<typeof lookup> {
+  const { find } = lookup(keys);
+  return {
+    find: async (kid, alg) => {
+      const key = await find(kid, alg);
+      if (key === undefined)
+        throw refused(
+          "no key pair found: what signed the kite.key is not a key of this kontrol, or none any more; ask its administrator for a new one",
+        );
+      return key;
     },
   };
 }

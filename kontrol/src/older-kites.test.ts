@@ -118,6 +118,22 @@ test("a kite that reads RS256 alone gets such tokens and the key as PEM; kites o
   });
 });
 
+test("an RS256 kite.key finds kites under /kite, where older kites look for SockJS, and kites of today dial them there as well", async () => {
+  const target = mesh.closing(alice.kite({ name: "under-kite" }));
+  await target.listen();
+  await target.register();
+  await older({ identity: identity({ name: "elsewhere" }) }).register({ url: "http://10.0.0.7:3636/a/path" });
+  const urlOf = async (name: string) => (await older().getKites({ query: { name } })).kites.map(({ url }) => url);
+
+  const found = [await urlOf("under-kite"), await urlOf("elsewhere")];
+  const today = mesh.closing(alice.kite({ name: "today", kiteKey: go, kontrolUrl: mesh.kontrol.url }));
+  const remote = mesh.closing(await today.connect<{ who(): Promise<{ username: string }> }>({ name: "under-kite" }));
+
+  expect(found).toEqual([[`${target.url}/kite`], ["http://10.0.0.7:3636/a/path"]]);
+  expect(await remote.who()).toEqual({ username: "alice", role: "owner" });
+  expect(only((await bob.kontrol.getKites({ query: { name: "kontrol" } })).kites).url).toBe(mesh.kontrol.url);
+});
+
 test("kites that exist keep their EdDSA tokens, and every key is published", async () => {
   const { token } = await bob.kontrol.getToken({ query: { name: "kontrol" } });
   const { keys } = (await (await fetch(`${mesh.kontrol.url}/.well-known/jwks.json`)).json()) as { keys: { alg: string }[] };

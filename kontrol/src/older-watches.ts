@@ -8,15 +8,16 @@ import {
   type Query,
   type WatchEvent,
 } from "@kite-mesh/kite";
-import { issue, type QueryOptions } from "./query.ts";
+import { issue, type QueryOptions, urlFor } from "./query.ts";
 import type { Watchers } from "./watch.ts";
 
 /** What an older watcher is told of one kite. */
 export interface KiteEvent {
   readonly action: "REGISTER" | "DEREGISTER";
   readonly kite: Identity;
-  readonly url?: string;
-  readonly token?: string;
+  readonly url: string;
+  /** Empty for one that went; kite.js throws where there is none. */
+  readonly token: string;
 }
 
 /** The caller's function, which takes what an answer would look like. */
@@ -110,14 +111,17 @@ export class OlderWatches {
     if (record === undefined || access === undefined || formatIdentity(record.kite) !== formatIdentity(kite)) return;
     known.set(kite.id, found);
     const { token } = await issue(record, access, call.caller, this.#options);
-    await callback({ error: null, result: { action: "REGISTER", kite, url, token } });
+    const dialled = urlFor(url, call.caller, this.#options.keys);
+    await callback({ error: null, result: { action: "REGISTER", kite, url: dialled, token } });
   }
 }
 
 async function departed(kite: Identity, known: Map<string, DirectoryKite>, callback: WatchCallback): Promise<void> {
   // One that came and went before it could be told of.
-  if (!known.delete(kite.id)) return;
-  await callback({ error: null, result: { action: "DEREGISTER", kite } });
+  const found = known.get(kite.id);
+  if (found === undefined) return;
+  known.delete(kite.id);
+  await callback({ error: null, result: { action: "DEREGISTER", kite, url: found.url, token: "" } });
 }
 
 /** They know nothing of labels: a kite whose load changed is no news. */

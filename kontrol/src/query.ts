@@ -52,7 +52,8 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
     found.map(async ({ record, described, until }): Promise<FoundKite> => {
       const { token, expiresAt } = await issue(record, { role: described.role, until }, caller, options);
       // The name of the key is for older kites, which keep it with the token.
-      return { ...described, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, options.keys).kid } as FoundKite;
+      const url = urlFor(described.url, caller, options.keys);
+      return { ...described, url, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, options.keys).kid } as FoundKite;
     }),
   );
   return { kites, revision };
@@ -178,6 +179,15 @@ function signerFor(record: KiteRecord, { credential }: Call["caller"], keys: Sig
   if (target?.alg === "RS256") return target;
   const asking = keys.get(credential?.kid ?? "");
   return asking?.alg === "RS256" ? (keys.currentOf("RS256") ?? asking) : keys.current;
+}
+
+/**
+ * Where a caller dials a kite. Kites in Go and kite.js put their SockJS paths behind what they are given, and find them under
+ * `/kite` alone; a kite of today listens at the root of its port, and takes every dialect under that path as well.
+ */
+export function urlFor(url: string, { credential }: Call["caller"], keys: SigningKeys): string {
+  if (keys.get(credential?.kid ?? "")?.alg !== "RS256" || new URL(url).pathname !== "/") return url;
+  return `${url.replace(/\/$/, "")}/kite`;
 }
 
 function signerOf({ kid }: KiteRecord, keys: SigningKeys): SigningKey | undefined {

@@ -28,15 +28,22 @@ export interface DnodeAuthenticatorOptions {
  * user. Errors have the original's texts, since its clients look for some of them.
  */
 export function dnodeAuthenticator(options: DnodeAuthenticatorOptions): Authenticate {
-  return async (auth, claimed) => {
+  return inOriginalWords(async (auth, claimed) => {
     if (auth === undefined) return anonymous(claimed);
-    try {
-      if (auth.type === "token") return await (namesRole(auth.key) ? options.tokens(auth, claimed) : byToken(auth, claimed, options));
-      if (auth.type === "kiteKey") return await byKiteKey(auth, claimed, options);
-    } catch (thrown) {
-      throw inOriginalWords(thrown, auth);
-    }
+    if (auth.type === "token") return namesRole(auth.key) ? options.tokens(auth, claimed) : byToken(auth, claimed, options);
+    if (auth.type === "kiteKey") return byKiteKey(auth, claimed, options);
     throw refused(`Unknown authentication type: ${auth.type.slice(0, MAX_TYPE)}`);
+  });
+}
+
+/** Decides as `authenticate` does, and refuses as the original did: for a kite that has rules of its own, as kontrol has. */
+export function inOriginalWords(authenticate: Authenticate): Authenticate {
+  return async (auth, claimed) => {
+    try {
+      return await authenticate(auth, claimed);
+    } catch (thrown) {
+      throw auth === undefined ? thrown : reworded(thrown, auth);
+    }
   };
 }
 
@@ -53,7 +60,6 @@ function namesRole(token: string): boolean {
 
 async function byToken({ key }: Auth, claimed: Identity | undefined, options: DnodeAuthenticatorOptions): Promise<Caller> {
   const { audience, revocations, now = Date.now } = options;
-  if (key.split(".").length !== 3) throw refused("token contains an invalid number of segments");
   const signed = await verifyEither(key, options.keys);
   const { claims } = signed;
   const expiresAt = checkTimes(claims, now());
@@ -140,10 +146,11 @@ const MAX_SHOWN = 200;
  * Each text begins with the type of the credential. A signature by a key that is not known is told as an expiry: after kontrol
  * has changed its keys, that is what makes a client ask for a new token.
  */
-function inOriginalWords(thrown: unknown, { type }: Auth): unknown {
-  if (!(thrown instanceof KiteError)) return thrown;
+function reworded(thrown: unknown, { type, key }: Auth): unknown {
+  if (!(thrown instanceof KiteError) || (type !== "token" && type !== "kiteKey")) return thrown;
   const { code, reason, message } = thrown;
   if (code !== "unauthenticated" && code !== "token_expired") return thrown;
+  if (key.split(".").length !== 3) return refused(`${type}: token contains an invalid number of segments`, thrown);
   if (type === "kiteKey") return refused(`kiteKey: ${reason === WRONG_KEY ? `kontrol key is not trusted: ${message}` : message}`, thrown);
   if (code === "unauthenticated" && reason !== WRONG_KEY) return refused(`token: ${message}`, thrown);
   const words = message.startsWith("token is expired") ? message : `token is expired: ${message}`;
