@@ -16,7 +16,6 @@ let mesh: TestMesh;
 
 beforeAll(async () => {
   await mkdir(FOLDER, { recursive: true });
-  // Below a node_modules nothing is inherited: without it the programs would be CommonJS, which cannot await.
   await writeFile(path.join(FOLDER, "package.json"), '{ "type": "module" }');
   for (const { file, code } of programs) await writeFile(path.join(FOLDER, file), code);
   mesh = await startMesh();
