@@ -18,6 +18,7 @@ import { type ObservedSession, type Observer, type Watch, watchKite } from "./ob
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
 import type { FoundKite, RegistryContract, WatchEvent } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
+import { type Explain, type ExposeErrors, explaining } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import { sharedController } from "./session/shared-signal.ts";
@@ -48,6 +49,11 @@ export interface ClientOptions {
   readonly dialers?: Dialers | undefined;
   readonly log?: Logger | undefined;
   readonly limits?: Partial<Limits> | undefined;
+  /**
+   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
+   * away. Default: only that there was one, and an id to find it in the log.
+   */
+  readonly exposeErrors?: ExposeErrors | undefined;
   /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
   readonly observers?: readonly Observer[] | undefined;
 }
@@ -104,6 +110,7 @@ export class KiteClient implements AsyncDisposable {
   protected readonly limits: Limits;
   protected readonly log: Logger;
   protected readonly observed: Watch | undefined;
+  protected readonly explain: Explain;
   readonly #options: ClientOptions;
   readonly #parts: ClientParts;
   readonly #dialers: DialTable;
@@ -120,6 +127,7 @@ export class KiteClient implements AsyncDisposable {
     this.identity = checkIdentity({ username, environment, name, version, region, hostname, id });
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
+    this.explain = explaining({ exposeErrors: options.exposeErrors, log: this.log });
     this.#options = options;
     this.#kiteKey = options.kiteKey;
     this.#parts = parts;
@@ -344,9 +352,9 @@ export class KiteClient implements AsyncDisposable {
     if (dialDnode === undefined) {
       throw new KiteError("failed_precondition", "a kite in a browser speaks kite.v1 only; dial with dnode from a Kite in Node");
     }
-    const { limits, identity, log } = this;
+    const { limits, identity, log, explain, observed: watch } = this;
     const show = typeof auth === "function" ? auth : async () => auth;
-    const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log });
+    const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log, explain, watch });
     this.#peers.add(peer);
     peer.onClosed(() => this.#peers.delete(peer));
     return peer;
@@ -354,8 +362,8 @@ export class KiteClient implements AsyncDisposable {
 
   #peer(target: PeerOptions["target"], serve?: Serve): Peer {
     this.#checkOpen();
-    const { limits, identity, log, observed: watch } = this;
-    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, watch, serve });
+    const { limits, identity, log, explain, observed: watch } = this;
+    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, watch, explain, serve });
     this.#peers.add(peer);
     peer.onState((state) => {
       if (state === "closed") this.#peers.delete(peer);

@@ -6,7 +6,7 @@ export { type Contract, type ContractChange, compareContracts, contractHash } fr
 export type { KiteDescription, MethodDescription } from "./contract/description.ts";
 export { type Callback, callback, stream } from "./contract/carried.ts";
 export { KiteError, type KiteErrorCode, type KiteErrorOptions, type Outcome } from "./errors.ts";
-export type { ExposeErrors } from "./serving/failure.ts";
+export type { ExposeErrors } from "./session/failure.ts";
 export { hostMethods } from "./serving/host-methods.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, parseQuery, type Query } from "./identity.ts";
 export type { JsonSchema } from "./contract/json-schema.ts";

@@ -24,7 +24,6 @@ import { RegistryClient } from "./registry/kontrol.ts";
 import { Registration } from "./registry/registration.ts";
 import type { RelayLink, Revocation, Visibility } from "./registry/registry.ts";
 import { builtinMethods } from "./serving/builtin.ts";
-import type { ExposeErrors } from "./serving/failure.ts";
 import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
@@ -38,8 +37,6 @@ export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** What the kite serves; nested names are called with dots. */
   readonly methods?: Methods | undefined;
   readonly middleware?: readonly Middleware[] | undefined;
-  /** What callers see of a method's errors that are no KiteErrors. Default: only that there was one, and an id to find it in the log. */
-  readonly exposeErrors?: ExposeErrors | undefined;
   /** Decides who callers are. Default: by tokens of kontrol for this kite; without a kite.key nobody but strangers calls. */
   readonly authenticate?: Authenticate | undefined;
   /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
@@ -92,12 +89,12 @@ export class Kite extends KiteClient {
         // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
         serve: (offered) => {
           const builtin = builtinMethods({ identity: this.identity, dialects, methods: offered, log: this.log });
-          return serveMethods({ methods: offered, builtin, log: this.log, watch: this.observed });
+          return serveMethods({ methods: offered, builtin, log: this.log, explain: this.explain, watch: this.observed });
         },
       },
     );
     offerCallFollower(asyncCallFollower);
-    const { methods = {}, middleware, exposeErrors, graceMs, heartbeatMs, dnode = true } = options;
+    const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
     const dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
     const builtin = builtinMethods({ identity: this.identity, dialects, methods, host: hostMethods(), log: this.log });
     this.#options = options;
@@ -108,20 +105,22 @@ export class Kite extends KiteClient {
         methods,
         builtin,
         middleware,
-        exposeErrors,
+        explain: this.explain,
         log: this.log,
         closed: this.#closing.signal,
         watch: this.observed,
       }),
+      explain: this.explain,
       identity: this.identity,
       log: this.log,
+      watch: this.observed,
     };
     const { authenticate } = options;
     const by =
       (dialect: keyof Authenticators): Authenticate =>
       (...shown) =>
         this.#authenticate(dialect, ...shown);
-    this.#acceptor = new Acceptor({ ...shared, authenticate: authenticate ?? by("v1"), graceMs, heartbeatMs, watch: this.observed });
+    this.#acceptor = new Acceptor({ ...shared, authenticate: authenticate ?? by("v1"), graceMs, heartbeatMs });
     const dnodeAuthenticate = authenticate === undefined ? by("dnode") : inOriginalWords(authenticate);
     this.#dnode = dnode ? new DnodeAcceptor({ ...shared, authenticate: dnodeAuthenticate }) : undefined;
   }

@@ -138,6 +138,32 @@ test("a method that calls back is told as a caller", async () => {
   expect(seen).toEqual(["math called name of undefined: permission_denied", "math served asks to alice: permission_denied"]);
 });
 
+test("calls in dnode are told as those in kite.v1 are, on both sides and also when they reach nobody", async () => {
+  const { seen, observer } = notes();
+  await using both = await pair({ server: [observer], client: [observer] });
+  const options = { url: `${both.math.url}/kite`, dialect: "dnode", retry: false } as const;
+  const remote = both.web.dial<Contract>(options);
+
+  await remote.square(12);
+  await remote.asks().catch(() => {});
+  await both.math.close();
+  await both.web
+    .dial<Contract>(options)
+    .square(12)
+    .catch(() => {});
+
+  expect(seen).toEqual([
+    "math served square to alice: ok",
+    "web called square of undefined: ok",
+    "web served something else to anonymous: method_not_found",
+    "math called name of undefined: method_not_found",
+    "math served asks to alice: method_not_found",
+    "web called asks of undefined: method_not_found",
+    "math closed",
+    "web called square of undefined: unavailable",
+  ]);
+});
+
 test("an observer may run the method where it can be found again, and say what travels with a call", async () => {
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   const place: Observer = () => ({ serving: () => ({ run: (work) => within.run("here", work) }) });

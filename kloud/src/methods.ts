@@ -2,6 +2,7 @@ import { type Methods, method } from "@kite-mesh/kite";
 import { z } from "zod";
 import { describeMachine } from "./machine.ts";
 import { describeOperation } from "./operation.ts";
+import { MachineSchema, OperationSchema, OperationStartedSchema, PlanSchema, StackSchema } from "./schemas.ts";
 import type { KloudService } from "./service.ts";
 import { describeStack } from "./stack.ts";
 import type { Store } from "./store/store.ts";
@@ -12,63 +13,92 @@ import { readStack, readStacks, watchOperation, watchStacks } from "./watch.ts";
  * caller owns; what concerns others needs the role that kontrol gives to administrators.
  */
 export function kloudMethods(service: KloudService, store: Store) {
+  return { ...stackMethods(service, store), ...machineMethods(service, store), ...operationMethods(service, store) } satisfies Methods;
+}
+
+function stackMethods(service: KloudService, store: Store) {
+  const starting = { role: "viewer", output: OperationStartedSchema } as const;
   return {
     stack: {
-      plan: method({ role: "viewer", input: StackRequest, description: "What applying a stack would do." }, (request, call) =>
-        service.plan(call.caller.username, request, call.signal),
+      plan: method(
+        { ...reading, input: StackRequest, output: PlanSchema, description: "Tells what applying a stack would do, without doing it." },
+        (request, call) => service.plan(call.caller.username, request, call.signal),
       ),
       apply: method(
-        { role: "viewer", input: ApplyRequest, description: "Makes a stack real; follow it with operation.watch." },
+        { ...starting, input: ApplyRequest, description: "Makes a stack real; follow it with operation.watch." },
         (request, call) => service.apply(call.caller.username, request, call.signal),
       ),
-      destroy: method({ role: "viewer", input: ByName, description: "Removes a stack and its machines." }, ({ name }, call) =>
+      destroy: method({ ...starting, input: ByName, description: "Removes a stack and its machines." }, ({ name }, call) =>
         service.destroy(call.caller.username, name),
       ),
-      list: method({ role: "viewer", description: "The caller's stacks." }, (call) => readStacks(store, call.caller.username)),
-      get: method({ role: "viewer", input: ByName, description: "One of the caller's stacks." }, async ({ name }, call) => {
-        const stack = await service.stack(call.caller.username, name);
-        return (await readStack(store, stack.id)) ?? describeStack({ ...stack, state: "gone" }, []);
-      }),
+      list: method({ ...reading, output: z.array(StackSchema), description: "Lists the caller's stacks with their machines." }, (call) =>
+        readStacks(store, call.caller.username),
+      ),
+      get: method(
+        { ...reading, input: ByName, output: StackSchema, description: "Answers with one of the caller's stacks." },
+        async ({ name }, call) => {
+          const stack = await service.stack(call.caller.username, name);
+          return (await readStack(store, stack.id)) ?? describeStack({ ...stack, state: "gone" }, []);
+        },
+      ),
       release: method(
-        { role: "owner", input: z.object({ username: z.string().min(1) }), description: "Destroys every stack of a person who left." },
-        async ({ username }) => ({
-          operations: await service.release(username),
-        }),
+        {
+          role: "owner",
+          input: z.object({ username: z.string().min(1) }),
+          output: z.object({ operations: z.array(z.string()) }),
+          repetition: "idempotent",
+          description: "Destroys every stack of a person who left.",
+        },
+        async ({ username }) => ({ operations: await service.release(username) }),
       ),
     },
+    watch: method({ ...reading, description: "Sends all of the caller's stacks, then every change to one." }, (call) =>
+      watchStacks(store, call.caller.username, call.session.closed),
+    ),
+  };
+}
+
+function machineMethods(service: KloudService, store: Store) {
+  const starting = { role: "viewer", input: ByMachine, output: OperationStartedSchema } as const;
+  return {
     machine: {
-      list: method({ role: "viewer", description: "The caller's machines." }, async (call) =>
+      list: method({ ...reading, output: z.array(MachineSchema), description: "Lists the caller's machines." }, async (call) =>
         (await store.machines.find({ owner: call.caller.username })).map(describeMachine),
       ),
-      start: method({ role: "viewer", input: ByMachine, description: "Starts a machine." }, ({ machineId }, call) =>
+      start: method({ ...starting, description: "Starts a machine; follow it with operation.watch." }, ({ machineId }, call) =>
         service.start(call.caller.username, machineId, call.signal),
       ),
-      stop: method({ role: "viewer", input: ByMachine, description: "Stops a machine; its data stays." }, ({ machineId }, call) =>
+      stop: method({ ...starting, description: "Stops a machine; its data stays." }, ({ machineId }, call) =>
         service.stop(call.caller.username, machineId, call.signal),
       ),
       info: method(
-        { role: "viewer", input: ByMachine, description: "How a machine is, as its provider says." },
+        { ...reading, input: ByMachine, output: MachineSchema, description: "Asks a machine's provider how it is." },
         async ({ machineId }, call) => describeMachine(await service.info(call.caller.username, machineId, call.signal)),
       ),
     },
+  };
+}
+
+function operationMethods(service: KloudService, store: Store) {
+  return {
     operation: {
-      get: method({ role: "viewer", input: ByOperation, description: "One of the caller's operations." }, async ({ operationId }, call) =>
-        describeOperation(await service.operation(call.caller.username, operationId)),
+      get: method(
+        { ...reading, input: ByOperation, output: OperationSchema, description: "Answers with one of the caller's operations." },
+        async ({ operationId }, call) => describeOperation(await service.operation(call.caller.username, operationId)),
       ),
       watch: method(
-        { role: "viewer", input: WatchRequest, description: "The events of an operation, from any of them on." },
+        { ...reading, input: WatchRequest, description: "Sends the events of an operation, from any of them on, until it ends." },
         async (request, call) => {
           const operation = await service.operation(call.caller.username, request.operationId);
           return watchOperation(store, operation, request.since ?? 0, call.session.closed);
         },
       ),
     },
-    watch: method({ role: "viewer", description: "A snapshot of the caller's stacks, then every change." }, (call) =>
-      watchStacks(store, call.caller.username, call.session.closed),
-    ),
-  } satisfies Methods;
+  };
 }
 
+// Looking twice is like looking once: a call whose answer was lost may be made again.
+const reading = { role: "viewer", repetition: "idempotent" } as const;
 const StackRequest = z.object({
   template: z.string(),
   name: z.string().optional(),

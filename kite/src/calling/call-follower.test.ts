@@ -11,11 +11,15 @@ import { callWith, type Remote } from "./remote.ts";
 async function hop<const M extends Methods>(make: (back: Remote<BackContract>) => M) {
   const seen: Call[] = [];
   const open = { role: "anyone" } as const;
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
   const backMethods = {
     look: method(open, (call) => void seen.push(call)),
     wait: method(open, (call) => {
       seen.push(call);
-      return new Promise(() => {});
+      return released;
     }),
   };
   const back = kite("back", backMethods);
@@ -27,6 +31,13 @@ async function hop<const M extends Methods>(make: (back: Remote<BackContract>) =
   return {
     remote,
     seen,
+    /** Answers those that wait at `back`. */
+    release,
+    /** Takes the caller away, and waits until `front` has noticed. */
+    leave: async () => {
+      await client.close();
+      await until(() => [...front.sessions].length === 0);
+    },
     [Symbol.asyncDispose]: async () => {
       for (const each of kites) await each.close();
     },
@@ -63,6 +74,67 @@ test("a call that has less time of its own than is left keeps it", async () => {
   await callWith(mesh.remote, { timeoutMs: 20_000 }).ask();
 
   expect(mesh.seen[0]?.remainingMs).toBeLessThanOrEqual(5_000);
+});
+
+test("a method with a time of its own that is shorter than its caller's passes on what is left of that", async () => {
+  await using mesh = await hop((back) => ({ ask: method({ ...open, timeoutMs: 5_000 }, () => back.look()) }));
+
+  await callWith(mesh.remote, { timeoutMs: 20_000 }).ask();
+
+  expect(mesh.seen[0]?.remainingMs).toBeLessThanOrEqual(5_000);
+});
+
+test("the end of a method's own time ends what it calls", async () => {
+  await using mesh = await hop((back) => ({ ask: method({ ...open, timeoutMs: 50 }, () => back.wait()) }));
+
+  const call = callWith(mesh.remote, { timeoutMs: 20_000 }).ask();
+
+  await expect(call).rejects.toMatchObject({ code: "deadline_exceeded" });
+  await until(() => mesh.seen[0]?.signal.aborted === true);
+});
+
+test("a call that has waited for its turn calls on in its own time, not in that of the one before", async () => {
+  await using mesh = await hop((back) => ({ ask: method({ ...open, concurrency: { running: 1 } }, () => back.wait()) }));
+  const first = callWith(mesh.remote, { timeoutMs: 10_000 }).ask();
+  const second = callWith(mesh.remote, { timeoutMs: 20_000 }).ask();
+  await until(() => mesh.seen.length === 1);
+
+  mesh.release();
+  await Promise.all([first, second]);
+
+  expect(mesh.seen[1]?.remainingMs).toBeGreaterThan(10_000);
+  expect(mesh.seen[1]?.remainingMs).toBeLessThanOrEqual(20_000);
+});
+
+test("what a keyed run calls goes on when the session of its caller is lost", async () => {
+  let outcome: unknown;
+  await using mesh = await hop((back) => ({
+    charge: method({ ...open, repetition: "keyed" }, async () => {
+      outcome = await back.wait().then(
+        () => "charged",
+        (error: KiteError) => error.code,
+      );
+    }),
+  }));
+  const call = expect(callWith(mesh.remote, { meta: { key: "k" } }).charge()).rejects.toMatchObject({ code: "disconnected" });
+  await until(() => mesh.seen.length === 1);
+
+  await mesh.leave();
+  mesh.release();
+
+  await call;
+  await until(() => outcome !== undefined);
+  expect(outcome).toBe("charged");
+});
+
+test("a method that answers with a query builder runs its query once", async () => {
+  let runs = 0;
+  // biome-ignore lint/suspicious/noThenProperty: the point is a value that is awaited and is no promise.
+  const query = { then: (resolve: (rows: number) => void) => resolve(++runs) };
+  await using mesh = await hop(() => ({ ask: method(open, () => query) }));
+
+  expect(await mesh.remote.ask()).toBe(1);
+  expect(runs).toBe(1);
 });
 
 test("the caller's cancel reaches the last kite of the chain", async () => {

@@ -50,17 +50,24 @@ export async function callWithin(
 
 function runFollowed<T>(storage: AsyncLocalStorage<CallScope>, call: Call, work: () => T): T {
   const scope: CallScope = { call };
-  let result: T | undefined;
+  const leave = (): void => {
+    scope.call = undefined;
+  };
+  let result: T;
   try {
     result = storage.run(scope, work);
-    return result;
-  } finally {
-    const leave = (): void => {
-      scope.call = undefined;
-    };
-    if (isThenable(result)) result.then(leave, leave);
-    else leave();
+  } catch (thrown) {
+    leave();
+    throw thrown;
   }
+  if (!isThenable(result)) {
+    leave();
+    return result;
+  }
+  // Once: a query builder runs its query each time that `then` is called.
+  const answer = Promise.resolve(result);
+  answer.then(leave, leave);
+  return answer as T;
 }
 
 /** The outer call's end reaches this one as a cancellation; when its time was over, that is what whoever made it is told. */

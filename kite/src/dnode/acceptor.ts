@@ -3,8 +3,10 @@ import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import type { Logger } from "../log.ts";
 import type { Caller } from "../method.ts";
+import type { Watch } from "../observe.ts";
 import type { Authenticate } from "../session/acceptor.ts";
 import type { Serve } from "../session/calls.ts";
+import type { Explain } from "../session/failure.ts";
 import { GO_AWAY } from "../transport/sockjs.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { STRANGER } from "./credentials.ts";
@@ -15,7 +17,10 @@ export interface DnodeAcceptorOptions {
   readonly serve: Serve;
   readonly authenticate: Authenticate;
   readonly identity: Identity;
+  /** What callers are told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
+  readonly watch?: Watch | undefined;
 }
 
 /** Turns incoming transports into sessions of the dnode dialect. Whoever made it closes it. */
@@ -41,14 +46,16 @@ export class DnodeAcceptor {
       const { unauthenticated } = this.#options.limits;
       return transport.close(CLOSE.unauthenticated, `the limit unauthenticated is ${unauthenticated}; try again in a moment`);
     }
-    const { limits, serve, authenticate, identity, log } = this.#options;
+    const { limits, serve, authenticate, identity, explain, log, watch } = this.#options;
     const session: DnodeSession = new DnodeSession({
       transport,
       limits,
       serve,
       authenticate,
       identity,
+      explain,
       log,
+      through: watch?.calling?.(() => session.caller.kite),
       onSpoken: () => this.#silent.delete(session),
       onClosed: () => {
         this.#silent.delete(session);

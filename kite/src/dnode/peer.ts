@@ -6,8 +6,10 @@ import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { CallOptions } from "../method.ts";
+import type { CallThrough, Watch } from "../observe.ts";
 import type { Serve } from "../session/calls.ts";
 import { gone } from "../session/conversation.ts";
+import type { Explain } from "../session/failure.ts";
 import type { Auth } from "../session/handshake.ts";
 import { dialledSockjs, GO_AWAY, sockjsUrl } from "../transport/sockjs.ts";
 import type { DialSocket } from "../transport/websocket.ts";
@@ -23,7 +25,10 @@ export interface DnodePeerOptions {
   readonly identity: Identity;
   /** Answers the peer's calls, among them those that a kontrol of the original's makes; left out, it may not call. */
   readonly serve?: Serve | undefined;
+  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
+  readonly watch?: Watch | undefined;
   readonly random?: (() => number) | undefined;
 }
 
@@ -44,6 +49,7 @@ const RENEWAL_RETRY_MS = 15_000;
  */
 export class DnodePeer implements Connection {
   readonly #options: DnodePeerOptions;
+  readonly #through: CallThrough | undefined;
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   readonly #closed = new Set<() => void>();
@@ -56,6 +62,8 @@ export class DnodePeer implements Connection {
 
   constructor(options: DnodePeerOptions) {
     this.#options = options;
+    // Nobody answers a dial of dnode by name.
+    this.#through = options.watch?.calling?.(() => undefined);
     this.#backoff = new Backoff({ firstMs: FIRST_DELAY_MS, maxMs: LONGEST_DELAY_MS, random: options.random ?? Math.random });
   }
 
@@ -69,24 +77,10 @@ export class DnodePeer implements Connection {
    *
    * @throws {KiteError} what the method threw, or what kept it from being called; `outcome` says whether it may have run.
    */
-  async call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
-    if (this.#closing.signal.aborted) throw gone(method, KiteError.from(this.#closing.signal.reason));
-    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-    let session = this.#session;
-    let left = timeoutMs;
-    if (session === undefined || Date.now() >= this.#renewAt) {
-      const end = performance.now() + timeoutMs;
-      await this.#inTime(method, this.#credential(), signal, timeoutMs);
-      session = this.#session ?? (await this.#inTime(method, this.#open(), signal, end - performance.now()));
-      left = Math.max(end - performance.now(), 0);
-    }
-    try {
-      return await session.call(method, args, { ...options, timeoutMs: left, auth: this.#auth });
-    } catch (thrown) {
-      // The next call shows a new one. This one is not made again: part of it may have run before something in it was refused.
-      if (thrown instanceof KiteError && thrown.code === "token_expired") this.#renewAt = 0;
-      throw thrown;
-    }
+  call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
+    const through = this.#through;
+    // From here, and not from the session: observers also hear of calls that found no connection.
+    return through === undefined ? this.#call(method, args, options) : through(method, options, (seen) => this.#call(method, args, seen));
   }
 
   /** Ends the connection; calls that wait fail with `disconnected`. */
@@ -105,6 +99,26 @@ export class DnodePeer implements Connection {
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     await this.#dialling?.catch(() => {});
+  }
+
+  async #call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
+    if (this.#closing.signal.aborted) throw gone(method, KiteError.from(this.#closing.signal.reason));
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    let session = this.#session;
+    let left = timeoutMs;
+    if (session === undefined || Date.now() >= this.#renewAt) {
+      const end = performance.now() + timeoutMs;
+      await this.#inTime(method, this.#credential(), signal, timeoutMs);
+      session = this.#session ?? (await this.#inTime(method, this.#open(), signal, end - performance.now()));
+      left = Math.max(end - performance.now(), 0);
+    }
+    try {
+      return await session.send(method, args, { ...options, timeoutMs: left, auth: this.#auth });
+    } catch (thrown) {
+      // The next call shows a new one. This one is not made again: part of it may have run before something in it was refused.
+      if (thrown instanceof KiteError && thrown.code === "token_expired") this.#renewAt = 0;
+      throw thrown;
+    }
   }
 
   /** What comes before a call is sent; nothing of it has run over there when the caller gives up. */
@@ -188,7 +202,7 @@ export class DnodePeer implements Connection {
   }
 
   async #dialOnce(signal: AbortSignal): Promise<DnodeSession> {
-    const { url, dial, limits, identity, serve = refuseCalls, log } = this.#options;
+    const { url, dial, limits, identity, serve = refuseCalls, explain, log } = this.#options;
     if (!URL.canParse(url)) {
       throw new KiteError("invalid_argument", `an address of a kite was expected, such as http://127.0.0.1:3636/kite; got ${url}`);
     }
@@ -204,7 +218,9 @@ export class DnodePeer implements Connection {
       limits,
       identity,
       serve,
+      explain,
       log,
+      through: this.#through,
       onSpoken: () => {
         spoken = true;
         this.#backoff.reset();

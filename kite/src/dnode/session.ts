@@ -3,10 +3,12 @@ import type { Identity } from "../identity.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
+import type { CallThrough } from "../observe.ts";
 import type { Authenticate } from "../session/acceptor.ts";
 import { ImportedFunctions } from "../session/callbacks.ts";
 import { IncomingCall, OutgoingCalls, type Serve } from "../session/calls.ts";
 import { gone, type SessionCounts } from "../session/conversation.ts";
+import { type Explain, hideErrors, reasonOf } from "../session/failure.ts";
 import type { Auth } from "../session/handshake.ts";
 import { sharedController } from "../session/shared-signal.ts";
 import { isThenable } from "../thenable.ts";
@@ -31,7 +33,11 @@ export interface DnodeSessionOptions {
   /** Told of the first message that keeps the rules. */
   readonly onSpoken?: (() => void) | undefined;
   readonly onClosed?: ((why: KiteError) => void) | undefined;
+  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
+  /** What calls of the peer go through; left out: they just go. */
+  readonly through?: CallThrough | undefined;
 }
 
 /** How a call is made in dnode, where each shows its credential. */
@@ -135,6 +141,13 @@ export class DnodeSession implements CallSession {
    * @throws {KiteError} what the method threw, or `deadline_exceeded`, `cancelled`, `disconnected`, `limit_exceeded`.
    */
   call(method: string, args: readonly unknown[], options: DnodeCallOptions = {}): Promise<unknown> {
+    const { through } = this.#options;
+    if (through === undefined) return this.send(method, args, options);
+    return through(method, options, (seen) => this.send(method, args, { ...seen, auth: options.auth }));
+  }
+
+  /** As {@link call}, for whoever has told the observers of it already. */
+  send(method: string, args: readonly unknown[], options: DnodeCallOptions): Promise<unknown> {
     if (this.#ended !== undefined) return Promise.reject(gone(method, this.#ended));
     return this.#calls.open(method, options, 0, (id) => {
       const respond = (...sent: unknown[]) => this.#settle(id, sent);
@@ -241,7 +254,7 @@ export class DnodeSession implements CallSession {
     const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
     const serve = (verified: Shown): void => {
       const call = new IncomingCall({ method, args, session: this, caller: verified.caller });
-      const fail = (thrown: unknown): void => this.#replyError(response, explain(KiteError.from(thrown), verified, authentication));
+      const fail = (thrown: unknown): void => this.#replyError(response, refusal(this.#explain(thrown, call), verified, authentication));
       this.#serve(call, lent, fail, (result) => this.#reply(response, call, result));
     };
     if ("caller" in shown) return serve(shown);
@@ -280,12 +293,16 @@ export class DnodeSession implements CallSession {
     try {
       this.#write(response, [{ error: null, result: result ?? null }]);
     } catch (thrown) {
-      const { code, message } = KiteError.from(thrown);
+      const { code, message } = this.#explain(reasonOf(thrown), call);
       // What cannot be carried is not read by anybody either.
       call.end(new KiteError("cancelled", message));
       const kept = code === "limit_exceeded" || code === "failed_precondition";
       this.#replyError(response, new KiteError(kept ? code : "invalid_result", message, { cause: thrown }));
     }
+  }
+
+  #explain(thrown: unknown, call: IncomingCall): KiteError {
+    return (this.#options.explain ?? hideErrors)(thrown, call);
   }
 
   #replyError(response: number | undefined, error: KiteError): void {
@@ -381,7 +398,7 @@ const MAX_NAME = 100;
  * A caller whom nobody knows was asked for a credential: says what was wrong with the one that it showed, in the words that
  * clients of dnode look for.
  */
-function explain(error: KiteError, { refused }: Shown, auth: Auth | undefined): KiteError {
+function refusal(error: KiteError, { refused }: Shown, auth: Auth | undefined): KiteError {
   if (error.code !== "unauthenticated") return error;
   return refused ?? (auth === undefined ? new KiteError("unauthenticated", NO_CREDENTIAL, { cause: error }) : error);
 }

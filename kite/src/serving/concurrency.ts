@@ -1,3 +1,4 @@
+import { runInCall } from "../calling/context.ts";
 import { KiteError } from "../errors.ts";
 import type { ConcurrencyOptions } from "../method.ts";
 import { deadlines, type Expiring } from "../session/deadlines.ts";
@@ -128,8 +129,10 @@ class Turn implements Expiring {
 
   begin(): void {
     if (this.#own === undefined) this.#call.signal.removeEventListener("abort", this.#onAbort);
+    const call = this.#own ?? this.#call;
     try {
-      const result = this.#gate.begin(this.#own ?? this.#call, this.#next);
+      // What the method calls has the method's time, and not that of the call whose end made room for this one.
+      const result = runInCall(call, () => this.#gate.begin(call, this.#next));
       if (isThenable(result)) {
         result.then(
           (value) => this.#settle(() => this.#resolve(value)),

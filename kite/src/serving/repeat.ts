@@ -1,3 +1,4 @@
+import { runInCall } from "../calling/context.ts";
 import { KiteError } from "../errors.ts";
 import { deadlines, type Expiring } from "../session/deadlines.ts";
 import { isThenable } from "../thenable.ts";
@@ -95,7 +96,8 @@ class Run implements Expiring {
   start(call: ServedCall, next: Answer): unknown {
     let result: unknown;
     try {
-      result = next(this.#call);
+      // What the method calls goes on for as long as the run, which may be longer than its first caller's session.
+      result = runInCall(this.#call, () => next(this.#call));
     } catch (thrown) {
       this.#failed(thrown);
       throw thrown;

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { KiteError } from "../errors.ts";
 import { silent } from "../log.ts";
 import { method } from "../method.ts";
+import { explaining } from "../session/failure.ts";
 import { connectedPair, testCaller } from "../testing.ts";
 import { type Middleware, serveMethods } from "./serve.ts";
 import { testCall } from "./test-call.ts";
@@ -118,16 +119,21 @@ test.each(["direct", "later", "text"] as const)("the words of an error that is n
   });
   expect(JSON.stringify(error.toWire())).not.toContain("password");
   expect(logged).toEqual([
-    { facts: { method: name, caller: "alice", id: error.details?.["id"], err: error.cause }, message: "a method failed" },
+    {
+      facts: { method: name, caller: "alice", id: error.details?.["id"], err: error.cause },
+      message: "a method, stream or function failed",
+    },
   ]);
 });
 
 test("a kite may show its errors' words, or say what they mean", async () => {
-  const open = serveMethods({ methods: failing, exposeErrors: true });
+  const open = serveMethods({ methods: failing, explain: explaining({ exposeErrors: true }) });
   const translating = serveMethods({
     methods: failing,
-    exposeErrors: (thrown, call) =>
-      thrown instanceof TypeError ? new KiteError("unavailable", `${call.method} has no database`) : undefined,
+    explain: explaining({
+      exposeErrors: (thrown, call) =>
+        thrown instanceof TypeError ? new KiteError("unavailable", `${call.method} has no database`) : undefined,
+    }),
   });
 
   expect(await failureOf(() => open(testCall({ method: "later" })))).toMatchObject({ code: "internal", message: secret });
@@ -137,7 +143,7 @@ test("a kite may show its errors' words, or say what they mean", async () => {
   });
   const puzzled = serveMethods({
     methods: failing,
-    exposeErrors: (thrown) => (thrown as never as { missing: { code: never } }).missing.code,
+    explain: explaining({ exposeErrors: (thrown) => (thrown as never as { missing: { code: never } }).missing.code }),
   });
 
   expect(await failureOf(() => puzzled(testCall({ method: "direct" })))).toMatchObject({

@@ -15,9 +15,9 @@ import {
 import { nearest } from "../nearest.ts";
 import type { Watch } from "../observe.ts";
 import type { IncomingCall, Serve } from "../session/calls.ts";
+import { type Explain, explaining, type FailedWork } from "../session/failure.ts";
 import { isThenable } from "../thenable.ts";
 import { Gate } from "./concurrency.ts";
-import { type ExposeErrors, failure } from "./failure.ts";
 import { RepeatWindow } from "./repeat.ts";
 import type { Answer, Guard, ServedCall } from "./served-call.ts";
 import { Throttle } from "./throttle.ts";
@@ -39,7 +39,8 @@ export interface ServeOptions {
   /** What every kite answers; a method of the same name in `methods` goes first. */
   readonly builtin?: Methods | undefined;
   readonly middleware?: readonly Middleware[] | undefined;
-  readonly exposeErrors?: ExposeErrors | undefined;
+  /** What callers are told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
   /** Aborted when the kite closes: `keyed` methods, which outlive their sessions, are told to stop. */
   readonly closed?: AbortSignal | undefined;
@@ -48,10 +49,14 @@ export interface ServeOptions {
 
 /** What answers the calls of all sessions of a kite: finds the method, checks role, credential and input, runs it, checks the result. */
 export function serveMethods(options: ServeOptions): Serve {
-  const { methods, builtin = {}, middleware = [], log = silent, exposeErrors: expose = false, closed, watch } = options;
+  const { methods, builtin = {}, middleware = [], log = silent, explain = explaining({ log }), closed, watch } = options;
   const repeats = new RepeatWindow(closed);
   const served = new Map<string, Served>();
   for (const [name, method] of [...flattenMethods(builtin), ...flattenMethods(methods)]) served.set(name, prepare(name, method, repeats));
+  const failed: Explain = (thrown, call) => {
+    logBreach(thrown, call, log);
+    return explain(thrown, call);
+  };
   const serve: Serve = (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
@@ -62,13 +67,19 @@ export function serveMethods(options: ServeOptions): Serve {
       );
       if (!isThenable(result)) return result;
       return Promise.resolve(result).catch((thrown: unknown) => {
-        throw failure(thrown, call, { expose, log });
+        throw failed(thrown, call);
       });
     } catch (thrown) {
-      throw failure(thrown, call, { expose, log });
+      throw failed(thrown, call);
     }
   };
   return watch === undefined ? serve : watch.serving(serve, (method) => served.has(method));
+}
+
+/** These say of a method itself that something is wrong with it. */
+function logBreach(thrown: unknown, { method, caller }: FailedWork, log: Logger): void {
+  if (!(thrown instanceof KiteError) || (thrown.code !== "internal" && thrown.code !== "invalid_result")) return;
+  log.error({ method, caller: caller.username, err: thrown }, "a method failed");
 }
 
 interface Served {

@@ -8,6 +8,7 @@ import { CLOSE, type Transport } from "../transport/transport.ts";
 import type { RawFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
 import type { Serve } from "./calls.ts";
+import type { Explain } from "./failure.ts";
 import { type Auth, type Hello, readAuth, readHello, writeRefusal, writeWelcome } from "./handshake.ts";
 import { Session } from "./session.ts";
 
@@ -22,6 +23,8 @@ export interface AcceptorOptions {
   readonly limits: Limits;
   readonly serve: Serve;
   readonly authenticate: Authenticate;
+  /** What peers are told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly identity?: Identity | undefined;
   /** How long a session waits for its peer to come back, in milliseconds. */
   readonly graceMs?: number | undefined;
@@ -143,13 +146,14 @@ export class Acceptor {
   }
 
   #open(greeting: Greeting, { kite, limits: theirs }: Hello, caller: Caller): void {
-    const { limits, serve, heartbeatMs, authenticate, watch } = this.#options;
+    const { limits, serve, heartbeatMs, authenticate, watch, explain } = this.#options;
     const id = crypto.randomUUID();
     const session: Session = new Session({
       id,
       limits,
       serve,
       caller,
+      explain,
       authenticate: (auth) => authenticate(readAuth(auth), kite),
       onState: (state) => this.#onState(id, state),
       through: watch?.calling?.(() => session.caller.kite),

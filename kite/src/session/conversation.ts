@@ -5,6 +5,7 @@ import { type Frame, isCount, MESSAGE, readFrame } from "../wire/v1.ts";
 import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
+import type { FailedWork } from "./failure.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
 import { Serving, type ServingOptions } from "./serving.ts";
@@ -54,6 +55,8 @@ export class Conversation {
       end: (id: number, error?: KiteError) => this.#push(`[${MESSAGE.end},${id}${error === undefined ? "" : `,${errorText(error)}`}]`),
       credit: (id: number, weight: number) => this.#push(`[${MESSAGE.credit},${id},${weight}]`),
       stop: (id: number) => this.#push(`[${MESSAGE.stop},${id}]`),
+      explain: (id: number, thrown: unknown, of?: FailedWork) =>
+        this.#serving.explain(thrown, of ?? { method: `stream ${id}`, caller: this.caller }),
       congested: () => outbox.congestion !== undefined,
     };
     this.#sending = new OutgoingStreams(limits, wires);
@@ -97,6 +100,7 @@ export class Conversation {
   }
 
   call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
+    if (options.meta !== undefined && !isKey(options.meta.key)) return Promise.reject(badKey(method));
     return this.#open(method, options, (id, timeoutMs) => {
       const written = this.#writer.write(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, callTail(timeoutMs, options.meta));
       return written === undefined ? undefined : this.#follow(id, written);
@@ -271,6 +275,7 @@ export class Conversation {
     }
     const args = this.#revive(rawArgs, frame) as unknown[];
     const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
+    if (meta !== undefined && !isKey(meta.key)) return this.#replyError(id, badKey(method.slice(0, MAX_NAME)));
     this.#serving.call(id, method, args, typeof timeoutMs === "number" ? timeoutMs : undefined, meta);
   }
 
@@ -331,16 +336,29 @@ function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
 }
 
-/** What is not as it should be is left out: a call is not refused for what only describes it. */
+/** A trace that is not as it should be is left out: a call is not refused for what only describes it. The key is for {@link isKey}. */
 function readMeta(sent: unknown): CallMeta {
   if (typeof sent !== "object" || sent === null) return {};
-  const { key, traceparent, tracestate } = sent as Partial<Record<keyof CallMeta, unknown>>;
-  return { key: short(key, MAX_KEY), traceparent: short(traceparent, MAX_TRACE), tracestate: short(tracestate, MAX_TRACE) };
+  const { key, traceparent, tracestate } = sent as CallMeta;
+  return { key: key ?? undefined, traceparent: short(traceparent, MAX_TRACE), tracestate: short(tracestate, MAX_TRACE) };
 }
 
 const MAX_KEY = 128;
+// Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
+const MAX_NAME = 100;
 // What the W3C's recommendation asks every participant to be able to carry.
 const MAX_TRACE = 512;
+
+/** A call whose key was left out would run again with every repeat, which is what its caller uses the key against. */
+function isKey(key: unknown): boolean {
+  return key === undefined || (typeof key === "string" && key.length <= MAX_KEY);
+}
+
+function badKey(name: string): KiteError {
+  return new KiteError("invalid_argument", `${name}: the key of a call is a text of at most ${MAX_KEY} characters; it did not run`, {
+    outcome: "not_run",
+  });
+}
 
 function short(value: unknown, limit: number): string | undefined {
   return typeof value === "string" && value.length <= limit ? value : undefined;

@@ -95,6 +95,22 @@ test.each<[breach: string, frame: string | Uint8Array, reason: RegExp, limits?: 
   expect([...host.sessions]).toEqual([]);
 });
 
+test.each([
+  ["too long", `"${"k".repeat(129)}"`],
+  ["no text", "7"],
+])("a call whose key is %s is refused, and does not run", async (_, key) => {
+  let runs = 0;
+  const host = acceptor(undefined, { charge: method({ repetition: "keyed" }, () => ++runs) });
+  const peer = await greet(host);
+
+  peer.send(`[1,0,[0,1,"charge",[],60000,{"key":${key}}],[0,2,"charge",[],60000,{"key":null,"traceparent":7}]]`);
+  await until(() => peer.frames.length > 1);
+
+  expect(peer.heard()).toMatch(/\[2,1,\{"code":"invalid_argument","message":"charge: the key of a call is a text of at most 128/);
+  expect(peer.heard()).toContain("[1,2,1]");
+  expect(runs).toBe(1);
+});
+
 test("32 MiB of brackets end the session before they are parsed", async () => {
   const host = acceptor();
   const peer = await greet(host);

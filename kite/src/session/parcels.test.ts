@@ -150,7 +150,7 @@ test("a Blob that cannot be read fails its call, or the call that it answers", a
     code: "invalid_argument",
     message: expect.stringContaining("has changed"),
   });
-  await expect(pair.client.give()).rejects.toMatchObject({ code: "invalid_result", message: expect.stringContaining("has changed") });
+  await expect(pair.client.give()).rejects.toMatchObject({ code: "invalid_result", message: expect.stringContaining("give failed") });
   expect(await pair.client.take(1)).toBe("taken");
 });
 

@@ -10,6 +10,7 @@ import { REFUSED, type Transport } from "../transport/transport.ts";
 import type { DialSocket } from "../transport/websocket.ts";
 import { PROTOCOL } from "../wire/v1.ts";
 import type { Serve } from "./calls.ts";
+import type { Explain } from "./failure.ts";
 import type { Auth, Hello, Welcome } from "./handshake.ts";
 import { introduce } from "./introduce.ts";
 import { Session } from "./session.ts";
@@ -34,6 +35,8 @@ export interface PeerOptions {
   readonly identity?: Identity | undefined;
   /** Answers the peer's calls; left out, it may not call. */
   readonly serve?: Serve | undefined;
+  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
   readonly watch?: Watch | undefined;
   readonly heartbeatMs?: number | undefined;
@@ -149,12 +152,13 @@ export class Peer implements AsyncDisposable {
   }
 
   #newSession(): Session {
-    const { limits, serve = refuseCalls, heartbeatMs, watch } = this.#options;
+    const { limits, serve = refuseCalls, heartbeatMs, watch, explain } = this.#options;
     const session: Session = new Session({
       id: crypto.randomUUID(),
       limits,
       serve,
       caller: DIALLED,
+      explain,
       onState: (state) => this.#onSession(session, state),
       through: watch?.calling?.(() => this.#identity),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),

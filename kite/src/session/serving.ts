@@ -4,6 +4,7 @@ import type { Caller, CallMeta, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import { MESSAGE } from "../wire/v1.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
+import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
 import type { OutgoingParcels, Parcel } from "./parcels.ts";
 import type { OutgoingStreams } from "./streams.ts";
 import type { MessageWriter } from "./writer.ts";
@@ -16,6 +17,8 @@ export interface ServingOptions {
   readonly caller: Caller;
   /** Checks a new credential that the peer shows; left out where the peer needs none. */
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
+  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
 }
 
 interface ServingParts {
@@ -95,6 +98,11 @@ export class Serving {
     if (result !== undefined) this.#parts.parcels.drop(result);
   }
 
+  /** What the peer is told of whatever this side's code threw. */
+  explain(thrown: unknown, work: FailedWork): KiteError {
+    return (this.#options.explain ?? hideErrors)(thrown, work);
+  }
+
   /** The session has ended: methods are told to stop. */
   close(why: KiteError): void {
     for (const call of [...this.#atWork.values(), ...(this.#noticed ?? [])]) call.end(why);
@@ -115,14 +123,14 @@ export class Serving {
     try {
       result = work();
     } catch (thrown) {
-      return this.#parts.replyError(id, KiteError.from(thrown));
+      return this.#parts.replyError(id, this.explain(thrown, call));
     }
     if (!isThenable(result)) return this.#reply(id, call, result);
     this.#atWork.set(id, call);
     call.arm();
     Promise.resolve(result).then(
       (value) => this.#finish(id, call) && this.#reply(id, call, value),
-      (thrown) => this.#finish(id, call) && this.#parts.replyError(id, KiteError.from(thrown)),
+      (thrown) => this.#finish(id, call) && this.#parts.replyError(id, this.explain(thrown, call)),
     );
   }
 
@@ -141,22 +149,22 @@ export class Serving {
       const written = this.#parts.writer.write(`[${MESSAGE.result},${id},`, value, "]");
       if (written === undefined) return;
       const { streams, parcel } = written;
-      if (parcel !== undefined && !parcel.over) this.#follow(id, parcel);
+      if (parcel !== undefined && !parcel.over) this.#follow(id, call, parcel);
       if (streams.length === 0) return;
-      this.#parts.sending.whenLeft(streams, () => call.end(new KiteError("cancelled", "the caller reads no further")));
+      this.#parts.sending.whenLeft(streams, call, () => call.end(new KiteError("cancelled", "the caller reads no further")));
     } catch (thrown) {
-      const { code, message } = KiteError.from(thrown);
+      const { code, message } = this.explain(reasonOf(thrown), call);
       this.#parts.replyError(id, new KiteError(code === "limit_exceeded" ? code : "invalid_result", message, { cause: thrown }));
     }
   }
 
-  #follow(id: number, parcel: Parcel): void {
+  #follow(id: number, call: IncomingCall, parcel: Parcel): void {
     this.#results ??= new Map();
     const results = this.#results.set(id, parcel);
     const over = () => void results.delete(id);
     const failed = (error: KiteError) => {
       over();
-      this.#parts.replyError(id, new KiteError("invalid_result", error.message, { cause: error }));
+      this.#parts.replyError(id, new KiteError("invalid_result", this.explain(reasonOf(error), call).message, { cause: error }));
     };
     parcel.follow({ sent: over, failed, dropped: over });
   }

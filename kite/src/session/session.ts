@@ -7,6 +7,7 @@ import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
 import type { Serve } from "./calls.ts";
 import { Conversation, gone, type SessionCounts } from "./conversation.ts";
+import type { Explain } from "./failure.ts";
 import { Outbox } from "./outbox.ts";
 import { sharedController } from "./shared-signal.ts";
 
@@ -28,6 +29,8 @@ export interface SessionOptions {
   readonly caller: Caller;
   /** Checks a new credential that the peer shows on the live session. */
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
+  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
+  readonly explain?: Explain | undefined;
   readonly onState?: (state: SessionState, why: KiteError | undefined) => void;
   readonly heartbeatMs?: number;
   /** What calls of the peer go through; left out: they just go. */
@@ -58,7 +61,7 @@ export class Session implements CallSession {
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: SessionOptions) {
-    const { id, limits, serve, caller, authenticate } = options;
+    const { id, limits, serve, caller, authenticate, explain } = options;
     this.id = id;
     this.#options = options;
     this.#outbox = new Outbox({
@@ -67,7 +70,7 @@ export class Session implements CallSession {
       onAcknowledged: (frame) => this.#conversation.acknowledged(frame),
       onOverflow: (why) => this.end(why, CLOSE.protocolError),
     });
-    this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, serve, caller, authenticate });
+    this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, serve, caller, authenticate, explain });
   }
 
   get state(): SessionState {

@@ -2,6 +2,7 @@ import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { isCount } from "../wire/v1.ts";
 import { leastLength, plainWeight, type StreamSource } from "../wire/values.ts";
+import { type FailedWork, reasonOf } from "./failure.ts";
 import type { Parcel } from "./parcels.ts";
 import { fromReadable, toReadable } from "./web-streams.ts";
 
@@ -12,6 +13,8 @@ export interface StreamWires {
   end(id: number, error: KiteError | undefined): void;
   credit(id: number, weight: number): void;
   stop(id: number): void;
+  /** What the reader is told of what the producer threw; `of` is the call that the stream answers. */
+  explain(id: number, thrown: unknown, of: FailedWork | undefined): KiteError;
   /** Whether so much waits to be acknowledged that nothing more should be produced; `resume` tells when that is over. */
   congested(): boolean;
 }
@@ -80,12 +83,13 @@ export class OutgoingStreams {
     for (const producer of this.#open.values()) producer.resume();
   }
 
-  /** Calls `left` when all of these streams are over and a reader left one of them before its end. */
-  whenLeft(ids: readonly number[], left: () => void): void {
+  /** These streams answer a call. Calls `left` when all of them are over and a reader left one of them before its end. */
+  whenLeft(ids: readonly number[], call: FailedWork, left: () => void): void {
     const producers = ids.flatMap((id) => this.#open.get(id) ?? []);
     let open = producers.length;
     let early = false;
     for (const producer of producers) {
+      producer.of = call;
       producer.onOver((stopped) => {
         early ||= stopped;
         if (--open === 0 && early) left();
@@ -114,6 +118,8 @@ class Producer {
   #iterator: AsyncIterator<unknown> | undefined;
   #parcel: Parcel | undefined;
   #wake: (() => void) | undefined;
+  /** The call that the stream answers. */
+  of: FailedWork | undefined;
 
   constructor(options: ProducerOptions) {
     this.#options = options;
@@ -138,7 +144,8 @@ class Producer {
       await this.#pump(this.#iterator);
       this.#end(undefined);
     } catch (thrown) {
-      this.#end(KiteError.from(thrown));
+      const { id, wires } = this.#options;
+      if (!this.#over) this.#end(wires.explain(id, thrown, this.of));
     }
   }
 
@@ -179,7 +186,7 @@ class Producer {
         if (parcel !== undefined && !parcel.over) await this.#carried(parcel);
       } catch (thrown) {
         this.#letGo();
-        throw thrown;
+        throw reasonOf(thrown);
       }
     }
   }
