@@ -143,11 +143,14 @@ describe("a kite.key of the original's", () => {
     });
   });
 
-  test.each([true, "yes", null])("of a machine (%j) lets its bearer look, and no more: whoever works there can read it", async (machine) => {
-    const key = await kiteKey("alice", { machine });
+  test.each([true, "yes", null])(
+    "of a machine (%j) lets its bearer look, and no more: whoever works there can read it",
+    async (machine) => {
+      const key = await kiteKey("alice", { machine });
 
-    expect(await authenticator()({ type: "kiteKey", key }, undefined)).toMatchObject({ username: "alice", role: "viewer" });
-  });
+      expect(await authenticator()({ type: "kiteKey", key }, undefined)).toMatchObject({ username: "alice", role: "viewer" });
+    },
+  );
 
   test("makes its user the owner of that user's kites, and nothing of others'", async () => {
     expect(await authenticator()({ type: "kiteKey", key: await kiteKey("alice") }, undefined)).toMatchObject({

@@ -263,7 +263,7 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   #checkOpen(): void {
-    if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" });
+    if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" }).passOn();
   }
 }
 

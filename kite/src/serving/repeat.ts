@@ -78,24 +78,28 @@ type State =
  * again; it is told to stop when all have cancelled or run out of time.
  */
 class Run implements Expiring {
-  readonly #call: OwnCall;
+  readonly #method: string;
   readonly #args: string;
   readonly #events: RunEvents;
   readonly #waiting = new Set<ServedCall>();
+  /** While it runs; what is kept after it must not keep the arguments and the session, too. */
+  #call: OwnCall | undefined;
   #state: State = { is: "running" };
   #answer: Promise<unknown> | undefined;
   #deadline: number | undefined;
 
   constructor(call: ServedCall, args: string, events: RunEvents) {
-    this.#call = new OwnCall(call, call.remainingMs);
+    this.#method = call.method;
     this.#args = args;
     this.#events = events;
   }
 
   start(call: ServedCall, next: Answer): unknown {
+    const own = new OwnCall(call, call.remainingMs);
+    this.#call = own;
     let result: unknown;
     try {
-      result = next(this.#call);
+      result = next(own);
     } catch (thrown) {
       this.#failed(thrown);
       throw thrown;
@@ -136,11 +140,11 @@ class Run implements Expiring {
   /** A deadline has passed: what was kept is old, or nobody came back to what runs. */
   expire(): void {
     if (this.#state.is !== "running") return this.forget();
-    this.stop(new KiteError("disconnected", `nobody came back for the answer of ${this.#call.method}`, { outcome: "unknown" }));
+    this.stop(new KiteError("disconnected", `nobody came back for the answer of ${this.#method}`, { outcome: "unknown" }));
   }
 
   stop(why: KiteError): void {
-    if (this.#state.is === "running") this.#call.end(why);
+    this.#call?.end(why);
   }
 
   forget(): void {
@@ -150,15 +154,17 @@ class Run implements Expiring {
 
   async #join(): Promise<unknown> {
     const value = await this.#answer;
-    if (this.#state.is === "unkeepable") throw unkeepable(this.#call.method);
+    if (this.#state.is === "unkeepable") throw unkeepable(this.#method);
     return value;
   }
 
   /** Counts a caller in, for as long as it wants the answer. */
   #wait(call: ServedCall): void {
     this.#disarm();
-    this.#call.extend(call.remainingMs);
+    this.#call?.extend(call.remainingMs);
     this.#waiting.add(call);
+    // It may have gone before it came here: middleware takes its time.
+    if (call.signal.aborted) return this.#leave(call);
     call.signal.addEventListener("abort", () => this.#leave(call), { once: true });
   }
 
@@ -166,7 +172,7 @@ class Run implements Expiring {
     this.#waiting.delete(call);
     if (this.#waiting.size > 0 || this.#state.is !== "running") return;
     const why = KiteError.from(call.signal.reason, "cancelled");
-    if (why.code !== "disconnected") this.#call.end(why);
+    if (why.code !== "disconnected") this.#call?.end(why);
     else this.#deadline = deadlines.add(this, Math.min(call.remainingMs, KEEP_MS));
   }
 
@@ -175,13 +181,15 @@ class Run implements Expiring {
   }
 
   #failed(thrown: unknown): void {
-    if (thrown instanceof KiteError && thrown.outcome === "not_run") this.forget();
+    // What another call says of itself says nothing of this one, which made it.
+    if (thrown instanceof KiteError && thrown.ownOutcome === "not_run") this.forget();
     else this.#keep({ is: "failed", thrown });
   }
 
   #keep(state: State): void {
     this.#disarm();
     this.#state = state;
+    this.#call = undefined;
     this.#waiting.clear();
     this.#deadline = deadlines.add(this, KEEP_MS);
     this.#events.kept();
