@@ -137,6 +137,18 @@ test("a key is its caller's: another user's and another method's calls run", asy
   expect(answer).toHaveBeenCalledTimes(3);
 });
 
+test("a caller with more keys than the window holds loses its own answers, and nobody else's", () => {
+  const window = new RepeatWindow();
+  const answer = vi.fn(() => 1);
+  window.run(callOf({ username: "bob" }), "b", answer);
+
+  for (let key = 0; key < 10_001; key++) window.run(callOf({ username: "mallory" }), `${key}`, () => 1);
+  window.run(callOf({ username: "bob" }), "b", answer);
+
+  expect(answer).toHaveBeenCalledTimes(1);
+  expect(window.size).toBe(10_000);
+});
+
 test("strangers who share a name do not get each other's answers", () => {
   const window = new RepeatWindow();
   const secret = window.run(callOf({ role: undefined, session: "s1" }), "k", () => "the first one's");

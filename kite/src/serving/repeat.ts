@@ -10,11 +10,13 @@ const MAX_RUNS = 10_000;
 
 /**
  * The calls of `keyed` methods that a kite has run or runs: a repeat under the same key joins the one that runs, or gets the
- * answer that was kept. It forgets after ten minutes, and the oldest answers first when there are 10,000.
+ * answer that was kept. It forgets after ten minutes, and when there are 10,000 the oldest of whoever makes one more.
+ * It is one process's: what several kites share, or what must outlive this one, keeps the key where it keeps the effect.
  */
 export class RepeatWindow {
   readonly #runs = new Map<string, Run>();
-  readonly #kept = new Set<string>();
+  /** By caller, the oldest first. */
+  readonly #kept = new Map<string, Set<string>>();
 
   /** What still runs is told to stop when `closed` is aborted: nobody can come back any more. */
   constructor(closed?: AbortSignal) {
@@ -34,21 +36,24 @@ export class RepeatWindow {
    * `failed_precondition` when the answer was one that cannot be kept; and whatever the first run threw.
    */
   run(call: ServedCall, key: string, next: Answer): unknown {
-    const id = JSON.stringify([callerKey(call), call.method, key]);
+    const caller = callerKey(call);
+    const id = JSON.stringify([caller, call.method, key]);
     const args = fingerprint(call.args);
     const known = this.#runs.get(id);
     if (known !== undefined) return known.repeat(call, args);
-    if (this.#runs.size >= MAX_RUNS) this.#makeRoom(call.method);
+    if (this.#runs.size >= MAX_RUNS) this.#makeRoom(caller, call.method);
     const run = new Run(call, args, {
-      kept: () => this.#kept.add(id),
-      forgotten: () => this.#forget(id),
+      kept: () => this.#keep(caller, id),
+      forgotten: () => this.#forget(caller, id),
     });
     this.#runs.set(id, run);
     return run.start(call, next);
   }
 
-  #makeRoom(method: string): void {
-    const [oldest] = this.#kept;
+  /** A caller with many keys loses its own answers, since nobody may make another's call run twice. */
+  #makeRoom(caller: string, method: string): void {
+    const [first] = this.#kept.values();
+    const [oldest] = this.#kept.get(caller) ?? first ?? [];
     if (oldest === undefined) {
       const message = `${method} did not run: ${MAX_RUNS} calls with a key run here, which is all that can be told apart; try again later`;
       throw new KiteError("overloaded", message, { outcome: "not_run" });
@@ -56,9 +61,17 @@ export class RepeatWindow {
     this.#runs.get(oldest)?.forget();
   }
 
-  #forget(id: string): void {
+  #keep(caller: string, id: string): void {
+    const kept = this.#kept.get(caller);
+    if (kept === undefined) this.#kept.set(caller, new Set([id]));
+    else kept.add(id);
+  }
+
+  #forget(caller: string, id: string): void {
     this.#runs.delete(id);
-    this.#kept.delete(id);
+    const kept = this.#kept.get(caller);
+    kept?.delete(id);
+    if (kept?.size === 0) this.#kept.delete(caller);
   }
 }
 
