@@ -16,6 +16,7 @@ let mesh: TestMesh;
 
 beforeAll(async () => {
   await mkdir(FOLDER, { recursive: true });
+  await writeFile(path.join(FOLDER, "package.json"), '{ "type": "module" }');
   for (const { file, code } of programs) await writeFile(path.join(FOLDER, file), code);
   mesh = await startMesh();
 }, 120_000);
