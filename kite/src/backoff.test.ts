@@ -58,6 +58,22 @@ test("after a reset the first wait is short again, and the budget is whole", () 
   expect(backoff.next()).toBe(100);
 });
 
+test("a sleep that is longer than a timer can hold does not end at once", async () => {
+  vi.useFakeTimers();
+  const ending = new AbortController();
+  let over = false;
+  const wait = sleep(2 ** 40, { signal: ending.signal }).then(
+    () => (over = true),
+    () => {},
+  );
+
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  expect(over).toBe(false);
+  ending.abort();
+  await wait;
+});
+
 test("a sleep ends with its time or with its signal, and leaves no timer behind", async () => {
   vi.useFakeTimers();
   const ending = new AbortController();

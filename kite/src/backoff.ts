@@ -57,7 +57,7 @@ export class Backoff {
 }
 
 /**
- * Waits, unless the signal ends the wait first.
+ * Waits, unless the signal ends the wait first; 24 days at most.
  *
  * @throws {KiteError} `cancelled` when the signal is aborted, before or meanwhile; no timer is left behind.
  */
@@ -65,10 +65,13 @@ export function sleep(ms: number, options: { signal?: AbortSignal | undefined } 
   const { signal } = options;
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(cancelled(signal));
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, ms);
+    const timer = setTimeout(
+      () => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      },
+      Math.min(ms, MAX_TIMEOUT_MS),
+    );
     const abort = (): void => {
       clearTimeout(timer);
       reject(cancelled(signal));
@@ -88,6 +91,8 @@ const DEFAULTS: Required<BackoffOptions> = {
   now: Date.now,
 };
 
+// setTimeout holds a signed 32-bit number of milliseconds, 24 days; more would end the wait at once.
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 // 2^30 times any first wait is beyond every maximum; more would only lose precision.
 const MAX_DOUBLINGS = 30;
 

@@ -122,10 +122,15 @@ export class KiteError extends Error {
     return this;
   }
 
+  /** The outcome of the call that fails with this; undefined for one that was passed on, whose outcome is that of another call. */
+  get ownOutcome(): Outcome | undefined {
+    return this.#passedOn ? undefined : this.outcome;
+  }
+
   /** What the peer may see: code, sentence and facts; neither stack nor cause. */
   toWire(): WireError {
     const wire: WireError = { code: this.code, message: this.message };
-    if (this.outcome !== undefined && !this.#passedOn) wire.outcome = this.outcome;
+    if (this.ownOutcome !== undefined) wire.outcome = this.ownOutcome;
     if (this.reason !== undefined) wire.reason = this.reason;
     if (this.details !== undefined) wire.details = this.details;
     return wire;

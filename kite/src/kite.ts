@@ -262,7 +262,7 @@ export class Kite extends KiteClient {
     this.#keys = new KeySet({ trusted: [own.kontrolKey], fetchKeys: publishedKeys(this.kontrolUrl), log: this.log });
     const trust = { keys: this.#keys, issuer: own.issuer, audience: this.identity, revocations: this.#revocations };
     const v1 = tokenAuthenticator(trust);
-    return { v1, dnode: dnodeAuthenticator({ ...trust, tokens: v1 }) };
+    return { v1, dnode: dnodeAuthenticator({ ...trust, ownKey: own.id, tokens: v1 }) };
   }
 }
 

@@ -57,6 +57,20 @@ test("a query looks at both the path and the labels, and is printed with them", 
   expect(formatQuery({ name: "math", labels: ["gpu=true", "load<0.7"] })).toBe("///math [gpu=true, load<0.7]");
 });
 
+test("a label may have a name that every object has, and going is a change then, too", () => {
+  const before = Object.fromEntries([
+    ["__proto__", "x"],
+    ["constructor", "y"],
+  ]);
+
+  expect(Object.entries(labelDifference(before, {}) ?? {})).toEqual([
+    ["__proto__", null],
+    ["constructor", null],
+  ]);
+  expect(changeLabels(before, labelDifference(before, {}) ?? {})).toEqual({});
+  expect(labelDifference({}, { constructor: "y" } as never)).toEqual({ constructor: "y" });
+});
+
 test("a change sets what it names, takes away what is null, and can be found between two states", () => {
   const before = { load: "0.1", zone: "a", gpu: "true" };
   const after = changeLabels(before, { load: "0.9", zone: null });

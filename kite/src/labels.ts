@@ -33,8 +33,8 @@ export function changeLabels(labels: Labels, change: LabelChange): Record<string
 
 /** The change that makes `after` of `before`; undefined when there is none. */
 export function labelDifference(before: Labels, after: Labels): LabelChange | undefined {
-  const gone = Object.keys(before).filter((key) => after[key] === undefined);
-  const set = Object.entries(after).filter(([key, value]) => before[key] !== value);
+  const gone = Object.keys(before).filter((key) => !Object.hasOwn(after, key));
+  const set = Object.entries(after).filter(([key, value]) => !Object.hasOwn(before, key) || before[key] !== value);
   if (gone.length + set.length === 0) return undefined;
   return Object.fromEntries([...gone.map((key) => [key, null] as const), ...set]);
 }

@@ -133,7 +133,8 @@ export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends 
   description?: string;
   /**
    * What a caller may do when no answer came. Default `once`: nothing. A `keyed` method runs once for each caller and
-   * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`.
+   * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`. The
+   * kite remembers in its own memory: a method that several processes serve keeps the key beside its effect, in what they share.
    *
    * @example method({ input: order, repetition: "keyed" }, (order) => orders.place(order))
    */

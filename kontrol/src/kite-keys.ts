@@ -35,18 +35,20 @@ export async function issueKiteKey(tx: LogTransaction, username: string, options
   const jti = randomUUID();
   await tx.query(ADD, [jti, username, signingKey.kid, machine]);
   tx.append({ kind: "key.issued", jti, username, machine });
-  return sign({ username, jti }, signingKey, options);
+  return sign({ username, jti, machine }, signingKey, options);
 }
 
 /** The document itself. */
 function sign(
-  { username, jti }: { username: string; jti: string },
+  { username, jti, machine }: { username: string; jti: string; machine: boolean },
   { kid, alg, private: key, publicPem }: SigningKey,
   options: KiteKeyOptions,
 ) {
   const { issuer, kontrolUrl, now } = options;
   const iat = signedAt(alg, now(), "older");
-  const claims = { iss: issuer, sub: username, iat, jti, kontrolURL: dialledAt(kontrolUrl, alg), kontrolKey: publicPem };
+  // Kites that are shown a machine's kite.key must be able to tell, without asking here.
+  const kind = machine ? { machine } : {};
+  const claims = { iss: issuer, sub: username, iat, jti, ...kind, kontrolURL: dialledAt(kontrolUrl, alg), kontrolKey: publicPem };
   return new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
 }
 
@@ -56,7 +58,7 @@ export interface RenewedKiteKey {
   readonly signingKey: SigningKey;
 }
 
-const RENEW = "update kontrol.kite_keys set kid = $2 where jti::text = $1 and revoked_at is null";
+const RENEW = "update kontrol.kite_keys set kid = $2 where jti::text = $1 and revoked_at is null returning machine";
 
 /**
  * Signs the kite.key of a caller anew when the key that signed it was retired; undefined when nothing is to be done. It is
@@ -73,11 +75,12 @@ export async function renewKiteKey(
   const { jti } = credential;
   const signingKey = await keys.ensure(old.alg, log);
   const { result: renewed } = await log.write(async (tx) => {
-    const { rowCount } = await tx.query(RENEW, [jti, signingKey.kid]);
-    if (rowCount !== 0) await audit(tx, username, "keys.renew", username, { jti, from: old.kid, to: signingKey.kid });
-    return rowCount !== 0;
+    const [key] = (await tx.query<{ machine: boolean }>(RENEW, [jti, signingKey.kid])).rows;
+    if (key !== undefined) await audit(tx, username, "keys.renew", username, { jti, from: old.kid, to: signingKey.kid });
+    return key;
   });
-  return renewed ? { kiteKey: await sign({ username, jti }, signingKey, options), signingKey } : undefined;
+  if (renewed === undefined) return undefined;
+  return { kiteKey: await sign({ username, jti, machine: renewed.machine }, signingKey, options), signingKey };
 }
 
 /** Kites in Go put their SockJS paths behind what they are given, and expect it to end so. */

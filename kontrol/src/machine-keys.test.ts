@@ -3,7 +3,7 @@ import { decodeJwt } from "jose";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { freshDatabase } from "../../test/postgres.ts";
 import type { KontrolContract } from "./contract.ts";
-import { only, startTestKontrol, type TestKontrol, type TestPerson, type WhoContract } from "./testing.ts";
+import { only, startTestKontrol, type TestKontrol, type TestPerson, type WhoContract, whoMethods } from "./testing.ts";
 
 // alice owns a machine and is an administrator; an operator of the machine has read the kite.key there.
 
@@ -93,6 +93,18 @@ test("a machine's kites are not shown to the whole mesh, not even those of a ser
   await expect(klient.register()).resolves.toBeUndefined();
 });
 
+test("an operator who shows the kite.key of a machine to its kite over dnode may look, and is refused by the owner's other kites", async () => {
+  const klient = kiteWith(stolen, { name: "over-dnode", methods: whoMethods });
+  const owners = alice.kite({ name: "over-dnode", methods: whoMethods });
+  const [{ url: machines }, { url: other }] = [await klient.listen(), await owners.listen()];
+  const thief = mesh.closing(new Kite({ name: "thief", version: "1.0.0" }));
+  const auth = { type: "kiteKey", key: stolen };
+  const dial = (url: string) => mesh.closing(thief.dial<WhoContract>({ url: `${url}/kite`, dialect: "dnode", auth }));
+
+  expect(await dial(machines).who()).toEqual({ username: "alice", role: "viewer" });
+  await expect(dial(other).who()).rejects.toMatchObject({ code: "unauthenticated" });
+});
+
 test("that a key is a machine's is known after a restart of kontrol, too", async () => {
   await using again = await startTestKontrol(databaseUrl);
 
@@ -140,7 +152,7 @@ async function join(username: string): Promise<string> {
   return (await stranger.dial<KontrolContract>({ url: mesh.kontrol.url }).registerMachine({ joinToken })).kiteKey;
 }
 
-function kiteWith(kiteKey: string, options: { name: string; id?: string }): Kite {
+function kiteWith(kiteKey: string, options: { name: string; id?: string; methods?: typeof whoMethods }): Kite {
   return mesh.closing(new Kite({ version: "1.0.0", kiteKey, kontrolUrl: mesh.kontrol.url, ...options }));
 }
 

@@ -87,14 +87,7 @@ export class RelayedLink {
 
   close(code: number, reason: string): void {
     if (this.#socket.readyState !== WebSocket.OPEN) return;
-    // A close frame holds 123 bytes of reason (RFC 6455, 5.5).
-    this.#socket.close(
-      code,
-      Buffer.from(reason)
-        .subarray(0, 123)
-        .toString("utf8")
-        .replace(/\uFFFD+$/, ""),
-    );
+    this.#socket.close(code, closeReason(reason));
     // Whoever does not answer the close frame does not keep the socket.
     const late = setTimeout(() => this.#socket.terminate(), CLOSE_WAIT_MS);
     this.#socket.once("close", () => clearTimeout(late));
@@ -134,4 +127,12 @@ const CLOSE_WAIT_MS = 2_000;
 
 function bytesOf(data: Buffer): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** As much of a reason as a close frame holds, which is 123 bytes (RFC 6455, 5.5); `ws` throws when there are more. */
+export function closeReason(reason: string): string {
+  return Buffer.from(reason)
+    .subarray(0, 123)
+    .toString("utf8")
+    .replace(/\uFFFD+$/, "");
 }

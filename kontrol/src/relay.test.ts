@@ -122,6 +122,17 @@ test("a kite that leaves closes its links, and is refused with words a session u
   expect((await closed(refused)).code).toBe(4404);
 });
 
+test("a refusal in letters of several bytes is shortened to what a close frame holds, and kontrol goes on", async () => {
+  const { leave, dial } = await hidden(mesh, alice, "環".repeat(80));
+  await leave();
+
+  const refused = dial();
+
+  const { code, reason } = await closed(refused);
+  expect([code, reason]).toEqual([4404, expect.stringContaining("環環環")]);
+  expect(await mesh.root.whoami()).toBeDefined();
+});
+
 test("a caller may have so many links and no more", async () => {
   const { dial, links } = await hidden(mesh, await mesh.person("many"));
   const sockets = Array.from({ length: 64 }, () => dial());
@@ -135,7 +146,7 @@ test("a caller may have so many links and no more", async () => {
 });
 
 /** A kite behind the relay whose side of the links is the test's. */
-async function hidden(at = mesh, owner = alice) {
+async function hidden(at = mesh, owner = alice, name = "hidden") {
   const id = `hidden-${registrations}`;
   const kontrol: Remote<KontrolContract> = at.closing(
     owner.kite().dial<KontrolContract>({ url: at.kontrol.url, auth: { type: "kiteKey", key: owner.kiteKey } }),
@@ -143,7 +154,7 @@ async function hidden(at = mesh, owner = alice) {
   let resolveLink: (side: KiteSide) => void = () => {};
   const link = new Promise<KiteSide>((resolve) => (resolveLink = resolve));
   let links = 0;
-  const kite = { username: "alice", environment: "test", name: "hidden", version: "1.0.0", region: "here", hostname: "h", id };
+  const kite = { username: "alice", environment: "test", name, version: "1.0.0", region: "here", hostname: "h", id };
   const { url } = await kontrol.register({
     kite,
     onLink: (opened) => {

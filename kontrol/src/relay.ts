@@ -7,7 +7,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { type Directory, revokedBy } from "./directory.ts";
 import type { RevocationRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
-import { LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink } from "./relay-link.ts";
+import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink } from "./relay-link.ts";
 
 export interface RelayOptions {
   readonly directory: Directory;
@@ -175,7 +175,7 @@ function refuse(socket: WebSocket, error: KiteError): void {
   socket.resume();
   socket.send(JSON.stringify({ refused: error.toWire() }));
   const notThere = error.code === "unavailable" || error.code === "disconnected";
-  socket.close(notThere ? LINK_CLOSE.gone : LINK_CLOSE.refused, error.message.slice(0, 60));
+  socket.close(notThere ? LINK_CLOSE.gone : LINK_CLOSE.refused, closeReason(error.message));
   const late = setTimeout(() => socket.terminate(), 2_000);
   socket.once("close", () => clearTimeout(late));
 }

@@ -65,6 +65,22 @@ test("a registered kite gets its kite.key signed anew as soon as the key that si
   expect(only((await alice.kontrol.getKites({ query: { name: "rotating" } })).kites).kite.id).toBe(kite.identity.id);
 });
 
+test("a machine's kite.key that is signed anew is a machine's still", async () => {
+  const kloud = await mesh.service("kloud");
+  const { joinToken } = await kloud.kontrol.joinTokens.create({ username: "alice", purpose: "machine" });
+  const stranger = mesh.closing(new Kite({ name: "klient", version: "1.0.0" }));
+  const { kiteKey } = await stranger.dial<KontrolContract>({ url: mesh.kontrol.url }).registerMachine({ joinToken });
+  const renewals: string[] = [];
+  const onKey = (key: string) => void renewals.push(key);
+  const kite = mesh.closing(new Kite({ name: "machine", version: "1.0.0", kiteKey, kontrolUrl: mesh.kontrol.url, onKey }));
+  await rotate();
+
+  await kite.register();
+
+  await vi.waitFor(() => expect(renewals).toHaveLength(1), { timeout: 15_000 });
+  expect([decodeJwt(kiteKey)["machine"], decodeJwt(renewals[0] as string)["machine"]]).toEqual([true, true]);
+});
+
 test("what a retired key signed is believed for a grace, then refused; the kite.key that came in its place is not", async () => {
   const { kiteKey: old } = await mesh.root.keys.issue({ username: "alice" });
   const renewals: string[] = [];

@@ -112,6 +112,7 @@ export function only(kites: readonly FoundKite[]): FoundKite {
   return kite;
 }
 
-const whoMethods = {
+/** What every kite of a test answers. */
+export const whoMethods = {
   who: method({ role: "viewer" }, ({ caller }) => ({ username: caller.username, role: caller.role ?? "none" })),
 };

@@ -15,6 +15,7 @@ let kontrol: Kontrol;
 let evil: Kontrol;
 let kite: Kite;
 let url: string;
+let ownKey: string;
 
 const methods = {
   open: method({ role: "anyone" }, () => "open"),
@@ -23,7 +24,8 @@ const methods = {
 
 beforeAll(async () => {
   [kontrol, evil] = await Promise.all([newKontrol(), newKontrol()]);
-  kite = new Kite({ name: "math", version: "1.0.0", environment: "dev", kiteKey: await kiteKey("alice", kontrol), methods });
+  ownKey = await kiteKey("alice", kontrol);
+  kite = new Kite({ name: "math", version: "1.0.0", environment: "dev", kiteKey: ownKey, methods });
   ({ url } = await kite.listen());
 });
 
@@ -40,7 +42,7 @@ describe("a kite that lives by an original kite.key", () => {
       async () => ({ type: "token", key: await token({ aud: "/alice/dev" }) }),
       "alice is owner",
     ],
-    ["its user's kite.key", async () => ({ type: "kiteKey", key: await kiteKey("alice", kontrol) }), "alice is owner"],
+    ["the kite.key that it lives by", async () => ({ type: "kiteKey", key: ownKey }), "alice is owner"],
   ])("accepts %s from kite.js", async (_, credential, answer) => {
     using client = await kiteJsClient({ url, auth: await credential() });
 
@@ -65,6 +67,12 @@ describe("a kite that lives by an original kite.key", () => {
   });
 
   test.each([
+    [
+      "another kite.key of its user's",
+      "kiteKey",
+      async () => kiteKey("alice", kontrol),
+      /^kiteKey: a kite accepts the kite\.key that it lives by itself/,
+    ],
     [
       "another user's kite.key",
       "kiteKey",

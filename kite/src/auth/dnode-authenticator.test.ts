@@ -118,7 +118,7 @@ describe("a token of the original's", () => {
 
 test("a token that names a role is judged as in kite.v1", async () => {
   const tokens = async () => testCaller({ role: "operator" });
-  const authenticate = dnodeAuthenticator({ keys, issuer: "kontrol", audience, tokens, now: () => NOW });
+  const authenticate = dnodeAuthenticator({ keys, issuer: "kontrol", audience, ownKey: "jti", tokens, now: () => NOW });
 
   expect(await authenticate({ type: "token", key: await token({ role: "operator", aud: "/" }) }, undefined)).toMatchObject({
     role: "operator",
@@ -133,6 +133,24 @@ describe("a kite.key of the original's", () => {
     const trusting = new KeySet({ trusted: [own.kontrolKey] });
     expect(await verifyKiteKey(await kiteKey("bob"), { keys: trusting, issuer: "kontrol" })).toMatchObject({ username: "bob" });
   });
+
+  test("of this kite's user that is not the kite's own is refused: it may have been revoked before anybody here can remember", async () => {
+    const key = await kiteKey("alice", { jti: "another" });
+
+    await expect(authenticator()({ type: "kiteKey", key }, undefined)).rejects.toMatchObject({
+      code: "unauthenticated",
+      message: expect.stringContaining("kiteKey: a kite accepts the kite.key that it lives by itself"),
+    });
+  });
+
+  test.each([true, "yes", null])(
+    "of a machine (%j) lets its bearer look, and no more: whoever works there can read it",
+    async (machine) => {
+      const key = await kiteKey("alice", { machine });
+
+      expect(await authenticator()({ type: "kiteKey", key }, undefined)).toMatchObject({ username: "alice", role: "viewer" });
+    },
+  );
 
   test("makes its user the owner of that user's kites, and nothing of others'", async () => {
     expect(await authenticator()({ type: "kiteKey", key: await kiteKey("alice") }, undefined)).toMatchObject({
@@ -158,7 +176,7 @@ describe("a kite.key of the original's", () => {
 
 function authenticator(revocations?: Revocations) {
   const tokens = async () => testCaller({ username: "never", role: undefined });
-  return dnodeAuthenticator({ keys, issuer: "kontrol", audience, tokens, revocations, now: () => NOW });
+  return dnodeAuthenticator({ keys, issuer: "kontrol", audience, ownKey: "jti", tokens, revocations, now: () => NOW });
 }
 
 async function pair(alg: "RS256" | "EdDSA"): Promise<Pair> {
@@ -183,8 +201,9 @@ function token(changed: Record<string, unknown>): Promise<string> {
   return sign({ ...claims(), ...changed }, old);
 }
 
-function kiteKey(sub: string): Promise<string> {
-  return sign({ iss: "kontrol", sub, iat: 1_795_201_023, jti: "jti", kontrolURL: "http://127.0.0.1:4000/kite", kontrolKey: old.pem }, old);
+function kiteKey(sub: string, more: Record<string, unknown> = {}): Promise<string> {
+  const own = { iss: "kontrol", sub, iat: 1_795_201_023, jti: "jti", kontrolURL: "http://127.0.0.1:4000/kite", kontrolKey: old.pem };
+  return sign({ ...own, ...more }, old);
 }
 
 function sign(payload: Record<string, unknown>, by: Pair, header: { kid?: string; alg?: string } = {}): Promise<string> {

@@ -16,6 +16,8 @@ export interface DnodeAuthenticatorOptions {
   readonly issuer: string;
   /** The kite that is called. */
   readonly audience: Identity;
+  /** The id (`jti`) of the kite.key that the called kite itself lives by. */
+  readonly ownKey: string;
   readonly revocations?: Revocations | undefined;
   /** What decides about tokens that name a role, whatever dialect they came in. */
   readonly tokens: Authenticate;
@@ -24,8 +26,8 @@ export interface DnodeAuthenticatorOptions {
 }
 
 /**
- * Accepts what kites of the original show: kontrol's tokens, those without a role included, and the kite.key of this kite's own
- * user. Errors have the original's texts, since its clients look for some of them.
+ * Accepts what kites of the original show: kontrol's tokens, those without a role included, and the kite.key that this kite
+ * itself lives by. Errors have the original's texts, since its clients look for some of them.
  */
 export function dnodeAuthenticator(options: DnodeAuthenticatorOptions): Authenticate {
   return inOriginalWords(async (auth, claimed) => {
@@ -73,16 +75,24 @@ async function byToken({ key }: Auth, claimed: Identity | undefined, options: Dn
   return { ...caller(username, claimed, audience), expiresAt, credential };
 }
 
-/** A kite.key opens everything of its user's, so that it is good for that user's own kites only. */
+/**
+ * Only the kite.key that this kite lives by, too. Any other of its user's may have been revoked long ago, since it has no end
+ * and revocations are not kept for ever, or be that of a machine where others work. When the own one is revoked, this kite is
+ * out of the mesh with it.
+ */
 async function byKiteKey({ key }: Auth, claimed: Identity | undefined, options: DnodeAuthenticatorOptions): Promise<Caller> {
-  const { keys, issuer, audience, revocations } = options;
-  const { username, id, issuedAt, kontrolKey } = await verifyKiteKey(key, { keys, issuer });
+  const { keys, issuer, audience, ownKey, revocations } = options;
+  const { username, id, issuedAt, kontrolKey, machine } = await verifyKiteKey(key, { keys, issuer });
   if (username !== audience.username) {
     throw refused(`a kite.key is accepted by its own user's kites; this one is ${quote(audience.username)}'s. Ask kontrol for a token`);
   }
+  if (id !== ownKey) {
+    throw refused("a kite accepts the kite.key that it lives by itself, and no other of its user's. Ask kontrol for a token");
+  }
   const credential = { type: "kiteKey", jti: id, kid: kontrolKey.kid, issuedAt };
   refuseRevoked(username, credential, revocations);
-  return { ...caller(username, claimed, audience), credential };
+  // Whoever works on the machine can read it, and is not its owner for that.
+  return { ...caller(username, claimed, audience), ...(machine ? { role: "viewer" } : {}), credential };
 }
 
 /** A credential that names no role makes its kite's own user the owner, and everybody else a viewer, the least there is. */

@@ -29,6 +29,7 @@ describe("a kite.key", () => {
       issuer: "kontrol",
       id: "key-1",
       issuedAt: 1_760_000_000_000,
+      machine: false,
       kontrolUrl: "http://127.0.0.1:4000",
       kontrolKey: { kid: "k1", alg: "EdDSA", pem },
     });

@@ -15,6 +15,8 @@ export interface KiteKey {
   readonly id: string;
   /** Milliseconds since the epoch. */
   readonly issuedAt: number;
+  /** A machine's: whoever works there can read it, so it opens less than its user's own. */
+  readonly machine: boolean;
   readonly kontrolUrl: string;
   /** The key that signed it, with which tokens are verified until kontrol publishes another. */
   readonly kontrolKey: TrustedKey;
@@ -27,6 +29,7 @@ export interface KiteKeyClaims {
   /** Seconds since the epoch. */
   iat: number;
   jti: string;
+  machine?: true;
   kontrolURL: string;
   /** SPKI PEM. */
   kontrolKey: string;
@@ -80,6 +83,8 @@ function read(jwt: string, { claims, kid }: Signed): KiteKey {
     issuer: stringClaim(claims, "iss", WHAT),
     id: stringClaim(claims, "jti", WHAT),
     issuedAt: timeClaim(claims, "iat", WHAT),
+    // Whatever it says: a restriction that cannot be understood must not be read as none.
+    machine: claims["machine"] !== undefined,
     kontrolUrl: kontrolUrl(stringClaim(claims, "kontrolURL", WHAT)),
     kontrolKey: { kid, alg, pem: stringClaim(claims, "kontrolKey", WHAT) },
   };

@@ -81,7 +81,7 @@ class Circuit {
     const until = new Date(this.#openedAt + this.#halfOpenAfterMs).toISOString();
     const message = `${method} of ${peer} is not called: it has failed again and again until ${since}, and is tried again from ${until}`;
     const details = { since, until, retryAfterMs: Math.max(0, this.#leftMs) };
-    return new KiteError("unavailable", message, { outcome: "not_run", reason: CIRCUIT_OPEN, details });
+    return new KiteError("unavailable", message, { outcome: "not_run", reason: CIRCUIT_OPEN, details }).passOn();
   }
 }
 

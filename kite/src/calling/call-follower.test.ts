@@ -3,8 +3,10 @@ import { z } from "zod";
 import { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type Call, type ContractOf, type Methods, method } from "../method.ts";
+import { testCall } from "../serving/test-call.ts";
 import { testCaller, until } from "../testing.ts";
-import { callWithin } from "./call-follower.ts";
+import { asyncCallFollower, callWithin } from "./call-follower.ts";
+import { currentCall, followCalls, offerCallFollower, runInCall } from "./context.ts";
 import { callWith, type Remote } from "./remote.ts";
 
 /** Three kites in a row: the caller's, `front`, and `back`, which front calls through `back`. */
@@ -54,6 +56,25 @@ function kite(name: string, methods: Methods): Kite {
 }
 
 const open = { role: "anyone" } as const;
+
+test("the method that opens the first remote kite leaves what it began behind, as every other one does", async () => {
+  offerCallFollower(asyncCallFollower);
+  const call = testCall({ timeoutMs: 20_000 });
+  const seen: (string | undefined)[] = [];
+  let goOn = (): void => {};
+  let after = Promise.resolve();
+
+  await runInCall(call, async () => {
+    followCalls();
+    seen.push(currentCall()?.method);
+    after = new Promise<void>((resolve) => (goOn = resolve)).then(() => void seen.push(currentCall()?.method));
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  goOn();
+  await after;
+
+  expect(seen).toEqual(["work", undefined]);
+});
 
 test("a method that calls on passes the rest of its time, also after it has awaited", async () => {
   await using mesh = await hop((back) => ({

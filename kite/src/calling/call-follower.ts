@@ -3,9 +3,8 @@ import { eitherSignal } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import type { Call, CallOptions } from "../method.ts";
 import { DEFAULT_TIMEOUT_MS } from "../session/calls.ts";
-import { isThenable } from "../thenable.ts";
 import { metaWithin } from "./call-meta.ts";
-import type { CallFollower } from "./context.ts";
+import { type CallFollower, leaveAfter } from "./context.ts";
 
 /** The call that is being answered. Empty once it was: what a method leaves running has no caller who waits for it. */
 interface CallScope {
@@ -18,7 +17,13 @@ export function asyncCallFollower(): CallFollower {
   return {
     current: () => storage.getStore()?.call,
     run: (call, work) => runFollowed(storage, call, work),
-    enter: (call) => storage.enterWith({ call }),
+    enter: (call) => {
+      const scope: CallScope = { call };
+      storage.enterWith(scope);
+      return () => {
+        scope.call = undefined;
+      };
+    },
     callWithin,
   };
 }
@@ -60,14 +65,7 @@ function runFollowed<T>(storage: AsyncLocalStorage<CallScope>, call: Call, work:
     leave();
     throw thrown;
   }
-  if (!isThenable(result)) {
-    leave();
-    return result;
-  }
-  // Once: a query builder runs its query each time that `then` is called.
-  const answer = Promise.resolve(result);
-  answer.then(leave, leave);
-  return answer as T;
+  return leaveAfter(result, leave);
 }
 
 /** The outer call's end reaches this one as a cancellation; when its time was over, that is what whoever made it is told. */

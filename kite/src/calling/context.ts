@@ -1,4 +1,5 @@
 import type { Call, CallOptions } from "../method.ts";
+import { isThenable } from "../thenable.ts";
 
 /** What follows a method through everything that it awaits, so that its calls are made for the call that it answers. */
 export interface CallFollower {
@@ -6,8 +7,8 @@ export interface CallFollower {
   current(): Call | undefined;
   /** Runs what answers a call. */
   run<T>(call: Call, work: () => T): T;
-  /** The method that is at work already answers this call. */
-  enter(call: Call): void;
+  /** The method that is at work already answers this call, until the returned function is called. */
+  enter(call: Call): () => void;
   /** Makes a call as part of another one. */
   callWithin(outer: Call, method: string, options: CallOptions, make: (options: CallOptions) => Promise<unknown>): Promise<unknown>;
 }
@@ -15,7 +16,7 @@ export interface CallFollower {
 // One for the process: a kite that calls need not be the one that serves. A browser serves nothing and offers none.
 let offered: (() => CallFollower) | undefined;
 let follower: CallFollower | undefined;
-let entered: Call | undefined;
+let entered: { readonly call: Call; leave: (() => void) | undefined } | undefined;
 
 /** Says how calls can be followed here. Nothing is followed yet. */
 export function offerCallFollower(make: () => CallFollower): void {
@@ -30,7 +31,7 @@ export function followCalls(): void {
   if (follower !== undefined || offered === undefined) return;
   follower = offered();
   // The method that opens the first remote kite calls through it as well.
-  if (entered !== undefined) follower.enter(entered);
+  if (entered !== undefined) entered.leave = follower.enter(entered.call);
 }
 
 /** What follows calls, if any does. */
@@ -47,10 +48,29 @@ export function currentCall(): Call | undefined {
 export function runInCall<T>(call: Call, work: () => T): T {
   if (follower !== undefined) return follower.run(call, work);
   const before = entered;
-  entered = call;
+  const own: NonNullable<typeof entered> = { call, leave: undefined };
+  entered = own;
+  let result: T;
   try {
-    return work();
+    result = work();
+  } catch (thrown) {
+    own.leave?.();
+    throw thrown;
   } finally {
     entered = before;
   }
+  return own.leave === undefined ? result : leaveAfter(result, own.leave);
+}
+
+/** What a method leaves running has no caller who waits for it: its calls are its own again. */
+export function leaveAfter<T>(result: T, leave: () => void): T {
+  if (!isThenable(result)) {
+    leave();
+    return result;
+  }
+  // Once: a query builder runs its query each time that `then` is called.
+  const answer = Promise.resolve(result);
+  answer.then(leave, leave);
+  // Whoever awaits it sees no difference.
+  return answer as T;
 }

@@ -31,7 +31,7 @@ export class DialTable {
   unknown(url: string): KiteError {
     const known = [...this.#dialers.keys()].join(", ");
     const message = `${url} cannot be dialled from here: this kite dials ${known}; give it \`dialers\` with one for ${schemeOf(url)}`;
-    return new KiteError("failed_precondition", message, { outcome: "not_run" });
+    return new KiteError("failed_precondition", message, { outcome: "not_run" }).passOn();
   }
 }
 

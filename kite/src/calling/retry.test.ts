@@ -107,6 +107,25 @@ describe("a call that may have run", () => {
     expect(peer.methods.filter((method) => method === "kite.describe")).toHaveLength(2);
   });
 
+  test("of a call without time left to ask does not decide for the calls after it", async () => {
+    const slow = new Scripted([lost, 1, lost, 4], { square: "idempotent" });
+    const call = slow.call.bind(slow);
+    let silent = true;
+    slow.call = (method, args, options) => {
+      if (method !== "kite.describe" || !silent) return call(method, args, options);
+      return Promise.reject(new KiteError("deadline_exceeded", "no answer in time", { outcome: "unknown" }));
+    };
+    const connection = retrying(slow);
+    expect(await settled(connection.call("square", [1]))).toBe(lost);
+    expect(await settled(connection.call("square", [1], { timeoutMs: 0.5 }))).toBe(1);
+    silent = false;
+
+    const later = connection.call("square", [2]);
+    await vi.runAllTimersAsync();
+
+    expect(await later).toBe(4);
+  });
+
   test("is made again under the same key when its method is keyed, and every call has a key of its own", async () => {
     const peer = new Scripted([lost, "paid", "paid"]);
     const connection = retrying(peer, { keyed: ["pay"] });

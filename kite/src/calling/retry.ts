@@ -129,18 +129,22 @@ export class Retrying implements Connection {
     const holds = before !== undefined && before.session === session && (session !== undefined || now - before.at < TOLD_MS);
     const told = holds ? before : { session, at: now, answer: this.#describe(Math.min(DESCRIBE_MS, dueAt - now)) };
     this.#told = told;
-    return (await told.answer).get(method) ?? "once";
+    const answer = await told.answer;
+    // Not kept: the next call may have more time to ask, or the kite be back.
+    if (answer === undefined && this.#told === told) this.#told = undefined;
+    return answer?.get(method) ?? "once";
   }
 
-  async #describe(timeoutMs: number): Promise<ReadonlyMap<string, Repetition>> {
+  /** Undefined when the kite did not answer; one that says nothing of its methods, or not to this caller, has. */
+  async #describe(timeoutMs: number): Promise<ReadonlyMap<string, Repetition> | undefined> {
+    if (timeoutMs < 1) return undefined;
     const told = new Map<string, Repetition>();
-    if (timeoutMs < 1) return told;
     try {
       const { methods } = (await this.inner.call("kite.describe", [], { timeoutMs: Math.floor(timeoutMs) })) as KiteDescription;
       for (const { name, repetition } of methods) told.set(name, repetition);
     } catch (thrown) {
-      // It says nothing of its methods, or not to this caller, or cannot be reached; only the last may change.
-      if (isTransient(KiteError.from(thrown))) this.#told = undefined;
+      const error = KiteError.from(thrown);
+      if (isTransient(error) || error.code === "deadline_exceeded") return undefined;
     }
     for (const [name, repetition] of told) if (repetition === "keyed" && !this.#declared.has(name)) this.#keyed.add(name);
     return told;
@@ -159,7 +163,7 @@ interface Work {
 interface Told {
   readonly session: unknown;
   readonly at: number;
-  readonly answer: Promise<ReadonlyMap<string, Repetition>>;
+  readonly answer: Promise<ReadonlyMap<string, Repetition> | undefined>;
 }
 
 const TRANSIENT: ReadonlySet<KiteErrorCode> = new Set<KiteErrorCode>(["unavailable", "disconnected", "overloaded"]);

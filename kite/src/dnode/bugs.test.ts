@@ -72,7 +72,13 @@ test("B0: a hundred malformed messages, one session each, leave the kite as it w
 test("B1: a token that names no kite opens none", async () => {
   const { privateKey, publicKey } = await generateKeyPair("RS256");
   const keys = new KeySet({ trusted: [{ kid: "", alg: "RS256", pem: await exportSPKI(publicKey) }] });
-  const authenticate = dnodeAuthenticator({ keys, issuer: "kontrol", audience: testIdentity(), tokens: async () => testCaller() });
+  const authenticate = dnodeAuthenticator({
+    keys,
+    issuer: "kontrol",
+    audience: testIdentity(),
+    ownKey: "jti",
+    tokens: async () => testCaller(),
+  });
   const token = (aud: string) =>
     new SignJWT({ aud, iss: "kontrol", sub: "alice" }).setProtectedHeader({ alg: "RS256" }).setExpirationTime("1h").sign(privateKey);
 

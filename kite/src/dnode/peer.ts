@@ -67,6 +67,10 @@ export class DnodePeer implements Connection {
     this.#backoff = new Backoff({ firstMs: FIRST_DELAY_MS, maxMs: LONGEST_DELAY_MS, random: options.random ?? Math.random });
   }
 
+  get state(): "open" | "closed" {
+    return this.#closing.signal.aborted ? "closed" : "open";
+  }
+
   /** The conversation that is going on; undefined while there is no connection. */
   get session(): DnodeSession | undefined {
     return this.#session;
@@ -134,7 +138,7 @@ export class DnodePeer implements Connection {
       const error = KiteError.from(thrown);
       const code = limit.signal.reason === LATE ? "deadline_exceeded" : error.code;
       const message = code === "deadline_exceeded" ? "there was no connection in time" : error.message;
-      throw new KiteError(code, `${method}: ${message}; it did not run`, { outcome: "not_run", cause: thrown });
+      throw new KiteError(code, `${method}: ${message}; it did not run`, { outcome: "not_run", cause: thrown }).passOn();
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);

@@ -163,9 +163,10 @@ export class DnodeSession implements CallSession {
    */
   notify(method: string, args: readonly unknown[]): void {
     if (this.#ended !== undefined) throw gone(method, this.#ended);
-    // With a callback all the same: a kite.js takes a call without one for something else.
+    // With a callback all the same: a kite.js takes a call without one for something else. Not kept: a
+    // peer that never answers would have this side keep one for every notification, and answers to none are passed over.
     const respond = () => {};
-    this.#write(method, [this.#envelope(args, undefined, respond)], respond);
+    this.#functions.remove(this.#write(method, [this.#envelope(args, undefined, respond)], respond));
   }
 
   /** Ends the session: calls that wait fail with `disconnected`, methods are told to stop, the transport is closed. */

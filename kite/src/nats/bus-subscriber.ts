@@ -171,7 +171,12 @@ export class NatsSubscriber implements Subscription {
   #sayInProgress(): ReturnType<typeof setInterval> {
     const timer = setInterval(() => {
       if (this.#options.connection.isClosed()) return clearInterval(timer);
-      for (const message of this.#pending.values()) message.respond("+WPI");
+      try {
+        for (const message of this.#pending.values()) message.respond("+WPI");
+      } catch {
+        // A connection that is being drained takes nothing more; thrown out of a timer, that would end the process.
+        clearInterval(timer);
+      }
     }, ACK_WAIT_MS / 3);
     timer.unref();
     return timer;

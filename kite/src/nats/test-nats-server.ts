@@ -61,10 +61,9 @@ export class TestNatsServer implements AsyncDisposable {
     let url: string | undefined;
     await until(() => {
       if (child.exitCode !== null) throw new Error(`nats-server ended with ${child.exitCode}`);
-      void readFile(ports, "utf8").then(
-        (text) => (url = (JSON.parse(text) as { nats: string[] }).nats[0]),
-        () => {}, // not there yet
-      );
+      void readFile(ports, "utf8")
+        .then((text) => (url = (JSON.parse(text) as { nats: string[] }).nats[0]))
+        .catch(() => {}); // not there yet, or half written
       return url !== undefined;
     }, LIMIT_MS);
     this.#port = Number(new URL(url ?? "").port);

@@ -45,6 +45,15 @@ describe("finding kites", () => {
     expect(client.awayMs).toBe(0);
   });
 
+  test("does not give one query the answer of another that reads alike", async () => {
+    const registry = new TestRegistry();
+    await using client = new RegistryClient({ reach: () => registry, now: () => 0 });
+    await client.find({ labels: ["zone=a, gpu"] });
+    registry.away = new KiteError("unavailable", "no connection");
+
+    await expect(client.find({ labels: ["zone=a", "gpu"] })).rejects.toMatchObject({ code: "unavailable" });
+  });
+
   test("does not ask a kontrol that is away for every question", async () => {
     const registry = new TestRegistry();
     await using client = new RegistryClient({ reach: () => registry, now: () => 0 });

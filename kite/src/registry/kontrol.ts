@@ -127,7 +127,8 @@ export class RegistryClient implements AsyncDisposable {
   async find(query: Query, options: { signal?: AbortSignal } = {}): Promise<Found[]> {
     this.#checkOpen();
     const wanted = checkQuery(query);
-    const key = formatQuery(wanted);
+    // Not as a path: an expression may contain what stands between two of them there.
+    const key = JSON.stringify(wanted);
     const known = this.#answers.get(key);
     if (known !== undefined && this.#now() < this.#askAgainAt) return this.#stale(known);
     const timeoutMs = known === undefined ? ASK_TIMEOUT_MS : ASK_TIMEOUT_WITH_ANSWER_MS;
@@ -142,7 +143,7 @@ export class RegistryClient implements AsyncDisposable {
       const error = KiteError.from(thrown);
       if (options.signal?.aborted || isLasting(error)) throw error;
       if (known !== undefined) return this.#stale(known);
-      throw away(`${key} was not asked for before`, error);
+      throw away(`${formatQuery(wanted)} was not asked for before`, error);
     }
   }
 
@@ -263,7 +264,7 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   #checkOpen(): void {
-    if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" });
+    if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" }).passOn();
   }
 }
 

@@ -41,10 +41,10 @@ export class Registration {
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   /** By revision; kontrol repeats the recent ones whenever the kite registers again. */
+  readonly #heard = new Set<string>();
   /** What kontrol is told, and whether it stands there now. */
   #register: Register;
   #stands = false;
-  readonly #heard = new Set<string>();
   #kept: Promise<void> | undefined;
 
   constructor(options: RegistrationOptions) {

@@ -8,7 +8,7 @@ import { silent } from "../log.ts";
 import { type Methods, method } from "../method.ts";
 import { Acceptor } from "../session/acceptor.ts";
 import { Peer } from "../session/peer.ts";
-import { testCaller, testIdentity } from "../testing.ts";
+import { connectedPair, testCaller, testIdentity, until } from "../testing.ts";
 import { memoryLink } from "../transport/memory.ts";
 import { type BuiltinContract, builtinMethods } from "./builtin.ts";
 import { hostMethods } from "./host-methods.ts";
@@ -203,6 +203,18 @@ test("a session has one heartbeat: a new one takes the place of the old", async 
   } finally {
     vi.useRealTimers();
   }
+});
+
+test("a caller that asks again with the same function goes on to feel the heartbeat", async () => {
+  let beats = 0;
+  const beat = () => void beats++;
+  await using pair = await connectedPair(builtins({}));
+  const { kite } = pair.client as unknown as { kite: { heartbeat(seconds: number, ping: () => void): Promise<null> } };
+
+  await kite.heartbeat(3600, beat);
+  await kite.heartbeat(1800, beat);
+
+  await until(() => beats === 2);
 });
 
 test("a kite that dials answers the same methods to the kite that it has called", async () => {

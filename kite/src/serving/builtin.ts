@@ -120,11 +120,14 @@ const FUNCTION = plainSchema<RemoteFunction>({}, "a function to call", (value) =
 const MAX_LOGGED = 10_000;
 
 /** One for each session: a new one takes the place of the one before. */
-const heartbeats = new WeakMap<CallSession, () => void>();
+const heartbeats = new WeakMap<CallSession, { readonly ping: RemoteFunction; readonly stop: () => void }>();
 
 function startHeartbeat(seconds: number, ping: RemoteFunction, { session }: Call): null {
   if (session.closed.aborted) throw new KiteError("disconnected", "the session has ended");
-  heartbeats.get(session)?.();
+  const before = heartbeats.get(session);
+  before?.stop();
+  // The same function that comes again is the same stub here: let go, it would be of no more use.
+  if (before !== undefined && before.ping !== ping) before.ping[Symbol.dispose]?.();
   let answered = true;
   const beat = (): void => {
     // A caller that is away for a while gets one beat when it is back, not all that it has missed.
@@ -141,12 +144,15 @@ function startHeartbeat(seconds: number, ping: RemoteFunction, { session }: Call
   (timer as { unref?: () => void }).unref?.();
   const stop = (): void => {
     clearInterval(timer as ReturnType<typeof setInterval>);
-    session.closed.removeEventListener("abort", stop);
+    session.closed.removeEventListener("abort", end);
     heartbeats.delete(session);
+  };
+  const end = (): void => {
+    stop();
     ping[Symbol.dispose]?.();
   };
-  heartbeats.set(session, stop);
-  session.closed.addEventListener("abort", stop, { once: true });
+  heartbeats.set(session, { ping, stop });
+  session.closed.addEventListener("abort", end, { once: true });
   beat();
   return null;
 }

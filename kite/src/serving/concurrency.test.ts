@@ -4,6 +4,7 @@ import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { type MethodOptions, method } from "../method.ts";
 import { connectedPair, until } from "../testing.ts";
+import type { Middleware } from "./serve.ts";
 
 /** A method whose calls wait until the test lets them go. */
 function held(options: Pick<MethodOptions, "concurrency" | "timeoutMs" | "repetition">) {
@@ -54,6 +55,33 @@ test("one more than may wait is refused at once, and did not run", async () => {
   running.get("b")?.finish();
   expect(await Promise.all(answers)).toEqual(["a", "b"]);
   expect(seen).toEqual(["a", "b"]);
+});
+
+test("a call that was given up before it came to the line does not wait in it, and does not run", async () => {
+  const { work, running, seen } = held({ concurrency: { running: 1 } });
+  let letGo = (): void => {};
+  const later: Middleware = async (_, [name], next) => {
+    if (name === "late") await new Promise<void>((resolve) => (letGo = resolve));
+    return next();
+  };
+  await using pair = await connectedPair({ work }, { middleware: [later] });
+  const [first, ending] = [pair.client.work("a"), new AbortController()];
+  const late = callWith(pair.client, { signal: ending.signal }).work("late");
+  await pair.fence();
+  ending.abort();
+  await expect(late).rejects.toMatchObject({ code: "cancelled" });
+  await pair.fence();
+
+  letGo();
+  await pair.fence();
+  running.get("a")?.finish();
+  await first;
+  const last = pair.client.work("last");
+  await until(() => running.has("last"));
+  running.get("last")?.finish();
+  await last;
+
+  expect(seen).toEqual(["a", "last"]);
 });
 
 test("a waiting call that is cancelled leaves its place to the next", async () => {

@@ -39,7 +39,11 @@ export class Gate {
    * @throws {KiteError} `overloaded` when as many wait as may.
    */
   run(call: ServedCall, next: Answer): unknown {
-    if (this.#atWork < this.#running) return this.#timeoutMs === undefined ? this.begin(call, next) : this.#withinTime(call, next);
+    const free = this.#atWork < this.#running;
+    if (free && this.#timeoutMs === undefined) return this.begin(call, next);
+    // It may have gone before it came here: middleware takes its time, and a signal tells only once.
+    if (call.signal.aborted) throw gone(call, KiteError.from(call.signal.reason, "cancelled"));
+    if (free) return this.#withinTime(call, next);
     if (this.#line.size >= this.#waiting) throw this.#overloaded(call.method);
     const turn = new Turn(this, call, next, this.#timeoutMs);
     this.#line.add(turn);
@@ -155,8 +159,7 @@ class Turn implements Expiring {
   /** The caller has left: a call in the line goes with it, one that runs is told. */
   #abort(why: KiteError): void {
     if (!this.#gate.giveUp(this)) return this.#own?.end(why);
-    const message = `${this.#call.method}: ${why.message} while the call waited for its turn; it did not run`;
-    this.#settle(() => this.#reject(new KiteError(why.code, message, { outcome: "not_run", cause: why })));
+    this.#settle(() => this.#reject(gone(this.#call, why)));
   }
 
   #settle(settle: () => void): void {
@@ -164,4 +167,9 @@ class Turn implements Expiring {
     this.#call.signal.removeEventListener("abort", this.#onAbort);
     settle();
   }
+}
+
+function gone({ method }: ServedCall, why: KiteError): KiteError {
+  const message = `${method}: ${why.message} while the call waited for its turn; it did not run`;
+  return new KiteError(why.code, message, { outcome: "not_run", cause: why });
 }

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { z } from "zod";
@@ -5,7 +7,7 @@ import { callWith, type Remote } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { type Call, method } from "../method.ts";
 import type { IncomingCall } from "../session/calls.ts";
-import { connectedPair } from "../testing.ts";
+import { connectedPair, until } from "../testing.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { RepeatWindow } from "./repeat.ts";
 import type { Answer } from "./served-call.ts";
@@ -78,6 +80,47 @@ test("a failure is kept like an answer, unless it says that nothing was done", a
   expect(charge).toHaveBeenCalledTimes(2);
 });
 
+test("what another call says of itself does not let the method run again: it ran, and that call was part of it", async () => {
+  const failure = new KiteError("unavailable", "nobody sends mail", { outcome: "not_run" }).passOn();
+  const charge = vi.fn(() => Promise.reject(failure));
+  const window = new RepeatWindow();
+
+  for (let tries = 0; tries < 2; tries++)
+    await expect((async () => window.run(callOf({}), "k", charge))()).rejects.toMatchObject({ message: "nobody sends mail" });
+
+  expect(charge).toHaveBeenCalledTimes(1);
+});
+
+test("a call that was given up before it came to the window tells its method to stop", async () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const call = callOf({});
+  call.end(new KiteError("cancelled", "the caller has cancelled"));
+
+  const answer = window.run(call, "k", (own) => work.run(own));
+
+  expect(work.calls[0]?.signal.aborted).toBe(true);
+  work.finish("stopped");
+  expect(await answer).toBe("stopped");
+});
+
+test("an answer that is kept keeps neither the arguments nor the session", async () => {
+  const window = new RepeatWindow();
+  let own: WeakRef<object> | undefined;
+  const large = (): IncomingCall => testCall({ method: "charge", args: [{ large: true }] });
+  await window.run(large(), "k", async (call) => {
+    own = new WeakRef(call.args);
+    return "charged";
+  });
+
+  await until(() => {
+    collectGarbage();
+    return own?.deref() === undefined;
+  });
+
+  expect(window.run(large(), "k", () => "again")).toBe("charged");
+});
+
 test("a key is its caller's: another user's and another method's calls run", async () => {
   const answer = vi.fn(() => 1);
   const window = new RepeatWindow();
@@ -92,6 +135,18 @@ test("a key is its caller's: another user's and another method's calls run", asy
   }
 
   expect(answer).toHaveBeenCalledTimes(3);
+});
+
+test("a caller with more keys than the window holds loses its own answers, and nobody else's", () => {
+  const window = new RepeatWindow();
+  const answer = vi.fn(() => 1);
+  window.run(callOf({ username: "bob" }), "b", answer);
+
+  for (let key = 0; key < 10_001; key++) window.run(callOf({ username: "mallory" }), `${key}`, () => 1);
+  window.run(callOf({ username: "bob" }), "b", answer);
+
+  expect(answer).toHaveBeenCalledTimes(1);
+  expect(window.size).toBe(10_000);
 });
 
 test("strangers who share a name do not get each other's answers", () => {
@@ -296,6 +351,11 @@ test("other arguments have another fingerprint", () => {
 
 function under<C>(client: Remote<C>, key: string): Remote<C> {
   return callWith(client, { meta: { key } });
+}
+
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
 }
 
 /** Work that waits until the test finishes it. */

@@ -11,11 +11,13 @@ const MAX_RUNS = 10_000;
 
 /**
  * The calls of `keyed` methods that a kite has run or runs: a repeat under the same key joins the one that runs, or gets the
- * answer that was kept. It forgets after ten minutes, and the oldest answers first when there are 10,000.
+ * answer that was kept. It forgets after ten minutes, and when there are 10,000 the oldest of whoever makes one more.
+ * It is one process's: what several kites share, or what must outlive this one, keeps the key where it keeps the effect.
  */
 export class RepeatWindow {
   readonly #runs = new Map<string, Run>();
-  readonly #kept = new Set<string>();
+  /** By caller, the oldest first. */
+  readonly #kept = new Map<string, Set<string>>();
 
   /** What still runs is told to stop when `closed` is aborted: nobody can come back any more. */
   constructor(closed?: AbortSignal) {
@@ -35,21 +37,24 @@ export class RepeatWindow {
    * `failed_precondition` when the answer was one that cannot be kept; and whatever the first run threw.
    */
   run(call: ServedCall, key: string, next: Answer): unknown {
-    const id = JSON.stringify([callerKey(call), call.method, key]);
+    const caller = callerKey(call);
+    const id = JSON.stringify([caller, call.method, key]);
     const args = fingerprint(call.args);
     const known = this.#runs.get(id);
     if (known !== undefined) return known.repeat(call, args);
-    if (this.#runs.size >= MAX_RUNS) this.#makeRoom(call.method);
+    if (this.#runs.size >= MAX_RUNS) this.#makeRoom(caller, call.method);
     const run = new Run(call, args, {
-      kept: () => this.#kept.add(id),
-      forgotten: () => this.#forget(id),
+      kept: () => this.#keep(caller, id),
+      forgotten: () => this.#forget(caller, id),
     });
     this.#runs.set(id, run);
     return run.start(call, next);
   }
 
-  #makeRoom(method: string): void {
-    const [oldest] = this.#kept;
+  /** A caller with many keys loses its own answers, since nobody may make another's call run twice. */
+  #makeRoom(caller: string, method: string): void {
+    const [first] = this.#kept.values();
+    const [oldest] = this.#kept.get(caller) ?? first ?? [];
     if (oldest === undefined) {
       const message = `${method} did not run: ${MAX_RUNS} calls with a key run here, which is all that can be told apart; try again later`;
       throw new KiteError("overloaded", message, { outcome: "not_run" });
@@ -57,9 +62,17 @@ export class RepeatWindow {
     this.#runs.get(oldest)?.forget();
   }
 
-  #forget(id: string): void {
+  #keep(caller: string, id: string): void {
+    const kept = this.#kept.get(caller);
+    if (kept === undefined) this.#kept.set(caller, new Set([id]));
+    else kept.add(id);
+  }
+
+  #forget(caller: string, id: string): void {
     this.#runs.delete(id);
-    this.#kept.delete(id);
+    const kept = this.#kept.get(caller);
+    kept?.delete(id);
+    if (kept?.size === 0) this.#kept.delete(caller);
   }
 }
 
@@ -79,25 +92,29 @@ type State =
  * again; it is told to stop when all have cancelled or run out of time.
  */
 class Run implements Expiring {
-  readonly #call: OwnCall;
+  readonly #method: string;
   readonly #args: string;
   readonly #events: RunEvents;
   readonly #waiting = new Set<ServedCall>();
+  /** While it runs; what is kept after it must not keep the arguments and the session, too. */
+  #call: OwnCall | undefined;
   #state: State = { is: "running" };
   #answer: Promise<unknown> | undefined;
   #deadline: number | undefined;
 
   constructor(call: ServedCall, args: string, events: RunEvents) {
-    this.#call = new OwnCall(call, call.remainingMs);
+    this.#method = call.method;
     this.#args = args;
     this.#events = events;
   }
 
   start(call: ServedCall, next: Answer): unknown {
+    const own = new OwnCall(call, call.remainingMs);
+    this.#call = own;
     let result: unknown;
     try {
       // What the method calls goes on for as long as the run, which may be longer than its first caller's session.
-      result = runInCall(this.#call, () => next(this.#call));
+      result = runInCall(own, () => next(own));
     } catch (thrown) {
       this.#failed(thrown);
       throw thrown;
@@ -138,11 +155,11 @@ class Run implements Expiring {
   /** A deadline has passed: what was kept is old, or nobody came back to what runs. */
   expire(): void {
     if (this.#state.is !== "running") return this.forget();
-    this.stop(new KiteError("disconnected", `nobody came back for the answer of ${this.#call.method}`, { outcome: "unknown" }));
+    this.stop(new KiteError("disconnected", `nobody came back for the answer of ${this.#method}`, { outcome: "unknown" }));
   }
 
   stop(why: KiteError): void {
-    if (this.#state.is === "running") this.#call.end(why);
+    this.#call?.end(why);
   }
 
   forget(): void {
@@ -152,15 +169,17 @@ class Run implements Expiring {
 
   async #join(): Promise<unknown> {
     const value = await this.#answer;
-    if (this.#state.is === "unkeepable") throw unkeepable(this.#call.method);
+    if (this.#state.is === "unkeepable") throw unkeepable(this.#method);
     return value;
   }
 
   /** Counts a caller in, for as long as it wants the answer. */
   #wait(call: ServedCall): void {
     this.#disarm();
-    this.#call.extend(call.remainingMs);
+    this.#call?.extend(call.remainingMs);
     this.#waiting.add(call);
+    // It may have gone before it came here: middleware takes its time.
+    if (call.signal.aborted) return this.#leave(call);
     call.signal.addEventListener("abort", () => this.#leave(call), { once: true });
   }
 
@@ -168,7 +187,7 @@ class Run implements Expiring {
     this.#waiting.delete(call);
     if (this.#waiting.size > 0 || this.#state.is !== "running") return;
     const why = KiteError.from(call.signal.reason, "cancelled");
-    if (why.code !== "disconnected") this.#call.end(why);
+    if (why.code !== "disconnected") this.#call?.end(why);
     else this.#deadline = deadlines.add(this, Math.min(call.remainingMs, KEEP_MS));
   }
 
@@ -177,13 +196,15 @@ class Run implements Expiring {
   }
 
   #failed(thrown: unknown): void {
-    if (thrown instanceof KiteError && thrown.outcome === "not_run") this.forget();
+    // What another call says of itself says nothing of this one, which made it.
+    if (thrown instanceof KiteError && thrown.ownOutcome === "not_run") this.forget();
     else this.#keep({ is: "failed", thrown });
   }
 
   #keep(state: State): void {
     this.#disarm();
     this.#state = state;
+    this.#call = undefined;
     this.#waiting.clear();
     this.#deadline = deadlines.add(this, KEEP_MS);
     this.#events.kept();

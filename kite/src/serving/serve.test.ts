@@ -156,6 +156,17 @@ test("a kite may show its errors' words, or say what they mean", async () => {
   });
 });
 
+test("a method that fails with a call that was never sent does not say of itself that it did not run", async () => {
+  const methods = {
+    ask: method({ role: "viewer" }, async (call) => {
+      await call.session.call("answer", [], { signal: AbortSignal.abort() });
+    }),
+  };
+  await using pair = await connectedPair(methods);
+
+  await expect(pair.client.ask()).rejects.toMatchObject({ code: "cancelled", outcome: undefined });
+});
+
 test("a method that lets itself be cancelled reports why, not that it failed", async () => {
   const logged = vi.fn();
   const serve = serveMethods({

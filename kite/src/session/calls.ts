@@ -129,7 +129,7 @@ class PendingCall implements Expiring {
   expire(): void {
     const outcome = this.#outcome;
     const message = `${this.name} did not answer within ${this.#timeoutMs} ms; it ${outcome === "unknown" ? "may have run" : "did not run"}`;
-    this.#calls.abandon(this.id, new KiteError("deadline_exceeded", message, { outcome }));
+    this.#calls.abandon(this.id, new KiteError("deadline_exceeded", message, { outcome }).passOn());
   }
 
   abort(signal: AbortSignal): void {
@@ -170,16 +170,16 @@ class SharedSignals {
 }
 
 function lost(name: string, why: KiteError): KiteError {
-  return new KiteError("disconnected", `${name}: ${why.message}; it may have run`, { outcome: "unknown", cause: why });
+  return new KiteError("disconnected", `${name}: ${why.message}; it may have run`, { outcome: "unknown", cause: why }).passOn();
 }
 
-/** Nothing is doubtful about a call that never left: its error is the reason itself. */
+/** Nothing is doubtful about a call that never left: its error is the reason itself. Passed on: a method that called may have run. */
 function notSent(name: string, why: KiteError): KiteError {
-  return new KiteError(why.code, `${name}: ${why.message}; it did not run`, { outcome: "not_run", cause: why });
+  return new KiteError(why.code, `${name}: ${why.message}; it did not run`, { outcome: "not_run", cause: why }).passOn();
 }
 
 function cancelled(name: string, signal: AbortSignal, outcome: "not_run" | "unknown"): KiteError {
-  return new KiteError("cancelled", `${name} was cancelled by its caller`, { outcome, cause: signal.reason });
+  return new KiteError("cancelled", `${name} was cancelled by its caller`, { outcome, cause: signal.reason }).passOn();
 }
 
 /** What answers calls: the value, a promise of it, or a throw. */

@@ -373,7 +373,7 @@ export function gone(name: string, why: KiteError): KiteError {
   return new KiteError("disconnected", `${name}: the session has ended: ${why.message}; it did not run`, {
     outcome: "not_run",
     cause: why,
-  });
+  }).passOn();
 }
 
 // A function's answer may be "when I have taken this in": a slow reader is no failure. The session's end ends the wait.

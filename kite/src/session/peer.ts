@@ -387,5 +387,5 @@ const refuseCalls: Serve = (call) => {
 };
 
 function closedHere(): KiteError {
-  return new KiteError("disconnected", "the connection was closed on this side", { outcome: "not_run" });
+  return new KiteError("disconnected", "the connection was closed on this side", { outcome: "not_run" }).passOn();
 }

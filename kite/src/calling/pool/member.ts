@@ -32,6 +32,7 @@ export class Member implements Choosable {
   #opened: MemberConnection | undefined;
   #restsUntil = 0;
   #refused = false;
+  #closed = false;
 
   constructor(options: MemberOptions) {
     const { kite, random } = options;
@@ -55,10 +56,10 @@ export class Member implements Choosable {
     return this.pending === 0 && (this.#opened?.isIdle() ?? true);
   }
 
-  /** It has registered anew: whatever was wrong may be over. */
+  /** What the directory says of it now. When it has registered anew, whatever was wrong may be over; new labels cure nothing. */
   renew(kite: DirectoryKite): void {
+    if (kite.registeredAt !== this.kite.registeredAt || kite.url !== this.kite.url) this.#restsUntil = 0;
     this.kite = kite;
-    this.#restsUntil = 0;
   }
 
   async call(method: string, args: readonly unknown[], options: CallOptions | undefined): Promise<unknown> {
@@ -95,10 +96,13 @@ export class Member implements Choosable {
   async close(): Promise<void> {
     const opened = this.#opened;
     this.#opened = undefined;
+    this.#closed = true;
     await opened?.connection[Symbol.asyncDispose]();
   }
 
   #connection(): Connection {
+    // A measurement that is under way must not open again what nobody would close.
+    if (this.#closed) throw new KiteError("disconnected", "the session to this kite was let go", { outcome: "not_run" }).passOn();
     this.#opened ??= this.#options.open({ kite: () => this.kite, refused: () => this.#refused });
     return this.#opened.connection;
   }

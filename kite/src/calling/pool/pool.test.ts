@@ -102,6 +102,44 @@ test("a kite is left alone as long as it asks for", async () => {
   expect(await calls(pool, 4)).toContain("one");
 });
 
+test("new labels do not end the rest of a kite, its new registration does", async () => {
+  const mesh = kites("one", "two");
+  await using pool = mesh.pool("round-robin");
+  mesh.fail("one", new KiteError("overloaded", "too much to do", { outcome: "not_run", details: { retryAfterMs: 20_000 } }));
+  await calls(pool, 2);
+  mesh.fail("one", undefined);
+
+  await mesh.tell({ type: "registered", revision: "1", kite: { ...entry("one"), labels: { load: "0.9" } } });
+  expect(await calls(pool, 4)).not.toContain("one");
+  await mesh.tell({ type: "registered", revision: "2", kite: { ...entry("one"), registeredAt: 1 } });
+
+  expect(await calls(pool, 4)).toContain("one");
+});
+
+test("a session that was let go while its kite was measured is not opened again", async () => {
+  let opened = 0;
+  const open: PoolOptions["open"] = () => {
+    opened++;
+    const connection = { call: async () => void pool[Symbol.asyncDispose](), [Symbol.asyncDispose]: async () => {} };
+    return { connection, isIdle: () => true };
+  };
+  const pool = kites("one").pool("nearest", { open });
+
+  await expect(pool.call("whoami", [])).rejects.toMatchObject({ code: "disconnected", outcome: "not_run" });
+  await vi.advanceTimersByTimeAsync(100);
+
+  expect(opened).toBe(1);
+});
+
+test("what a rule of the caller's throws is the call's failure", async () => {
+  const stickyBy = () => {
+    throw new KiteError("invalid_argument", "no key in these arguments");
+  };
+  await using pool = kites("one").pool({ stickyBy });
+
+  await expect(pool.call("whoami", [])).rejects.toMatchObject({ code: "invalid_argument" });
+});
+
 test("that a method fails, or what it calls, is not held against its kite", async () => {
   const mesh = kites("one", "two");
   await using pool = mesh.pool("round-robin");

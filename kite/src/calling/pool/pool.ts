@@ -70,11 +70,12 @@ export class Pool implements Connection {
     return this.#candidates().map(({ kite }) => kite);
   }
 
-  call(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown> {
-    if (this.#closing.signal.aborted) return Promise.reject(closedHere(method));
+  // Async, since `stickyBy` is the caller's own, and what it throws is the call's.
+  async call(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown> {
+    if (this.#closing.signal.aborted) throw closedHere(method);
     const candidates = this.#candidates();
     const member = this.#choose(candidates, method, args);
-    if (member === undefined) return Promise.reject(this.#nobody(method));
+    if (member === undefined) throw this.#nobody(method);
     if (this.#options.balance === "nearest") this.#measure(candidates);
     if (!member.isOpen) this.#makeRoom(candidates);
     return member.call(method, args, options);
@@ -174,7 +175,7 @@ export class Pool implements Connection {
   #nobody(method: string): KiteError {
     const { query } = this.#options;
     const message = `${method}: no kite matches ${query} at the moment; it did not run. See who is there with: kite list`;
-    return new KiteError("unavailable", message, { outcome: "not_run" });
+    return new KiteError("unavailable", message, { outcome: "not_run" }).passOn();
   }
 }
 
@@ -185,5 +186,7 @@ const MEASURE_MS = 10_000;
 const SWEEP_MS = 1_000;
 
 function closedHere(method: string): KiteError {
-  return new KiteError("disconnected", `${method}: the connection was closed on this side; it did not run`, { outcome: "not_run" });
+  return new KiteError("disconnected", `${method}: the connection was closed on this side; it did not run`, {
+    outcome: "not_run",
+  }).passOn();
 }
