@@ -34,7 +34,8 @@ describe("a program on the page does what is written beside it", () => {
     await using _other = beside === undefined ? undefined : await start(beside);
 
     const program = run(file);
-    const [status] = await once(program.process, "exit");
+    // By its exit not all that it printed has arrived.
+    const [status] = await once(program.process, "close");
 
     expect(program.output.trim().split("\n")).toEqual(says);
     expect(status).toBe(0);
@@ -74,13 +75,19 @@ function programsOf(page: string): Program[] {
 
 async function start(file: string): Promise<AsyncDisposable> {
   const { process, ...program } = run(file);
-  await until(`${file} is there`, SOON_MS, () => program.said().includes(" is at "));
-  return {
-    async [Symbol.asyncDispose]() {
-      process.kill("SIGKILL");
-      await once(process, "exit");
-    },
+  const stop = async () => {
+    if (process.exitCode !== null || process.signalCode !== null) return;
+    const exited = once(process, "exit");
+    process.kill("SIGKILL");
+    await exited;
   };
+  try {
+    await until(`${file} is there`, SOON_MS, () => program.said().includes(" is at "));
+  } catch (cause) {
+    await stop();
+    throw new Error(`${file} did not start, and said: ${program.said()}`, { cause });
+  }
+  return { [Symbol.asyncDispose]: stop };
 }
 
 function run(file: string) {

@@ -12,9 +12,11 @@ const methods = {
   // A result that is an async iterable travels as a stream. Its reader sets the pace, and ends it by leaving the loop.
   follow: method({ role: "viewer", input: z.string() }, async function* (name, { signal }): AsyncGenerator<string> {
     await using file = await openInside(name);
+    // A character of several bytes may be half written yet.
+    const decoder = new TextDecoder();
     let rest = "";
     while (!signal.aborted) {
-      rest += await readMore(file);
+      rest += decoder.decode(await readMore(file), { stream: true });
       const lines = rest.split("\n");
       rest = lines.pop() ?? "";
       if (lines.length === 0) await delay(LOOK_AGAIN_MS, undefined, { signal }).catch(() => {});
@@ -34,9 +36,9 @@ async function openInside(name: string): Promise<FileHandle> {
   }
 }
 
-async function readMore(file: FileHandle): Promise<string> {
+async function readMore(file: FileHandle): Promise<Uint8Array> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(64 * 1024));
-  return buffer.toString("utf8", 0, bytesRead);
+  return buffer.subarray(0, bytesRead);
 }
 
 const kite = await openKite({ name: "tail", version: "1.0.0", methods });
