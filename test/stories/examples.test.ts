@@ -37,20 +37,6 @@ describe("chat", () => {
   });
 });
 
-describe("member", () => {
-  test("when the chat is killed, who says something hears why it is not heard", async () => {
-    const chat = await start("chat/chat.ts");
-    await using eve = run("chat/member.ts", "eve");
-    await until("eve is in", SOON_MS, () => eve.output.includes("eve has joined"));
-
-    await chat.kill();
-    eve.type("is anybody there?\n");
-
-    await until("eve is told", SOON_MS, () => /^say: .*no kite matches chat;.*did not run$/m.test(eve.output));
-    expect(eve.output).not.toContain("    at ");
-  });
-});
-
 describe("tail", () => {
   test("a file's lines arrive as they are written, and none from outside of the folder", async () => {
     const folder = await mkdtemp(path.join(os.tmpdir(), "kite-tail-"));
@@ -77,7 +63,8 @@ describe("pipeline", () => {
     const late = await mesh.run("call", "press", "print", "[600]", "--timeout", "3");
 
     expect(late.status).not.toBe(0);
-    expect(late.stderr).toContain("did not answer within 3000 ms");
+    // Whichever of the two clocks is read first: the command's own, or that of the kite that it asked.
+    expect(late.stderr).toMatch(/did not answer (?:within 3000 ms|in what was left of the time of print)/);
     expect(pipeline.output).toMatch(/process \d+ works, [0-3] s are left/);
     await until("the child process has ended", SOON_MS, () => /process \d+ has ended/.test(pipeline.output));
   });
@@ -144,12 +131,6 @@ class Example implements AsyncDisposable {
 
   type(text: string): void {
     this.#process.stdin?.write(text);
-  }
-
-  async kill(): Promise<void> {
-    const exited = once(this.#process, "exit");
-    this.#process.kill("SIGKILL");
-    await exited;
   }
 
   /** Ends it as Ctrl-C does, and at last by force: what does not listen must not outlive its test. */

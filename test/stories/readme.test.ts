@@ -16,6 +16,8 @@ let mesh: TestMesh;
 
 beforeAll(async () => {
   await mkdir(FOLDER, { recursive: true });
+  // What lies below node_modules has no package.json of ours above it, and would be CommonJS.
+  await writeFile(path.join(FOLDER, "package.json"), JSON.stringify({ type: "module" }));
   for (const { file, code } of programs) await writeFile(path.join(FOLDER, file), code);
   mesh = await startMesh();
 }, 120_000);

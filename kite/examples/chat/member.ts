@@ -1,5 +1,5 @@
 import { createInterface } from "node:readline";
-import { KiteError, openKite } from "@kite-mesh/kite";
+import { openKite } from "@kite-mesh/kite";
 import type { ChatContract } from "./chat.ts";
 
 const [name = "somebody"] = process.argv.slice(2);
@@ -11,10 +11,4 @@ await chat.join(name, (line) => console.log(line));
 // What is typed is said; the end of the input leaves, as does Ctrl-C.
 const typed = createInterface({ input: process.stdin });
 process.once("SIGINT", () => typed.close());
-try {
-  for await (const text of typed) await chat.say(name, text);
-} catch (thrown) {
-  // The chat has ended, and nobody knows of this member any more.
-  console.error(KiteError.from(thrown).message);
-  process.exitCode = 1;
-}
+for await (const text of typed) await chat.say(name, text);

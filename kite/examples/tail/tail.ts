@@ -12,11 +12,9 @@ const methods = {
   // A result that is an async iterable travels as a stream. Its reader sets the pace, and ends it by leaving the loop.
   follow: method({ role: "viewer", input: z.string() }, async function* (name, { signal }): AsyncGenerator<string> {
     await using file = await openInside(name);
-    // A character of several bytes may be half written yet.
-    const decoder = new TextDecoder();
     let rest = "";
     while (!signal.aborted) {
-      rest += decoder.decode(await readMore(file), { stream: true });
+      rest += await readMore(file);
       const lines = rest.split("\n");
       rest = lines.pop() ?? "";
       if (lines.length === 0) await delay(LOOK_AGAIN_MS, undefined, { signal }).catch(() => {});
@@ -36,9 +34,9 @@ async function openInside(name: string): Promise<FileHandle> {
   }
 }
 
-async function readMore(file: FileHandle): Promise<Uint8Array> {
+async function readMore(file: FileHandle): Promise<string> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(64 * 1024));
-  return buffer.subarray(0, bytesRead);
+  return buffer.toString("utf8", 0, bytesRead);
 }
 
 const kite = await openKite({ name: "tail", version: "1.0.0", methods });
