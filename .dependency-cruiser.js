@@ -12,6 +12,7 @@ const KITE_PEERS = {
   "^kite/src/breaker/": "cockatiel",
   "^kite/src/nats/": "nats",
   "^kite/src/opentelemetry/": "@opentelemetry/api",
+  "^kite/src/pino/": "pino",
   "^kite/src/prometheus/": "prom-client",
 };
 

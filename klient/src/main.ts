@@ -1,6 +1,6 @@
 import { KiteError, withoutCredentials } from "@kite-mesh/kite";
+import { openLogger } from "@kite-mesh/kite/pino";
 import { createKlient, endTerminals, KLIENT_VERSION } from "./klient.ts";
-import { openLogger } from "./logger.ts";
 import { readOptions } from "./options.ts";
 
 /**
@@ -24,7 +24,7 @@ async function main(): Promise<void> {
   });
 
   const { logLevel, ...options } = readOptions();
-  const log = openLogger(logLevel);
+  const log = openLogger({ level: logLevel, out: "stderr" });
   log.info({ version: KLIENT_VERSION, machine: options.machine, home: options.home }, "klient starts");
   const klient = await createKlient({ ...options, log, signal: giveUp.signal }).catch(async (cause) => {
     if (stopWith === "end") await endTerminals(options.home);

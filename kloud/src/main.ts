@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { once } from "node:events";
 import { KiteError, readKiteKey } from "@kite-mesh/kite";
+import { openLogger } from "@kite-mesh/kite/pino";
 import type { Logger } from "pino";
 import { createKloud } from "./kloud.ts";
-import { openLogger } from "./logger.ts";
 import { readKloudSettings } from "./options.ts";
 import type { Provider, ProviderModule } from "./provider.ts";
 
@@ -23,7 +23,7 @@ async function run(words: string[]): Promise<void> {
   if (words.includes("--help") || words.includes("help")) return void process.stdout.write(USAGE);
   if (words.length > 0) throw new KiteError("invalid_argument", `expected no arguments, got "${words.join(" ")}"\n\n${USAGE}`);
   const settings = readKloudSettings();
-  const log = openLogger(settings.logLevel);
+  const log = openLogger({ level: settings.logLevel });
   const { jwt: kiteKey } = await readKiteKey(settings.home);
   const providers = await openProviders(settings.providers, log);
   try {

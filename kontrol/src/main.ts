@@ -2,9 +2,9 @@
 import { once } from "node:events";
 import { access } from "node:fs/promises";
 import { KiteError, kiteKeyPath, writeKiteKey } from "@kite-mesh/kite";
+import { openLogger } from "@kite-mesh/kite/pino";
 import type { Logger as Pino } from "pino";
 import { createKontrol } from "./kontrol.ts";
-import { openLogger } from "./logger.ts";
 import { readOptions, type ServeOptions } from "./options.ts";
 
 const USAGE = `kontrol serve              answers until it is stopped
@@ -27,7 +27,7 @@ async function run([command, username = "owner", ...rest]: string[]): Promise<vo
     throw new KiteError("invalid_argument", `expected "serve" or "init", got "${[command ?? "nothing", ...rest].join(" ")}"\n\n${USAGE}`);
   }
   const options = readOptions();
-  const log = openLogger(options.logLevel);
+  const log = openLogger({ level: options.logLevel });
   if (command === "serve") await serve(options, log);
   else await init(options, log, username);
 }

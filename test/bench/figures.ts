@@ -138,8 +138,8 @@ function rowOf(own: readonly Sample[], like: readonly Sample[]): Row {
 
 /** What kite promises, as ratios: a figure in microseconds from another day says nothing. */
 function targetsOf(rows: readonly Row[]): Target[] {
-  const find = (workload: Workload, load: Load) =>
-    rows.find((row) => row.side === "kite" && row.workload === workload && row.load === load);
+  const find = (workload: Workload, load: Load, side: SideName = "kite") =>
+    rows.find((row) => row.side === side && row.workload === workload && row.load === load);
   const atMost = (what: string, limit: number, found: number | undefined) => target(what, `≤ ${limit} ×`, found, (ratio) => ratio <= limit);
   const atLeast = (what: string, limit: number, found: number | undefined) =>
     target(what, `≥ ${limit} ×`, found, (ratio) => ratio >= limit);
@@ -148,12 +148,17 @@ function targetsOf(rows: readonly Row[]): Target[] {
   const callbacks = find("callback", "loaded");
   const calledBack = find("callback", "sequential");
   const stream = find("stream", "sequential");
+  const dnode = find("unary", "loaded", "kite-dnode");
+  const nats = find("unary", "loaded", "kite-nats");
   return [
     ...atMost("unary p50 against plain ws", 1.3, sequential?.p50Ratio.ws),
     ...atLeast("unary rate, 64 in flight, against plain ws", 2, loaded?.rateRatio.ws),
     ...atLeast("unary rate, 64 in flight, against Cap'n Web", 4, loaded?.rateRatio.capnweb),
     ...atMost("callback p50 against Socket.IO", 1, calledBack?.p50Ratio["socket.io"]),
     ...atLeast("callback rate, 64 in flight, against Cap'n Web", 3, callbacks?.rateRatio.capnweb),
+    ...atLeast("dnode dialect, 64 in flight, against kite.js", 2.5, dnode?.rateRatio["kite.js"]),
+    ...atLeast("over NATS, 64 in flight, against nats.js", 2, nats?.rateRatio["nats.js"]),
+    ...atLeast("over NATS, 64 in flight, against Moleculer over NATS", 1, nats?.rateRatio["moleculer-nats"]),
     ...atLeast("bytes of a stream per second against plain ws", 0.8, stream?.rateRatio.ws),
   ];
 }

@@ -11,9 +11,12 @@ export type Request =
   | { do: "open"; side: SideName; address: string; count: number }
   /** Makes that many calls with a new function each. */
   | { do: "churn"; count: number }
-  | { do: "memory" };
+  | { do: "memory" }
+  /** Sends so many bytes in one value and makes small calls meanwhile. */
+  | { do: "large"; bytes: number };
 export type Response =
   | Memory
+  | Large
   | { done: number }
   | { address: string }
   | { workloads: Workload[] }
@@ -33,6 +36,13 @@ export interface Memory {
   /** What JavaScript holds, buffers included. */
   heap: number;
   rss: number;
+}
+
+/** What small calls take beside a large one, and before it. */
+export interface Large {
+  transferMs: number;
+  besideP99Ms: number;
+  idleP99Ms: number;
 }
 
 let client: Client | undefined;
@@ -73,6 +83,8 @@ async function answer(request: Request): Promise<Response> {
     }
     case "churn":
       return { done: await churn(request.count) };
+    case "large":
+      return large(request.bytes);
     case "memory":
       return memory();
     case "cpu": {
@@ -113,6 +125,39 @@ async function churn(count: number): Promise<number> {
   };
   await Promise.all(Array.from({ length: 64 }, lane));
   return count;
+}
+
+async function large(size: number): Promise<Large> {
+  const { unary, large: send } = client ?? {};
+  if (unary === undefined || send === undefined) throw new Error("this side has no large values");
+  const ping = async (until: () => boolean) => {
+    const latencies: number[] = [];
+    while (!until()) {
+      const calledAt = performance.now();
+      await unary(MESSAGE);
+      latencies.push(performance.now() - calledAt);
+      // As somebody's keystrokes would come: beside the transfer, not instead of it.
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    return (
+      percentile(
+        latencies.sort((a, b) => a - b),
+        0.99,
+      ) / 1000
+    );
+  };
+  const idleUntil = performance.now() + 1_000;
+  const idleP99Ms = await ping(() => performance.now() > idleUntil);
+  const bytes = new Uint8Array(size).fill(7);
+  const startedAt = performance.now();
+  let transferMs = 0;
+  const sending = send(bytes).then((arrived) => {
+    if (arrived !== size) throw new Error(`${arrived} bytes arrived of ${size}`);
+    transferMs = performance.now() - startedAt;
+  });
+  const besideP99Ms = await ping(() => transferMs > 0);
+  await sending;
+  return { transferMs, besideP99Ms, idleP99Ms };
 }
 
 async function memory(): Promise<Memory> {

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Measured, Memory, Request, Response } from "./process.ts";
+import type { Large, Measured, Memory, Request, Response } from "./process.ts";
 import type { Workload } from "./side.ts";
 import type { SideName } from "./sides.ts";
 
@@ -65,6 +65,10 @@ export class SidePair {
     const before = await this.#heap();
     await ask(this.#client, { do: "churn", count });
     return (await this.#heap()) - before;
+  }
+
+  large(bytes: number): Promise<Large> {
+    return ask<Large>(this.#client, { do: "large", bytes });
   }
 
   async #open(count: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { callerOf, Kite, method, type RemoteFunction } from "@kite-mesh/kite";
+import { callerOf, Kite, KiteError, method, type RemoteFunction } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -22,7 +22,7 @@ const methods = {
     return "done";
   }),
   boom: method({ role: "anyone" }, () => {
-    throw new Error("boom");
+    throw new KiteError("internal", "boom");
   }),
   secret: method({ role: "viewer" }, (call) => call.caller.username),
   askBack: method({ role: "anyone" }, async (call) => {

@@ -48,7 +48,7 @@ describe("tail", () => {
 
     await until("what was there", SOON_MS, () => follower.output.includes("first"));
     await appendFile(file, "second\nthird\n");
-    await until("what is new", SOON_MS, () => follower.output.includes("second\nthird\n"));
+    await until("what is new", SOON_MS, () => follower.output.includes('"second"\n"third"\n'));
     const outside = await mesh.run("call", "tail", "follow", "../../etc/passwd", "--stream");
 
     expect(outside.status).not.toBe(0);

@@ -1,7 +1,8 @@
 import { rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { credentialPaths, type Logger, withoutCredentials } from "@kite-mesh/kite";
-import { destination, pino, stdTimeFunctions } from "pino";
+import type { Logger } from "@kite-mesh/kite";
+import { openLogger } from "@kite-mesh/kite/pino";
+import { destination } from "pino";
 import type { LogLevel } from "./options.ts";
 
 export interface MeshLog {
@@ -19,17 +20,7 @@ export async function openLog(home: string, level: LogLevel): Promise<MeshLog> {
   const file = destination({ dest: path, sync: false, mode: 0o600, maxLength: BUFFER_CHARACTERS });
   // A full disk must not end the mesh: what cannot be written is dropped, and written again once there is room.
   file.on("error", () => {});
-  const logger = pino(
-    {
-      level,
-      base: null,
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: credentialPaths(), censor: "<credential>" },
-      hooks: { streamWrite: withoutCredentials },
-    },
-    file,
-  );
+  const logger = openLogger({ level, out: file });
   return {
     logger,
     path,

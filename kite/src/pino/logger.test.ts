@@ -3,9 +3,9 @@ import { openLogger } from "./logger.ts";
 
 const JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl";
 
-test("kontrol logs JSON lines with what happened, and no credential wherever it stands", () => {
+test("a service logs JSON lines with what happened, and no credential wherever it stands", () => {
   const lines: string[] = [];
-  const log = openLogger("info", { write: (line) => void lines.push(line) });
+  const log = openLogger({ out: { write: (line) => void lines.push(line) } });
   const planted = { key: "planted", token: "planted", nested: { kiteKey: "planted", deeper: { authorization: "planted" } } };
 
   log.info({ ...planted, machine: "hello", url: `ws://x/?token=${JWT}` }, `told ${JWT}`);

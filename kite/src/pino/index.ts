@@ -1,0 +1,1 @@
+export { type LoggerOptions, openLogger } from "./logger.ts";
