@@ -410,7 +410,14 @@ function pathOf({ identity }: Peer): string | undefined {
 }
 
 function nobody(query: Query): KiteError {
-  return new KiteError("not_found", `no kite matches ${formatQuery(query)}; see who is there with: kite list`);
+  return new KiteError("not_found", `no kite matches ${asTyped(query)}; see who is there with: kite list`);
+}
+
+/** A name as people type it, `math@^1.2`; `///math/^1.2` would send them looking for what they never wrote. */
+function asTyped({ name, version, ...rest }: Query): string {
+  const more = Object.values(rest).some((value) => value.length > 0);
+  if (more || !name) return formatQuery({ ...rest, ...(name && { name }), ...(version && { version }) });
+  return version ? `${name}@${version}` : name;
 }
 
 function isLoopback(url: string): boolean {

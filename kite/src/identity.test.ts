@@ -104,6 +104,10 @@ describe("a query", () => {
     expect(caught(() => parseQuery("math@newest")).code).toBe("invalid_argument");
     expect(caught(() => parseQuery("/a/b/c/1.0.0/e/f/g/h")).message).toContain("at most 7 parts, got 8");
   });
+
+  test("that lacks the slash it should begin with is refused, as it would match nobody", () => {
+    expect(caught(() => parseQuery("alice/dev/math")).message).toBe('a path begins with "/" and a name has none; got "alice/dev/math"');
+  });
 });
 
 describe("a query means", () => {

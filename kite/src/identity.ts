@@ -65,11 +65,13 @@ export function formatQuery(query: Query): string {
 /**
  * Reads what a person types: a path (`/alice/dev/math`), or a bare name (`math`, `math@^1.2`).
  *
- * @throws {KiteError} `invalid_argument` when there are more than seven parts or the version constraint cannot be read.
+ * @throws {KiteError} `invalid_argument` when a name has a slash, there are more than seven parts or the version constraint cannot be read.
  */
 export function parseQuery(text: string): Query {
   if (!text.startsWith("/")) {
     const [name = "", version = ""] = text.split("@", 2);
+    // It would match nobody, and hide that only the first character is missing.
+    if (name.includes("/")) throw new KiteError("invalid_argument", `a path begins with "/" and a name has none; got "${text}"`);
     return checkQuery({ name, version });
   }
   const parts = split(text);

@@ -16,7 +16,8 @@ let mesh: TestMesh;
 
 beforeAll(async () => {
   await mkdir(FOLDER, { recursive: true });
-  await writeFile(path.join(FOLDER, "package.json"), '{ "type": "module" }');
+  // What lies below node_modules has no package.json of ours above it, and would be CommonJS.
+  await writeFile(path.join(FOLDER, "package.json"), JSON.stringify({ type: "module" }));
   for (const { file, code } of programs) await writeFile(path.join(FOLDER, file), code);
   mesh = await startMesh();
 }, 120_000);
@@ -35,7 +36,8 @@ describe("a program on the page does what is written beside it", () => {
     await using _other = beside === undefined ? undefined : await start(beside);
 
     const program = run(file);
-    const [status] = await once(program.process, "exit");
+    // By its exit not all that it printed has arrived.
+    const [status] = await once(program.process, "close");
 
     expect(program.output.trim().split("\n")).toEqual(says);
     expect(status).toBe(0);
@@ -75,13 +77,19 @@ function programsOf(page: string): Program[] {
 
 async function start(file: string): Promise<AsyncDisposable> {
   const { process, ...program } = run(file);
-  await until(`${file} is there`, SOON_MS, () => program.said().includes(" is at "));
-  return {
-    async [Symbol.asyncDispose]() {
-      process.kill("SIGKILL");
-      await once(process, "exit");
-    },
+  const stop = async () => {
+    if (process.exitCode !== null || process.signalCode !== null) return;
+    const exited = once(process, "exit");
+    process.kill("SIGKILL");
+    await exited;
   };
+  try {
+    await until(`${file} is there`, SOON_MS, () => program.said().includes(" is at "));
+  } catch (cause) {
+    await stop();
+    throw new Error(`${file} did not start, and said: ${program.said()}`, { cause });
+  }
+  return { [Symbol.asyncDispose]: stop };
 }
 
 function run(file: string) {

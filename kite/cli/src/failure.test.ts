@@ -7,3 +7,11 @@ test("what a stranger's kite says is one line, and cannot steer the terminal", (
 
   expect(line).toBe("bad news  ]0;title 2Jhere");
 });
+
+test("who is told to look first is told so once, and only when there may be something to see", () => {
+  const late = explain(new KiteError("deadline_exceeded", "print did not answer within 9 ms; it may have run", { outcome: "unknown" }));
+  const unsent = explain(new KiteError("disconnected", "print: nobody is there; it did not run", { outcome: "not_run" }));
+
+  expect(late.line).toBe("print did not answer within 9 ms; it may have run; look what has happened before you repeat it");
+  expect(unsent.line).toBe("print: nobody is there; it did not run");
+});

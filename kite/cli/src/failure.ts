@@ -19,7 +19,8 @@ export class Failure extends Error {
 export function explain(thrown: unknown): { line: string; exitCode: number } {
   if (thrown instanceof Failure) return { line: oneLine(thrown.message), exitCode: thrown.exitCode };
   if (!isKiteError(thrown)) return { line: oneLine(thrown instanceof Error ? thrown.message : String(thrown)), exitCode: EXIT.error };
-  const hint = HINTS[thrown.code];
+  // What did not run needs no look, and is said by its sentence.
+  const hint = thrown.outcome === "not_run" ? undefined : HINTS[thrown.code];
   return { line: oneLine(hint === undefined ? thrown.message : `${thrown.message}; ${hint(readOptions().home)}`), exitCode: EXIT.error };
 }
 
@@ -28,10 +29,12 @@ export function isKiteError(thrown: unknown): thrown is KiteError {
   return thrown instanceof Error && thrown.name === "KiteError";
 }
 
+const LOOK_FIRST = "look what has happened before you repeat it";
+
 const HINTS: Partial<Record<KiteError["code"], (home: string) => string>> = {
   unauthenticated: (home) => `the key in ${home} is not accepted there: set KITE_HOME to the folder of the mesh that you mean`,
-  disconnected: () => "the connection was lost; what was asked for may have happened, look before you repeat it",
-  deadline_exceeded: () => "it may still happen; look before you repeat it",
+  disconnected: () => LOOK_FIRST,
+  deadline_exceeded: () => LOOK_FIRST,
 };
 
 /** The words may be a stranger's: without control characters they cannot steer the terminal. */

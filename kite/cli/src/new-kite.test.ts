@@ -24,7 +24,10 @@ test("a new kite has a method, a test, a Dockerfile and a systemd unit, and says
 
   const files = await readdir(join(root, "image-store"), { recursive: true });
   expect(status).toBe(0);
-  expect(stdout).toMatch(/✓ image-store is in image-store: 10 files\n\n {2}cd image-store\n {2}npm install\n/);
+  expect(stdout).toMatch(/✓ image-store is in image-store: 10 files\n\n {2}cd image-store\n/);
+  // No registry has this checkout's library.
+  expect(stdout).toContain(`npm pack ${join(CHECKOUT, "kite")} `);
+  expect(stdout).toMatch(/npm install \.\/kite-mesh-kite-[\d.]+\.tgz\n/);
   expect(files.sort()).toEqual([
     ".dockerignore",
     ".gitignore",

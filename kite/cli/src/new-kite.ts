@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { green, json, print } from "./output.ts";
@@ -76,11 +78,19 @@ async function checkEmpty(folder: string): Promise<void> {
 function nextSteps(name: string, folder: string): string {
   return `
   cd ${shown(folder)}
-  npm install
+${existsSync(join(CHECKOUT, "kite/src/index.ts")) ? FROM_CHECKOUT : "  npm install"}
   npm test
   npm start                        # in the mesh of your kite.key
   kite call ${name} greet world`;
 }
+
+// Both src/ and dist/ of this command are three folders below; what npm installed has no library's sources there.
+const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** A registry may not have the library of a checkout: it is packed, and goes with the kite into its container. */
+const FROM_CHECKOUT = `  npm --prefix ${CHECKOUT} run build
+  npm pack ${join(CHECKOUT, "kite")}      # the library of this checkout
+  npm install ./kite-mesh-kite-${VERSION}.tgz`;
 
 function shown(folder: string): string {
   const path = relative(process.cwd(), folder);
