@@ -66,7 +66,7 @@ export async function credentials(audience: Identity): Promise<Credentials> {
   const v1 = tokenAuthenticator({ keys, issuer: "kontrol", audience });
   return {
     v1,
-    dnode: dnodeAuthenticator({ keys, issuer: "kontrol", audience, tokens: v1 }),
+    dnode: dnodeAuthenticator({ keys, issuer: "kontrol", audience, ownKey: "own", tokens: v1 }),
     owner: { type: "token", key: await sign(own) },
     viewer: { type: "token", key: await sign({ role: "viewer" }) },
     forged: {
