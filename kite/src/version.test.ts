@@ -1,8 +1,11 @@
 import fc from "fast-check";
 import semver from "semver";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { KiteError } from "./errors.ts";
 import { compareVersions, parseConstraint, parseVersion } from "./version.ts";
+
+// Thousands of cases each, beside everything else that runs.
+vi.setConfig({ testTimeout: 60_000 });
 
 describe("constraints in npm's grammar", () => {
   test.each([
