@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     // Here and not in the projects: one set-up, and so one database cluster, for the whole run.
     globalSetup: ["test/setup/postgres.ts"],
+    // One for each core; left to itself, vitest keeps one core free, which is half of a small machine.
+    maxWorkers: "100%",
     reporters: [new ServicesReporter(), "default"],
     projects: [
       { ...sources, test: { name: "unit", include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"] } },
