@@ -5,7 +5,7 @@ const TESTS = "([.](test|contract)|/test-[^/]+)[.]ts$";
 
 // Node's own modules that only compute; crypto is for hashes. Everything else reaches files, the network, processes or the clock.
 const PURE_NODE_MODULES = "^(node:)?(buffer|crypto|util|path|url|querystring|string_decoder|assert)(/|$)";
-const PURE_IN_KITE = ["^kite/src/wire/", "^kite/src/(identity|version)[.]ts$"];
+const PURE_IN_KITE = ["^kite/src/wire/", "^kite/src/(identity|labels|query|version)[.]ts$"];
 
 // Parts of kite that are subpaths of their own, each with the optional peer that it is for.
 const KITE_PEERS = {

@@ -13,7 +13,7 @@ export { callWith, peerOf, type Remote, type RemoteOptions } from "./calling/rem
 export type { RetryOptions } from "./calling/retry-options.ts";
 export type { ClientOptions, ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
-export { formatIdentity, formatQuery, type Identity, parseQuery, type Query } from "./identity.ts";
+export { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 export type { CallOptions } from "./method.ts";
 export type * from "./registry/registry.ts";
 export type { Peer, PeerState } from "./session/peer.ts";

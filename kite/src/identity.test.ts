@@ -1,17 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { KiteError } from "./errors.ts";
-import {
-  checkIdentity,
-  checkQuery,
-  formatIdentity,
-  formatQuery,
-  IDENTITY_FIELDS,
-  type Identity,
-  matcher,
-  parseIdentity,
-  parseQuery,
-} from "./identity.ts";
+import { checkIdentity, formatIdentity, formatQuery, IDENTITY_FIELDS, type Identity, parseIdentity } from "./identity.ts";
+import { checkQuery, matcher, parseQuery } from "./query.ts";
 
 const math: Identity = {
   username: "alice",

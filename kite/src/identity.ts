@@ -1,6 +1,4 @@
 import { KiteError } from "./errors.ts";
-import { type Labels, labelMatcher } from "./labels.ts";
-import { parseConstraint } from "./version.ts";
 
 /** The seven names that tell a kite from every other, in the order of its path. */
 export const IDENTITY_FIELDS = ["username", "environment", "name", "version", "region", "hostname", "id"] as const;
@@ -30,11 +28,11 @@ export function formatIdentity(identity: Identity): string {
  * @throws {KiteError} `invalid_argument` when a field is missing, empty or too many.
  */
 export function parseIdentity(path: string): Identity {
-  const parts = split(path);
+  const parts = splitPath(path);
   if (parts.length !== IDENTITY_FIELDS.length) {
     throw new KiteError("invalid_argument", `a kite's path has ${IDENTITY_FIELDS.length} parts, got ${parts.length} in "${path}"`);
   }
-  return checkIdentity(zip(parts));
+  return checkIdentity(fieldsOf(parts));
 }
 
 /**
@@ -51,7 +49,7 @@ export function checkIdentity(fields: Query): Identity {
       throw new KiteError("invalid_argument", `${field} must not contain "/", spaces or control characters, got ${JSON.stringify(value)}`);
     }
   }
-  return pick(fields) as Identity;
+  return knownFields(fields) as Identity;
 }
 
 /** Prints a query as a path; fields after the last given one are left out. What it asks of labels stands behind it. */
@@ -63,45 +61,24 @@ export function formatQuery(query: Query): string {
 }
 
 /**
- * Reads what a person types: a path (`/alice/dev/math`), or a bare name (`math`, `math@^1.2`).
+ * A query without its empty fields, as it is asked. Whether its version and its expressions can be read, who answers it says.
  *
- * @throws {KiteError} `invalid_argument` when a name has a slash, there are more than seven parts or the version constraint cannot be read.
+ * @throws {KiteError} `invalid_argument` for a field that there is none of: without it, the query would mean other kites.
  */
-export function parseQuery(text: string): Query {
-  if (!text.startsWith("/")) {
-    const [name = "", version = ""] = text.split("@", 2);
-    // It would match nobody, and hide that only the first character is missing.
-    if (name.includes("/")) throw new KiteError("invalid_argument", `a path begins with "/" and a name has none; got "${text}"`);
-    return checkQuery({ name, version });
+export function plainQuery(query: Query): Query {
+  const unknown = Object.keys(query).find((key) => key !== "labels" && !(IDENTITY_FIELDS as readonly string[]).includes(key));
+  if (unknown !== undefined) {
+    throw new KiteError(
+      "invalid_argument",
+      `a query has the fields ${IDENTITY_FIELDS.join(", ")} and labels, and not ${unknown.slice(0, 40)}`,
+    );
   }
-  const parts = split(text);
-  if (parts.length > IDENTITY_FIELDS.length) {
-    throw new KiteError("invalid_argument", `a query has at most ${IDENTITY_FIELDS.length} parts, got ${parts.length} in "${text}"`);
-  }
-  return checkQuery(zip(parts));
+  return query.labels?.length ? { ...knownFields(query), labels: query.labels } : knownFields(query);
 }
 
-/**
- * Drops empty fields and unknown keys, and makes sure that the version and the expressions over labels can be read.
- *
- * @throws {KiteError} `invalid_argument` naming what could not be read.
- */
-export function checkQuery(query: Query): Query {
-  const checked = pick(query);
-  if (checked.version !== undefined) parseConstraint(checked.version);
-  if (!query.labels?.length) return checked;
-  labelMatcher(query.labels);
-  return { ...checked, labels: query.labels };
-}
-
-/** A function that tells whether a kite is meant by the query; constraint and expressions are read once. */
-export function matcher(query: Query): (identity: Identity, labels?: Labels) => boolean {
-  const { version, labels: expressions, ...exact } = checkQuery(query);
-  const labelled = labelMatcher(expressions);
-  const fields = Object.entries(exact) as [IdentityField, string][];
-  const satisfies = version === undefined ? () => true : parseConstraint(version);
-  return (identity, labels = {}) =>
-    fields.every(([field, wanted]) => identity[field] === wanted) && satisfies(identity.version) && labelled(labels);
+/** The fields of a path that are given. */
+export function knownFields(query: Query): Omit<Query, "labels"> {
+  return Object.fromEntries(IDENTITY_FIELDS.filter((field) => query[field]).map((field) => [field, query[field]]));
 }
 
 // Hostnames end at 253 (RFC 1035), usernames and ids are shorter; anything longer is a mistake or an attack.
@@ -109,15 +86,12 @@ const MAX_FIELD = 253;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what must not get into a path.
 const FIELD = /^[^\s/\u0000-\u001f\u007f-\u009f]+$/;
 
-function split(path: string): string[] {
+export function splitPath(path: string): string[] {
   const parts = path.split("/");
   return parts[0] === "" ? parts.slice(1) : parts;
 }
 
-function zip(parts: readonly string[]): Query {
+/** The fields that stand at these places of a path. */
+export function fieldsOf(parts: readonly string[]): Query {
   return Object.fromEntries(IDENTITY_FIELDS.map((field, index) => [field, parts[index] ?? ""]));
-}
-
-function pick(query: Query): Omit<Query, "labels"> {
-  return Object.fromEntries(IDENTITY_FIELDS.filter((field) => query[field]).map((field) => [field, query[field]]));
 }

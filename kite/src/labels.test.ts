@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { formatQuery, matcher } from "./identity.ts";
+import { formatQuery } from "./identity.ts";
 import { changeLabels, labelDifference, labelMatcher } from "./labels.ts";
+import { matcher } from "./query.ts";
 import { testIdentity } from "./testing.ts";
 
 const labels = { region: "eu", gpu: "true", load: "0.5", note: "not a number", empty: "", "a/b.c-d": "x=y" };

@@ -4,10 +4,10 @@ import { z } from "zod";
 import { dnodeAuthenticator } from "../auth/dnode-authenticator.ts";
 import { KeySet } from "../auth/key-set.ts";
 import { KiteError } from "../errors.ts";
-import { matcher } from "../identity.ts";
 import { Kite } from "../kite.ts";
 import type { Logger } from "../log.ts";
 import { type Call, type Methods, method } from "../method.ts";
+import { matcher } from "../query.ts";
 import { testCaller, testIdentity, until } from "../testing.ts";
 import { connectDnode, dnodeHost } from "./test-dnode.ts";
 

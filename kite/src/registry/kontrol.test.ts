@@ -73,7 +73,14 @@ describe("finding kites", () => {
     registry.away = new KiteError("unauthenticated", "the key was revoked");
 
     await expect(client.find({})).rejects.toMatchObject({ code: "unauthenticated" });
-    await expect(client.find({ version: "newest" })).rejects.toMatchObject({ code: "invalid_argument" });
+  });
+
+  test("is refused for a field that queries do not have, since without it other kites would be meant", async () => {
+    await using client = new RegistryClient({ reach: () => new TestRegistry() });
+
+    const finding = client.find({ nme: "math" } as never);
+
+    await expect(finding).rejects.toMatchObject({ code: "invalid_argument", message: expect.stringContaining("and not nme") });
   });
 
   test("asks once for many who ask the same, and each may stop waiting", async () => {

@@ -1,7 +1,7 @@
 import { waitUntil } from "../abortable.ts";
 import { type BackoffOptions, sleep } from "../backoff.ts";
 import { KiteError } from "../errors.ts";
-import { checkQuery, formatIdentity, formatQuery, type Identity, type Query } from "../identity.ts";
+import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } from "../identity.ts";
 import type { LabelChange } from "../labels.ts";
 import { type Logger, silent } from "../log.ts";
 import { watchDirectory } from "./directory-watch.ts";
@@ -126,7 +126,7 @@ export class RegistryClient implements AsyncDisposable {
    */
   async find(query: Query, options: { signal?: AbortSignal } = {}): Promise<Found[]> {
     this.#checkOpen();
-    const wanted = checkQuery(query);
+    const wanted = plainQuery(query);
     // Not as a path: an expression may contain what stands between two of them there.
     const key = JSON.stringify(wanted);
     const known = this.#answers.get(key);
@@ -186,7 +186,7 @@ export class RegistryClient implements AsyncDisposable {
   watch(query: Query, options: { signal?: AbortSignal } = {}): AsyncIterableIterator<WatchEvent> {
     this.#checkOpen();
     const signal = options.signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, options.signal]);
-    return watchDirectory(checkQuery(query), {
+    return watchDirectory(plainQuery(query), {
       reach: this.#options.reach,
       log: this.#log,
       backoff: this.#backoff(),
