@@ -6,9 +6,9 @@ import type { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type Methods, method } from "../method.ts";
 import { registryMethods, TestRegistry } from "../registry/test-registry.ts";
-import { testCaller, until } from "../testing.ts";
+import { connectedPair, testCaller, until } from "../testing.ts";
 import { memoryLink } from "../transport/memory.ts";
-import { callerOf, peerOf } from "./remote.ts";
+import { callerOf, callWith, peerOf } from "./remote.ts";
 
 const opened: Kite[] = [];
 afterEach(async () => {
@@ -217,3 +217,9 @@ function keep(kite: Kite): Kite {
   opened.push(kite);
   return kite;
 }
+
+test.each([0, -1, Number.NaN, "5"])("a call that would wait for %s milliseconds is not made", async (timeoutMs) => {
+  await using pair = await connectedPair({ square: method({ input: z.number() }, (n) => n * n) });
+
+  expect(() => callWith(pair.client, { timeoutMs: timeoutMs as number })).toThrow("timeoutMs is a number of milliseconds above 0");
+});

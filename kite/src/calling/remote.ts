@@ -50,9 +50,14 @@ export function callerOf<C>({ session }: Call): Remote<C> {
  * Inside a method that answers a call, calls through any remote kite have at most the rest of that call's time and end with
  * it, unless `detached` says otherwise.
  *
+ * @throws {KiteError} `invalid_argument` for a `timeoutMs` that is no time: the call would run, and nobody wait for it.
  * @example await callWith(math, { timeoutMs: 500, signal }).square(12)
  */
 export function callWith<C>(target: Remote<C>, { detached = false, retry, ...options }: RemoteOptions): Remote<C> {
+  const { timeoutMs } = options;
+  if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs > 0)) {
+    throw new KiteError("invalid_argument", `timeoutMs is a number of milliseconds above 0, and not ${String(timeoutMs)}`);
+  }
   const connection = connectionOf(target);
   return face({ connection: retry === undefined ? connection : retryingAs(connection, retry), options, detached }, "") as Remote<C>;
 }
