@@ -205,7 +205,7 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
   }
   for (const revocation of revokedBy(applied, directory, now())) {
     const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
-    tokens.forget((username) => revocation.username === username);
+    if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
     kite.endSessions((caller) => isMeant(caller, revocation), why);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);

@@ -101,7 +101,7 @@ test("a since that is no revision is refused", () => {
 
 function mesh() {
   const directory = new Directory({ tokenTtlMs: 600_000 });
-  const empty = { revision: 0, kites: [], accounts: [], grants: [], keys: [], revocations: [] };
+  const empty = { revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] };
   directory.reset(empty);
   const watchers = new Watchers(directory, () => 0);
   const write = (change: Change): void => {
