@@ -148,7 +148,9 @@ export async function endFor(
   );
 }
 
-const MEMBERS = "select team, array_agg(username) as usernames from kontrol.memberships where team = any($1) group by team";
+const MEMBERS = `
+  select team, array_agg(username) as usernames
+    from kontrol.memberships join kontrol.accounts a using (username) where team = any($1) and a.state = 'active' group by team`;
 
 async function ended(tx: LogTransaction, grants: readonly GrantRecord[], reason: string, now: () => number): Promise<void> {
   if (grants.length === 0) return;
