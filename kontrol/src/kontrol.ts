@@ -207,8 +207,10 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
     const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
     if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
-    // A turn later: the kites of somebody who was removed are told first whose grants have ended with that.
-    setImmediate(() => kite.endSessions((caller) => isMeant(caller, revocation), why));
+    const end = () => kite.endSessions((caller) => isMeant(caller, revocation), why);
+    // A turn later: the kites of somebody who was removed are told first which grants have ended with that.
+    if (revocation.username === undefined) end();
+    else setImmediate(end);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);
   }
 }
