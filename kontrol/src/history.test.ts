@@ -14,7 +14,9 @@ const SEEDS = process.env.HISTORY_SEED === undefined ? [11, 4_711] : [Number(pro
 vi.setConfig({ testTimeout: 120_000 + STEPS * 20 });
 
 describe.each(SEEDS)(`HISTORY_SEED=%d HISTORY_STEPS=${STEPS}`, (seed) => {
-  test("every watcher's history is a piece of the log, without gap, duplicate or zombie, on whichever kontrol it went on", async () => {
+  test("every watcher's history is a piece of the log, without gap, duplicate or zombie, on whichever kontrol it went on", async ({
+    annotate,
+  }) => {
     await using world = await World.open(await freshDatabase(), seed);
 
     for (let step = 0; step < STEPS; step++) await world.act(step);
@@ -32,7 +34,7 @@ describe.each(SEEDS)(`HISTORY_SEED=%d HISTORY_STEPS=${STEPS}`, (seed) => {
     expect(wrongHistories(world.watches, log)).toEqual([]);
     // What makes the rest worth something: it was rough, and much of it went through.
     const { connections, replicas, cuts, snapshots, changes } = world.roughness;
-    if (process.env.HISTORY_STEPS !== undefined) console.log({ revisions: log.length, ...world.roughness });
+    await annotate(JSON.stringify({ revisions: log.length, ...world.roughness }));
     expect(log.length).toBeGreaterThan(STEPS / 4);
     expect(changes).toBeGreaterThan(STEPS);
     expect(changes).toBeGreaterThan(snapshots);
