@@ -151,7 +151,7 @@ function entryMethods(services: Services) {
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, isHeld: (held) => registrar.held(held) !== undefined }),
+      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
     ),
   };
 }

@@ -61,6 +61,8 @@ export interface Registered {
   /** How often to call `beat`, in milliseconds. Two missed beats end the registration. */
   heartbeatMs: number;
   beat: () => void;
+  /** Opens `<kontrol>/beats/<kite id>`, where beats come from a thread of their own; ends with the registration. */
+  ticket?: string;
   /** A new kite.key to write to the file, after a rotation. */
   kiteKey?: string;
   /**
