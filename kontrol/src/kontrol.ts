@@ -18,6 +18,7 @@ import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
+import { Slots } from "./slots.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -98,7 +99,9 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
   const relayUrl = () => `${url}/relay`;
-  const registrar = new Registrar({ directory, leases, holder, relayUrl, heartbeatMs, hungMs: options.hungMs, logger, now, renewKey });
+  const slots = new Slots({ nowMs: () => performance.now() });
+  const { hungMs } = options;
+  const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
@@ -126,7 +129,8 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const upgrade: ListenOptions["upgrade"] = (...asked) => beats.upgrade(...asked) || relay.upgrade(...asked);
   const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
-  const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
+  const isExpected = (id: string) => slots.isExpected(id);
+  const upkeep = await Upkeep.start({ pool, directory, follower, leases, isExpected, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");

@@ -16,10 +16,13 @@ import type { RenewedKiteKey } from "./kite-keys.ts";
 import type { Leases, NewLease } from "./leases.ts";
 import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { KiteRecord } from "./record.ts";
+import type { Slots } from "./slots.ts";
 
 export interface RegistrarOptions {
   readonly directory: Directory;
   readonly leases: Leases;
+  /** Tells kites when to come back, when many come at once. */
+  readonly slots: Slots;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
   /** Where kites that cannot be dialled are reached: `<relayUrl>/<id>`. */
@@ -100,8 +103,8 @@ export class Registrar {
    * @throws {KiteError} `permission_denied` without a kite.key, or for `mesh` by an account that may not; `already_exists`.
    */
   async register(register: Register, call: Call): Promise<Registered> {
-    const { heartbeatMs, directory, now } = this.#options;
-    const held = await this.enter(register, call, BEATS * heartbeatMs);
+    const { heartbeatMs, directory, now, slots } = this.#options;
+    const held = await slots.take(register.kite.id, () => this.enter(register, call, BEATS * heartbeatMs));
     const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
       held.revocations.push({ ...revocation, revision: String(revision), at });
@@ -184,12 +187,21 @@ export class Registrar {
     return false;
   }
 
-  /** Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. */
+  /**
+   * Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. Each kite is
+   * told when to come back, within a beat, since it has two of them.
+   */
   close(): void {
+    const { slots, heartbeatMs } = this.#options;
     this.#closed = true;
     clearInterval(this.#timer);
     this.#stopListening();
-    for (const held of [...this.#held.values()]) this.#forget(held, new KiteError("disconnected", "kontrol is stopping"));
+    const all = [...this.#held.values()];
+    const times = slots.spread(all.length, heartbeatMs);
+    for (const held of all) {
+      const details = { retryAfterMs: times.next().value ?? 0 };
+      this.#forget(held, new KiteError("disconnected", "kontrol is stopping", { details }));
+    }
   }
 
   #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, caller: Call["caller"]): NewLease {

@@ -11,6 +11,8 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
+  /** Whether a kite was told to come back later than others. */
+  readonly isExpected: (id: string) => boolean;
   readonly log: Log;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
@@ -78,14 +80,15 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases } = this.#options;
+    const { pool, holder, heartbeatMs, follower, leases, isExpected } = this.#options;
     const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
     // Also finds a LISTEN connection that is dead without knowing it.
     for (const { revision } of rows) follower.expect(revision);
     const graceMs = GRACE_BEATS * heartbeatMs;
     if (performance.now() - this.#startedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id)))
+      leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
   }
 
   #scheduleExpiry(): void {

@@ -8,6 +8,8 @@ export interface WatchRequest {
   readonly query: Query;
   readonly since?: string | undefined;
   readonly username: string;
+  /** When the credential ends that it was opened with, in milliseconds since the epoch; undefined for one without an end. */
+  readonly until?: number | undefined;
 }
 
 // About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
@@ -91,18 +93,27 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #means: ReturnType<typeof matcher>;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
+  readonly #until: number | undefined;
+  #expiring: NodeJS.Timeout | undefined;
 
-  constructor(directory: Directory, now: () => number, { query, username }: WatchRequest, onStop: () => void) {
+  constructor(directory: Directory, now: () => number, { query, username, until }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
     this.#now = now;
     this.#query = query;
     this.#means = matcher(query);
     this.username = username;
     this.key = keyOf(query);
-    this.#feed = new Feed({ onStop });
+    this.#feed = new Feed({
+      onStop: () => {
+        clearTimeout(this.#expiring);
+        onStop();
+      },
+    });
+    this.#until = until;
   }
 
   begin(missed: readonly Applied[] | undefined): void {
+    this.#expire();
     // A grant or account that changed meanwhile changes what was visible before: only a snapshot is right then.
     if (missed === undefined || missed.some((applied) => affectedUser(applied) === this.username)) return this.startAgain();
     for (const applied of missed) this.tell(applied);
@@ -147,6 +158,14 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     return this;
   }
 
+  /** Looks from time to time as well: timers end at 24.8 days, and the clock may be set. */
+  #expire(): void {
+    if (this.#until === undefined) return;
+    const leftMs = this.#until - this.#now();
+    if (leftMs <= 0) return this.end(expired());
+    this.#expiring = setTimeout(() => this.#expire(), Math.min(leftMs, LONGEST_WAIT_MS)).unref();
+  }
+
   #snapshot(): WatchEvent {
     this.#startingAgain = false;
     const kites: DirectoryKite[] = [];
@@ -160,12 +179,17 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 }
 
+const LONGEST_WAIT_MS = 60 * 60_000;
 const SNAPSHOT = Symbol("snapshot");
 /** Why a kite that is still there is not meant any more. */
 const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
   "kite.registered": "it registered again as something else",
   "kite.labelled": "its labels changed, and are not what was asked for",
 };
+
+function expired(): KiteError {
+  return new KiteError("token_expired", "the token that this watch was opened with has ended; go on from its revision with a new one");
+}
 
 /** A kite as somebody with this access is told of it. */
 export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {

@@ -155,14 +155,16 @@ export class RegistryClient implements AsyncDisposable {
    */
   async token(kite: Identity, options: { renew?: boolean; signal?: AbortSignal } = {}): Promise<IssuedToken> {
     this.#checkOpen();
-    if (options.renew) this.#tokens.forget(kite);
+    const { renew = false } = options;
+    if (renew) this.#tokens.forget(kite);
     const kept = this.#tokens.get(kite);
     if (kept?.fresh) return { token: kept.token, expiresAt: kept.expiresAt };
     const path = formatIdentity(kite);
     try {
-      return await this.#once(`token ${path}`, options.signal, async () => {
+      // One that is on its way already may be the one that was not accepted.
+      return await this.#once(`${renew ? "new " : ""}token ${path}`, options.signal, async () => {
         const registry = await this.#options.reach({ timeoutMs: ASK_TIMEOUT_MS });
-        const issued = await registry.getToken({ query: kite });
+        const issued = await registry.getToken(renew ? { query: kite, renew } : { query: kite });
         this.#tokens.keep(kite, issued);
         return issued;
       });

@@ -193,10 +193,17 @@ export class Registration {
     }
   }
 
-  /** A refusal is not cured by asking often, but may be by kontrol's administrator; so it is asked seldom, not never. */
+  /**
+   * When kontrol gave this kite a time of its own, it comes then, and not before its own patience says if it was sent away
+   * before. A refusal is not cured by asking often, but may be by kontrol's administrator; so it is asked seldom, not never.
+   */
   #pauseMs(error: KiteError): number {
+    const again = this.#backoff.tries > 0;
     const pauseMs = this.#backoff.next() ?? REFUSED_PAUSE_MS;
-    return isLasting(error) ? REFUSED_PAUSE_MS * (1 - this.#options.random() / 2) : pauseMs;
+    if (isLasting(error)) return REFUSED_PAUSE_MS * (1 - this.#options.random() / 2);
+    const slotMs = Number(error.details?.retryAfterMs ?? Number.NaN);
+    if (!(slotMs >= 0)) return pauseMs;
+    return Math.min(again ? Math.max(slotMs, pauseMs) : slotMs, LONGEST_SLOT_MS);
   }
 
   #end(onRefused: (error: KiteError) => void, error: KiteError): void {
@@ -227,6 +234,8 @@ const BEAT_SPREAD = 0.1;
 // More than kontrol repeats, which is what it revoked within the life of a token.
 const MAX_HEARD = 10_000;
 const REFUSED_PAUSE_MS = 60_000;
+// A registry that has 100,000 kites come back one after the other needs less.
+const LONGEST_SLOT_MS = 120_000;
 
 /** What came with a registration is held until it is released: a function, and a stream that is not read yet. */
 function release({ beat, revocations }: Registered): void {
