@@ -1,14 +1,12 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import type { WatchEvent } from "@kite-mesh/kite";
 import { testIdentity } from "@kite-mesh/kite/testing";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { freshDatabase } from "../../test/postgres.ts";
 import type { KontrolOptions } from "./kontrol.ts";
-import { startTestKontrol, type TestKontrol, type TestPerson } from "./testing.ts";
+import { startBusyProcess } from "./test-busy-process.ts";
+import { startTestKontrol } from "./testing.ts";
 
 // Real processes, which take seconds to start where others run beside them.
 vi.setConfig({ testTimeout: 60_000 });
@@ -137,7 +135,7 @@ async function startMesh(options: Partial<KontrolOptions> = {}) {
   const alice = await mesh.person("alice");
   const url = mesh.kontrol.url;
   return {
-    start: (id: string) => startBusyKite(mesh, alice, id),
+    start: (id: string) => startBusyProcess({ id, kiteKey: alice.kiteKey, kontrolUrl: url }),
     async why(id: string) {
       const answer = await alice.kontrol.why({ id });
       if (!answer.found) throw new Error(`nobody knows ${id}`);
@@ -165,20 +163,6 @@ async function startMesh(options: Partial<KontrolOptions> = {}) {
     },
     [Symbol.asyncDispose]: () => mesh[Symbol.asyncDispose](),
   };
-}
-
-async function startBusyKite(mesh: TestKontrol, { kiteKey }: TestPerson, id: string) {
-  const node = ["--conditions=mesh-source", "--import", "tsx", join(import.meta.dirname, "test-busy-kite.ts")];
-  const child: ChildProcess = spawn(process.execPath, node, { stdio: ["pipe", "pipe", "inherit"] });
-  onTestFinished(() => void child.kill("SIGKILL"));
-  const heard: string[] = [];
-  if (child.stdout === null || child.stdin === null) throw new Error("a busy kite has no pipes");
-  createInterface({ input: child.stdout }).on("line", (line) => heard.push(line));
-  const { stdin } = child;
-  const says = (word: string) => vi.waitFor(() => expect(heard).toContain(word), LONG);
-  stdin.write(`${JSON.stringify({ id, kiteKey, kontrolUrl: mesh.kontrol.url })}\n`);
-  await says("registered");
-  return { process: child, says, block: (ms: number) => void stdin.write(`${ms}\n`) };
 }
 
 async function refusal(socket: WebSocket): Promise<number | undefined> {

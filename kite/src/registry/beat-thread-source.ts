@@ -36,7 +36,7 @@ function connect(kite) {
   const socket = secure
     ? require("node:tls").connect({ ...to, servername: /^[\\d.]+$|:/.test(name) ? "" : name, ALPNProtocols: ["http/1.1"] })
     : require("node:net").connect(to);
-  const limit = setTimeout(() => socket.destroy(), kite.heartbeatMs);
+  const limit = setTimeout(() => socket.destroy(), Math.max(kite.heartbeatMs, 2000));
   kite.socket = socket;
   socket.setNoDelay(true);
   socket.on("error", () => {});
