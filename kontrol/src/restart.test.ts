@@ -3,7 +3,7 @@ import { testIdentity } from "@kite-mesh/kite/testing";
 import { expect, test, vi } from "vitest";
 import { freshDatabase } from "../../test/postgres.ts";
 import { startBusyProcess } from "./test-busy-process.ts";
-import { startTestKontrol } from "./testing.ts";
+import { startTestKontrol, type WhoContract } from "./testing.ts";
 
 // Real processes, which take seconds to start where others run beside them.
 vi.setConfig({ testTimeout: 60_000 });
@@ -34,6 +34,41 @@ test("kites in processes of their own stay in a watcher's view while kontrol res
   expect(seen.filter(({ type }) => type === "snapshot")).toHaveLength(1);
   await first[Symbol.asyncDispose]();
   await watching;
+});
+
+test("while kontrol is down, kites that were found are found, connected to and called, and the answer says how old it is", async () => {
+  const mesh = await startTestKontrol(databaseUrl);
+  const alice = await mesh.person("alice");
+  const [who, other] = [alice.kite({ name: "who" }), alice.kite({ name: "other" })];
+  for (const kite of [who, other]) {
+    await kite.listen();
+    await kite.register();
+  }
+  const caller = alice.kite({ name: "caller" });
+  const connected = await caller.connect<WhoContract>({ name: "who" });
+  await connected.who();
+  expect(await caller.find({ name: "other" })).toMatchObject([{ kite: other.identity }]);
+
+  await mesh.kontrol.close();
+
+  expect(await connected.who()).toEqual({ username: "alice", role: "owner" });
+  expect(await caller.find({ name: "other" })).toMatchObject([{ kite: other.identity, staleMs: expect.any(Number) }]);
+  const later = await caller.connect<WhoContract>({ name: "other" });
+  expect(await later.who()).toEqual({ username: "alice", role: "owner" });
+  await expect(caller.find({ name: "never-asked" })).rejects.toMatchObject({ code: "unavailable" });
+  await mesh[Symbol.asyncDispose]();
+});
+
+test("a token that is asked for anew is another one", async () => {
+  await using mesh = await startTestKontrol(databaseUrl);
+  const { kontrol } = await mesh.person("alice");
+  const query = { name: "kontrol" };
+
+  const [first, again] = [await kontrol.getToken({ query }), await kontrol.getToken({ query })];
+  const renewed = await kontrol.getToken({ query, renew: true });
+
+  expect(again.token).toBe(first.token);
+  expect(renewed.token).not.toBe(first.token);
 });
 
 test("a kontrol that stops tells each of its kites when to come back", async () => {

@@ -1,4 +1,4 @@
-import type { DirectoryKite, Identity, Query, WatchEvent } from "@kite-mesh/kite";
+import type { DirectoryKite, DirectoryWatch, Identity, Query, WatchEvent } from "@kite-mesh/kite";
 import type { Command } from "commander";
 import { addCallCommand } from "./call.ts";
 import { EXIT, explain, Failure, isKiteError } from "./failure.ts";
@@ -74,8 +74,9 @@ function isAway(thrown: unknown): boolean {
   return isKiteError(thrown) && ["unavailable", "disconnected", "deadline_exceeded"].includes(thrown.code);
 }
 
-async function follow(mesh: Mesh, events: AsyncIterable<WatchEvent>, asJson: boolean): Promise<void> {
+async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Promise<void> {
   const kites = new Map<string, DirectoryKite>();
+  using _telling = tellWhenStale(events);
   interrupted(() => mesh.kite.close());
   // While kontrol is away nothing else holds the process: the library's waits let a program end that has nothing else to do.
   using _stay = stayAlive();
@@ -90,6 +91,19 @@ async function follow(mesh: Mesh, events: AsyncIterable<WatchEvent>, asJson: boo
       print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${new Date().toLocaleTimeString()} · Ctrl-C ends`)}`);
     else for (const line of asLines(event)) print(line);
   }
+}
+
+/** Says on standard error when kontrol is lost, and when it is back: until then a list without changes looks like a quiet mesh. */
+function tellWhenStale(events: DirectoryWatch): Disposable {
+  let stale = true;
+  let heard = false;
+  const looking = setInterval(() => {
+    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${new Date(events.asOf ?? 0).toLocaleTimeString()}`);
+    if (!events.stale && stale && heard) note("kite: kontrol is back");
+    stale = events.stale;
+    heard ||= !stale;
+  }, 1_000);
+  return { [Symbol.dispose]: () => clearInterval(looking) };
 }
 
 function asLines(event: WatchEvent): string[] {

@@ -4,9 +4,9 @@ import { KiteError } from "../errors.ts";
 import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } from "../identity.ts";
 import type { LabelChange } from "../labels.ts";
 import { type Logger, silent } from "../log.ts";
-import { watchDirectory } from "./directory-watch.ts";
+import { type DirectoryWatch, watchDirectory } from "./directory-watch.ts";
 import { isLasting, type ReachRegistry, type Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
-import type { FoundKite, IssuedToken, Register, Registered, Revocation, WatchEvent } from "./registry.ts";
+import type { FoundKite, IssuedToken, Register, Registered, Revocation } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
@@ -185,7 +185,7 @@ export class RegistryClient implements AsyncDisposable {
    * First what there is, then every change; goes on by itself after a lost connection. Ends when the reader stops,
    * with the signal, or with this client.
    */
-  watch(query: Query, options: { signal?: AbortSignal } = {}): AsyncIterableIterator<WatchEvent> {
+  watch(query: Query, options: { signal?: AbortSignal } = {}): DirectoryWatch {
     this.#checkOpen();
     const signal = options.signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, options.signal]);
     return watchDirectory(plainQuery(query), {
