@@ -11,8 +11,8 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
-  /** Whether a kite was told to come back later than others. */
-  readonly isExpected: (id: string) => boolean;
+  /** Whether a kite was told to come back later than others. Default: none was. */
+  readonly isExpected?: ((id: string) => boolean) | undefined;
   readonly log: Log;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
@@ -87,7 +87,7 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases, isExpected } = this.#options;
+    const { pool, holder, heartbeatMs, follower, leases, isExpected = () => false } = this.#options;
     // Finds a LISTEN connection that is dead without knowing it.
     const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
     for (const { revision } of rows) follower.expect(revision);
