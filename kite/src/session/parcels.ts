@@ -1,6 +1,6 @@
 import { KiteError } from "../errors.ts";
 import { type AgreedLimits, type Limits, limitError } from "../limits.ts";
-import { isCount, MESSAGE, writeParcelHead } from "../wire/v1.ts";
+import { isCount, MESSAGE, writeFrameHead } from "../wire/v1.ts";
 import { type Outbox, type Segment, sizeOf } from "./outbox.ts";
 
 /** What becomes of a message that travels in pieces; one of the three is told, once. */
@@ -228,7 +228,7 @@ export class Parcel {
 
   constructor(id: number, message: string, segments: readonly Segment[]) {
     const lengths = segments.map(sizeOf);
-    const head = writeParcelHead(message, lengths);
+    const head = writeFrameHead(0, 0, [message], lengths);
     this.id = id;
     this.size = lengths.reduce((sum, length) => sum + length, head.byteLength);
     this.#parts = [head, ...segments.filter((segment) => sizeOf(segment) > 0)];
