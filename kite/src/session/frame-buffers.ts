@@ -38,48 +38,58 @@ export class FrameDraft {
 
   #grow(size: number): void {
     const before = this.#bytes;
-    this.#bytes = new Uint8Array(takeFrameBytes(size <= SMALLEST_BYTES ? 2 * size : Math.max(size, 2 * before.byteLength)).buffer);
+    this.#bytes = new Uint8Array(takeFrameBytes(Math.max(size, 2 * before.byteLength)).buffer);
     this.#bytes.set(before.subarray(0, this.#end));
-    if (isReusable(before)) returnFrameBytes(before);
+    returnFrameBytes(before);
   }
 }
 
 /**
- * The bytes of a new frame. Frames about as large as a stream's usual chunks get a buffer that an earlier frame has left: a
- * fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions share them.
+ * The bytes of a new frame. Frames about as large as a stream's usual chunks, or as a piece of a large message, get a buffer that an earlier
+ * frame has left: a fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions
+ * share them.
  */
 export function takeFrameBytes(size: number): Uint8Array {
-  if (size < SMALLEST_BYTES || size > BUFFER_BYTES) return new Uint8Array(size);
-  return new Uint8Array(free.pop() ?? new ArrayBuffer(BUFFER_BYTES), 0, size);
+  const kind = KINDS.find(({ smallest, bytes }) => size >= smallest && size <= bytes);
+  return kind === undefined ? new Uint8Array(size) : new Uint8Array(kind.free.pop() ?? new ArrayBuffer(kind.bytes), 0, size);
 }
 
 /** Whether a frame's bytes may serve another one, once nobody needs them. */
-export function isReusable(frame: Uint8Array): boolean {
-  return frame.buffer.byteLength === BUFFER_BYTES;
+export function isReusable({ buffer }: Uint8Array): boolean {
+  return KINDS.some(({ bytes }) => bytes === buffer.byteLength);
 }
 
 /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
-export function returnFrameBytes(frame: Uint8Array): void {
-  if (free.length < MOST_FREE) free.push(frame.buffer as ArrayBuffer);
+export function returnFrameBytes({ buffer }: Uint8Array): void {
+  const kind = KINDS.find(({ bytes }) => bytes === buffer.byteLength);
+  if (kind !== undefined && kind.free.length < kind.mostFree) kind.free.push(buffer as ArrayBuffer);
 }
 
 /** How much of messages goes into one frame, if it can be chosen: two chunks of a file or a socket in Node. */
 export const FRAME_BYTES = 129 * 1024;
 
+/**
+ * How much of a large message goes into one frame. Node reads 64 KiB of a socket at a time; most frames of a quarter of that are
+ * whole in what was read, where larger ones are gathered in fresh memory, which more than doubles the work of whoever reads them.
+ */
+export const PIECE_BYTES = 16 * 1024;
+
 function copied(head: Uint8Array, bytes: Uint8Array, end: number): Uint8Array {
   const frame = new Uint8Array(head.byteLength + end - HEAD_BYTES);
   frame.set(head);
   frame.set(bytes.subarray(HEAD_BYTES, end), head.byteLength);
-  if (isReusable(bytes)) returnFrameBytes(bytes);
+  returnFrameBytes(bytes);
   return frame;
 }
 
 const NONE = new Uint8Array(0);
-const free: ArrayBuffer[] = [];
 // The JSON of a few chunks and of what was called beside them; a longer one costs one more copy.
 const HEAD_BYTES = 1024;
-const BUFFER_BYTES = HEAD_BYTES + FRAME_BYTES;
-// Smaller frames would waste most of it while they wait to be acknowledged.
-const SMALLEST_BYTES = 32 * 1024;
-// Four MiB: what two fast streams have on their way. Of more streams at once, some allocate.
-const MOST_FREE = 32;
+// Smaller frames would waste most of a buffer while they wait to be acknowledged.
+const SMALLEST_BYTES = 8 * 1024;
+
+/** Sizes that are used again: two MiB of the small ones, four of the large ones, which is what two fast streams have on their way. */
+const KINDS: readonly { smallest: number; bytes: number; mostFree: number; free: ArrayBuffer[] }[] = [
+  { smallest: SMALLEST_BYTES, bytes: HEAD_BYTES + PIECE_BYTES, mostFree: 128, free: [] },
+  { smallest: 32 * 1024, bytes: HEAD_BYTES + FRAME_BYTES, mostFree: 32, free: [] },
+];
