@@ -9,7 +9,8 @@ import { toReadable } from "./web-streams.ts";
 export class IncomingStreams {
   readonly #limits: Limits;
   readonly #wires: StreamWires;
-  readonly #open = new Map<number, StreamReader>();
+  /** Made with the first stream: most sessions carry none. */
+  #open: Map<number, StreamReader> | undefined;
   #window: number;
   /** A stream that nobody can read any more ends like one that was left. */
   #abandoned: FinalizationRegistry<StreamReader> | undefined;
@@ -26,16 +27,17 @@ export class IncomingStreams {
   }
 
   get size(): number {
-    return this.#open.size;
+    return this.#open?.size ?? 0;
   }
 
   add(id: number): RemoteStream<unknown> {
-    if (this.#open.has(id)) throw new KiteError("protocol_error", `stream ${id} was announced twice`);
-    if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
+    if (this.#open?.has(id)) throw new KiteError("protocol_error", `stream ${id} was announced twice`);
+    if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
     const reader = new StreamReader(this.#window, {
       consumed: (weight) => this.#wires.credit(id, weight),
       stopped: () => this.#stop(id),
     });
+    this.#open ??= new Map();
     this.#open.set(id, reader);
     const stream = new RemoteStream<unknown>(reader);
     this.#abandoned ??= new FinalizationRegistry((abandoned) => abandoned.cancel());
@@ -49,23 +51,23 @@ export class IncomingStreams {
    * @throws {KiteError} `protocol_error` for a weight that it cannot have, or for more than the window.
    */
   chunk(id: number, chunk: unknown, said: unknown): void {
-    this.#open.get(id)?.push(chunk, weightOf(chunk, said));
+    this.#open?.get(id)?.push(chunk, weightOf(chunk, said));
   }
 
   end(id: number, error: KiteError | undefined): void {
-    const reader = this.#open.get(id);
+    const reader = this.#open?.get(id);
     if (reader === undefined) return;
-    this.#open.delete(id);
+    this.#open?.delete(id);
     reader.end(error);
   }
 
   clear(error: KiteError): void {
-    for (const reader of this.#open.values()) reader.end(error);
-    this.#open.clear();
+    for (const reader of this.#open?.values() ?? []) reader.end(error);
+    this.#open = undefined;
   }
 
   #stop(id: number): void {
-    if (this.#open.delete(id)) this.#wires.stop(id);
+    if (this.#open?.delete(id)) this.#wires.stop(id);
   }
 }
 

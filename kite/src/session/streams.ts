@@ -23,7 +23,8 @@ export interface StreamWires {
 export class OutgoingStreams {
   readonly #limits: Limits;
   readonly #wires: StreamWires;
-  readonly #open = new Map<number, Producer>();
+  /** Made with the first stream: most sessions carry none. */
+  #open: Map<number, Producer> | undefined;
   #window: number | undefined;
   #next = 1;
 
@@ -33,34 +34,35 @@ export class OutgoingStreams {
   }
 
   get size(): number {
-    return this.#open.size;
+    return this.#open?.size ?? 0;
   }
 
   /** How much may be on its way is known; streams that waited for that begin. */
   agree(window: number): void {
     this.#window = window;
-    for (const producer of this.#open.values()) producer.agree(window);
+    for (const producer of this.#producers) producer.agree(window);
   }
 
   /** Takes in a stream that is about to be announced; {@link start} lets it begin. */
   add(source: StreamSource): number {
-    if (this.#open.size >= this.#limits.streams) throw limitError("streams", this.#limits, "one stream more was to be sent");
+    if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "one stream more was to be sent");
     const id = this.#next++;
     // Removed when it is over for the reader; a producer that never comes back from its wait must not count for ever.
     const producer = new Producer({
       id,
       source: source instanceof ReadableStream ? fromReadable(source) : source,
       wires: this.#wires,
-      over: () => this.#open.delete(id),
+      over: () => this.#open?.delete(id),
     });
     if (this.#window !== undefined) producer.agree(this.#window);
+    this.#open ??= new Map();
     this.#open.set(id, producer);
     return id;
   }
 
   /** The message that announces the stream is sent: its chunks do not overtake it any more. */
   start(id: number): void {
-    const producer = this.#open.get(id);
+    const producer = this.#open?.get(id);
     if (producer !== undefined) queueMicrotask(() => void producer.run());
   }
 
@@ -71,21 +73,21 @@ export class OutgoingStreams {
    */
   credit(id: number, weight: unknown): void {
     if (!isCount(weight)) throw new KiteError("protocol_error", `credit for a stream is a whole number, got ${JSON.stringify(weight)}`);
-    this.#open.get(id)?.refill(weight);
+    this.#open?.get(id)?.refill(weight);
   }
 
   stop(id: number): void {
-    this.#open.get(id)?.stop();
+    this.#open?.get(id)?.stop();
   }
 
   /** There is room again after `congested`. */
   resume(): void {
-    for (const producer of this.#open.values()) producer.resume();
+    for (const producer of this.#producers) producer.resume();
   }
 
   /** These streams answer a call. Calls `left` when all of them are over and a reader left one of them before its end. */
   whenLeft(ids: readonly number[], call: FailedWork, left: () => void): void {
-    const producers = ids.flatMap((id) => this.#open.get(id) ?? []);
+    const producers = ids.flatMap((id) => this.#open?.get(id) ?? []);
     let open = producers.length;
     let early = false;
     for (const producer of producers) {
@@ -98,7 +100,11 @@ export class OutgoingStreams {
   }
 
   clear(): void {
-    for (const producer of [...this.#open.values()]) producer.stop();
+    for (const producer of [...this.#producers]) producer.stop();
+  }
+
+  get #producers(): Iterable<Producer> {
+    return this.#open?.values() ?? [];
   }
 }
 
