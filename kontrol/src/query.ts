@@ -117,8 +117,8 @@ const WHY = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
          url, visibility, labels, jti, kid, generation::float8 as generation, holder,
-         floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt",
-         floor(extract(epoch from gone_at) * 1000)::float8 as "goneAt", gone_reason as reason
+         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
+         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
     from kontrol.kites where id = $1 and gone_at is not null`;
 
 /** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
