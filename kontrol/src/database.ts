@@ -1,6 +1,6 @@
 import { KiteError } from "@kite-mesh/kite";
 import pg from "pg";
-import { migrate } from "./migrate.ts";
+import { checkMigrated, migrate } from "./migrate.ts";
 
 // A registration batch, a handful of people's requests and the start-up queries run side by side; more would only
 // queue at the log's head inside PostgreSQL instead of here.
@@ -9,12 +9,15 @@ const CONNECTIONS = 6;
 const CONNECT_LIMIT_MS = 10_000;
 const STATEMENT_LIMIT_MS = 30_000;
 
+/** Who only looks, or changes a row, must not make a mesh in whatever database he named by mistake. */
+export type SchemaUse = "migrate" | "as-it-is";
+
 /**
- * Connects, and brings the schema up to date. Whoever opened the pool ends it.
+ * Connects, and brings the schema up to date, or looks whether it is. Whoever opened the pool ends it.
  *
- * @throws {KiteError} `unavailable` naming the setting when nothing answers there.
+ * @throws {KiteError} `unavailable` naming the setting when nothing answers there, `failed_precondition` for another schema.
  */
-export async function openDatabase(databaseUrl: string, onError: (cause: Error) => void): Promise<pg.Pool> {
+export async function openDatabase(databaseUrl: string, onError: (cause: Error) => void, schema: SchemaUse = "migrate"): Promise<pg.Pool> {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: CONNECTIONS,
@@ -30,7 +33,7 @@ export async function openDatabase(databaseUrl: string, onError: (cause: Error) 
   pool.on("connect", (client) => client.on("error", () => {}));
   try {
     await pool.query("select 1");
-    await migrate(pool);
+    await (schema === "migrate" ? migrate(pool) : checkMigrated(pool));
     return pool;
   } catch (cause) {
     await pool.end();
@@ -38,9 +41,15 @@ export async function openDatabase(databaseUrl: string, onError: (cause: Error) 
   }
 }
 
+/** By this reason whoever started kontrol is told that it is not kontrol that has to be mended. */
+export const NO_DATABASE = "database";
+
 function unreachable(databaseUrl: string, cause: Error): KiteError {
   const why = cause.message || (cause as NodeJS.ErrnoException).code || "no answer";
-  return new KiteError("unavailable", `no PostgreSQL at ${withoutPassword(databaseUrl)} (KONTROL_DATABASE_URL): ${why}`, { cause });
+  return new KiteError("unavailable", `no PostgreSQL at ${withoutPassword(databaseUrl)} (KONTROL_DATABASE_URL): ${why}`, {
+    cause,
+    reason: NO_DATABASE,
+  });
 }
 
 function withoutPassword(databaseUrl: string): string {

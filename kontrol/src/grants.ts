@@ -22,11 +22,11 @@ const ADD = `
   returning id`;
 
 /**
- * Gives somebody a role on one's own kites.
+ * Gives somebody a role on one's own kites, or for whoever runs kontrol on those of `owner`.
  *
  * @throws {KiteError} `permission_denied` for kites of others, `not_found` when there is nobody of that name.
  */
-export async function addGrant(log: Log, owner: string, { username, role, query, expiresAt }: NewGrant) {
+export async function addGrant(log: Log, owner: string, { username, role, query, expiresAt }: NewGrant, by = owner) {
   if ((query.username || owner) !== owner) {
     throw new KiteError("permission_denied", `a grant is for one's own kites; the query names those of "${query.username}"`);
   }
@@ -41,7 +41,7 @@ export async function addGrant(log: Log, owner: string, { username, role, query,
     const [row] = (await tx.query<{ id: string }>(ADD, [owner, username, role, own, expiresAt ?? null])).rows;
     const grant = { id: row?.id ?? "", owner, username, role, query: own, expiresAt: expiresAt ?? null };
     tx.append({ kind: "grant.added", grant });
-    await audit(tx, owner, "grants.add", username, { grant: grant.id, role, query: own, expiresAt: grant.expiresAt });
+    await audit(tx, by, "grants.add", username, { grant: grant.id, role, query: own, expiresAt: grant.expiresAt });
     return grant;
   });
 }

@@ -3,7 +3,7 @@ import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
-import { openDatabase } from "./database.ts";
+import { openDatabase, type SchemaUse } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { kontrolHttp } from "./http.ts";
@@ -56,13 +56,13 @@ export interface Kontrol extends AsyncDisposable {
 const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
-const TOKEN_TTL_MS = 10 * 60_000;
+export const TOKEN_TTL_MS = 10 * 60_000;
 // A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
 const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
 // then a moment for the database. Who is late registers and watches again, from the revision it had.
 const GRACE_MS = 750;
-const NAME = "kontrol";
+export const NAME = "kontrol";
 
 /**
  * Starts kontrol: brings the database up to date, builds the directory and listens.
@@ -82,7 +82,7 @@ export async function createKontrol(options: KontrolOptions): Promise<Kontrol> {
   }
 }
 
-type Closers = (() => unknown)[];
+export type Closers = (() => unknown)[];
 
 /** Opens one thing after the other; what is opened is put on the list, and closed from its end. */
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
@@ -126,10 +126,16 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
+/** What is needed to know and to change the mesh, without being one of its processes. */
+export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
+  readonly schema?: SchemaUse | undefined;
+};
+
 /** The database, and the directory that follows it. */
-async function openMemory(options: KontrolOptions, opened: Closers) {
+export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
-  const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
+  const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
+  const pool = await openDatabase(databaseUrl, lost, options.schema);
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
   const identity: Identity = {
