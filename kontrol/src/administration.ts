@@ -13,7 +13,7 @@ import {
 } from "@kite-mesh/kite";
 import { z } from "zod";
 import { ask } from "./connection.ts";
-import type { SchemaUse } from "./database.ts";
+import type { MeshUse } from "./database.ts";
 import { type Closers, NAME, openMemory, TOKEN_TTL_MS } from "./kontrol.ts";
 import { type Administered, administrationMethods, describeGrant, giveGrant } from "./methods.ts";
 import { ensureAccount } from "./people.ts";
@@ -31,8 +31,7 @@ export interface AdministrationOptions {
   readonly likelyUrl: () => string | undefined;
   readonly tokenTtlMs?: number | undefined;
   readonly keyGraceMs?: number | undefined;
-  /** `migrate` also makes a mesh where there is none. */
-  readonly schema: SchemaUse;
+  readonly mesh: MeshUse;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { KiteError } from "@kite-mesh/kite";
 import pg from "pg";
-import { checkMigrated, migrate } from "./migrate.ts";
+import { migrate } from "./migrate.ts";
 
 // A registration batch, a handful of people's requests and the start-up queries run side by side; more would only
 // queue at the log's head inside PostgreSQL instead of here.
@@ -10,14 +10,14 @@ const CONNECT_LIMIT_MS = 10_000;
 const STATEMENT_LIMIT_MS = 30_000;
 
 /** Who only looks, or changes a row, must not make a mesh in whatever database he named by mistake. */
-export type SchemaUse = "migrate" | "as-it-is";
+export type MeshUse = "make" | "must-exist";
 
 /**
- * Connects, and brings the schema up to date, or looks whether it is. Whoever opened the pool ends it.
+ * Connects, and brings the schema up to date, of a mesh that is made or has to be there. Whoever opened the pool ends it.
  *
- * @throws {KiteError} `unavailable` naming the setting when nothing answers there, `failed_precondition` for another schema.
+ * @throws {KiteError} `unavailable` naming the setting when nothing answers there, `failed_precondition` when there is no mesh.
  */
-export async function openDatabase(databaseUrl: string, onError: (cause: Error) => void, schema: SchemaUse = "migrate"): Promise<pg.Pool> {
+export async function openDatabase(databaseUrl: string, onError: (cause: Error) => void, mesh: MeshUse = "make"): Promise<pg.Pool> {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: CONNECTIONS,
@@ -33,12 +33,19 @@ export async function openDatabase(databaseUrl: string, onError: (cause: Error) 
   pool.on("connect", (client) => client.on("error", () => {}));
   try {
     await pool.query("select 1");
-    await (schema === "migrate" ? migrate(pool) : checkMigrated(pool));
+    if (mesh === "must-exist") await checkMesh(pool);
+    await migrate(pool);
     return pool;
   } catch (cause) {
     await pool.end();
     throw cause instanceof KiteError ? cause : unreachable(databaseUrl, cause as Error);
   }
+}
+
+async function checkMesh(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ there: boolean }>("select to_regclass('kontrol.migrations') is not null as there");
+  if (rows[0]?.there) return;
+  throw new KiteError("failed_precondition", "there is no mesh in this database; kontrol init makes one, with its first administrator");
 }
 
 /** By this reason whoever started kontrol is told that it is not kontrol that has to be mended. */

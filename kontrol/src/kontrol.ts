@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
+import { Registry } from "prom-client";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
-import { openDatabase, type SchemaUse } from "./database.ts";
+import { type MeshUse, openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { kontrolHttp } from "./http.ts";
@@ -11,12 +13,16 @@ import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts"
 import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
+import { countLogins, exposition, measure } from "./metrics.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
+import type { MetricsReaders } from "./options.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
+import { Readiness } from "./readiness.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
+import { openStartingPort } from "./starting-port.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -38,6 +44,8 @@ export interface KontrolOptions {
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
   readonly keyGraceMs?: number | undefined;
+  /** Who may read `/metrics`: this machine (the default), everybody, or nobody. */
+  readonly metrics?: MetricsReaders | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
 }
 
@@ -87,6 +95,9 @@ export type Closers = (() => unknown)[];
 /** Opens one thing after the other; what is opened is put on the list, and closed from its end. */
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
+  // A port that is left to chance is known to nobody who could ask there.
+  const starting = port === 0 ? undefined : await openStartingPort(port, host);
+  opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
   const { pool, keys, directory, follower, log, leases, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
@@ -96,10 +107,13 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
   const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
   const trust = { keys, issuer: NAME, directory, now };
-  const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
+  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity }));
+  const { authenticate } = logins;
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
-  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
+  const register = new Registry();
+  const observers = [metrics({ register })];
+  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
   const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
@@ -115,27 +129,38 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
     }),
   );
 
-  const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
+  const readiness = new Readiness({ follower, keys, heartbeatMs });
+  measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
+  const http = kontrolHttp({
+    publicKeys: () => keys.publicKeys(),
+    missing: () => readiness.missing(),
+    metrics: () => exposition(register),
+    readers: options.metrics ?? "loopback",
+    older,
+    logger,
+  });
+  await starting?.close();
   const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
   url ||= listening.url;
   const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
+  opened.push(() => readiness.stopping());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
+  readiness.started(upkeep);
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
 /** What is needed to know and to change the mesh, without being one of its processes. */
 export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
-  readonly schema?: SchemaUse | undefined;
+  readonly mesh?: MeshUse | undefined;
 };
 
 /** The database, and the directory that follows it. */
 export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
   const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
-  const pool = await openDatabase(databaseUrl, lost, options.schema);
+  const pool = await openDatabase(databaseUrl, lost, options.mesh);
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
   const identity: Identity = {

@@ -25,45 +25,20 @@ export async function migrate(pool: Pool): Promise<void> {
   });
 }
 
-/**
- * Looks whether the schema is the one that this version works with, and changes nothing.
- *
- * @throws {KiteError} `failed_precondition` when it is not.
- */
-export async function checkMigrated(pool: Pool): Promise<void> {
-  const newest = (await migrations()).at(-1)?.number ?? 0;
-  const { rows } = await pool.query<{ there: boolean }>("select to_regclass('kontrol.migrations') is not null as there");
-  if (!rows[0]?.there) {
-    throw new KiteError("failed_precondition", "there is no mesh in this database; kontrol init makes one, with its first administrator");
-  }
-  const current = (await pool.query<{ number: number }>(CURRENT)).rows[0]?.number ?? 0;
-  if (current < newest) {
-    throw new KiteError(
-      "failed_precondition",
-      `the database is at migration ${current} of kontrol, this version works with ${newest}; kontrol serve of this version brings it up to date`,
-    );
-  }
-  if (current > newest) throw newer(current, newest);
-}
-
-const CURRENT = "select coalesce(max(number), 0) as number from kontrol.migrations";
-
-function newer(current: number, newest: number): KiteError {
-  return new KiteError(
-    "failed_precondition",
-    `the database is at migration ${current} of kontrol, this version knows ${newest}: a newer kontrol wrote it; run that version or a later one`,
-  );
-}
-
 async function upgrade(client: ClientBase, files: readonly Migration[]): Promise<void> {
   await client.query("create schema if not exists kontrol");
   await client.query(
     "create table if not exists kontrol.migrations (number int primary key, name text not null, at timestamptz not null default now())",
   );
-  const { rows } = await client.query<{ number: number }>(CURRENT);
+  const { rows } = await client.query<{ number: number }>("select coalesce(max(number), 0) as number from kontrol.migrations");
   const current = rows[0]?.number ?? 0;
   const newest = files.at(-1)?.number ?? 0;
-  if (current > newest) throw newer(current, newest);
+  if (current > newest) {
+    throw new KiteError(
+      "failed_precondition",
+      `the database is at migration ${current} of kontrol, this version knows ${newest}: a newer kontrol wrote it; run that version or a later one`,
+    );
+  }
   for (const { number, name } of files.filter((file) => file.number > current)) {
     const sql = await readFile(new URL(name, FOLDER), "utf8");
     // One simple query is one transaction: all of the file and its number, or nothing.

@@ -38,6 +38,7 @@ export class Upkeep {
   readonly #tidying: NodeJS.Timeout;
   #expiring: NodeJS.Timeout | undefined;
   #work: Promise<void> = Promise.resolve();
+  #writtenMs = performance.now();
   #closed = false;
 
   private constructor(options: UpkeepOptions) {
@@ -55,6 +56,11 @@ export class Upkeep {
     upkeep.#do(() => tidy(options.pool));
     upkeep.#scheduleExpiry();
     return upkeep;
+  }
+
+  /** For how long this process could not write that it lives. */
+  get silentMs(): number {
+    return performance.now() - this.#writtenMs;
   }
 
   /** Stops, and says that this process is gone: its kites have two beats to register elsewhere. */
@@ -81,6 +87,7 @@ export class Upkeep {
     const { pool, holder, heartbeatMs, follower, leases } = this.#options;
     const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
     // Also finds a LISTEN connection that is dead without knowing it.
+    this.#writtenMs = performance.now();
     for (const { revision } of rows) follower.expect(revision);
     const graceMs = GRACE_BEATS * heartbeatMs;
     if (performance.now() - this.#startedMs < graceMs) return;

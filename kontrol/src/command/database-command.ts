@@ -2,7 +2,7 @@ import { userInfo } from "node:os";
 import { openLogger } from "@kite-mesh/kite/pino";
 import type { Command } from "commander";
 import { type Administration, openAdministration } from "../administration.ts";
-import type { SchemaUse } from "../database.ts";
+import type { MeshUse } from "../database.ts";
 import { addressOf, type Flags, readOptions, SETTINGS, type SettingName } from "../options.ts";
 
 /** Lets a command be told these settings by flags. */
@@ -15,7 +15,7 @@ export function withSettings(command: Command, ...names: readonly SettingName[])
 }
 
 /** Opens the database that the settings name, as the operating system's user who runs the command. */
-export function openDatabaseCommand(flags: Flags, schema: SchemaUse = "as-it-is"): Promise<Administration> {
+export function openDatabaseCommand(flags: Flags, mesh: MeshUse = "must-exist"): Promise<Administration> {
   const options = readOptions(undefined, flags);
   const { databaseUrl, publicUrl, tokenTtlMs, keyGraceMs } = options;
   // On standard error, and only what is wrong: standard output is for the answer.
@@ -28,7 +28,7 @@ export function openDatabaseCommand(flags: Flags, schema: SchemaUse = "as-it-is"
     keyGraceMs,
     likelyUrl,
     log,
-    schema,
+    mesh,
     actor: `kontrol (${whoRunsThis()})`,
   });
 }

@@ -7,7 +7,7 @@ import { WRONG_SETTING } from "../options.ts";
 export const EXIT = { ok: 0, error: 1, usage: 2, noDatabase: 3 } as const;
 
 /** By this reason an error is one of usage: nothing was tried. */
-export const WRONG_USE = "usage";
+const WRONG_USE = "usage";
 
 export function wrongUse(message: string): KiteError {
   return new KiteError("invalid_argument", message, { reason: WRONG_USE });

@@ -43,7 +43,7 @@ async function init(username: string, flags: Flags): Promise<void> {
       "already_exists",
       `there is a kite.key at ${path} already; move it away first, or set KITE_HOME to another directory`,
     );
-  await using kontrol = await openDatabaseCommand(flags, "migrate");
+  await using kontrol = await openDatabaseCommand(flags, "make");
   await kontrol.call.accounts.ensure({ username, kind: "person", admin: true });
   const { kiteKey } = await kontrol.call.keys.issue({ username });
   await writeKiteKey(home, kiteKey);
