@@ -1,10 +1,12 @@
 import { Command, CommanderError } from "commander";
+import { addAuditCommand } from "./audit.ts";
 import { addCandidatesCommand } from "./candidates.ts";
 import { addCompatCommand } from "./compat.ts";
 import { addCompletionCommand } from "./completion.ts";
 import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
+import { addKeyCommands } from "./keys.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addMachineCommands } from "./machines.ts";
 import { addNewCommand } from "./new-kite.ts";
@@ -53,6 +55,8 @@ export function createProgram(): Command {
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
+  addKeyCommands(program);
+  addAuditCommand(program);
   addGitlabCommands(program);
   addCompletionCommand(program);
   addCandidatesCommand(program);
