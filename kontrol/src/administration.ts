@@ -94,7 +94,7 @@ function administratorsMethods(services: Administered) {
       all: method({}, () => [...directory.grants()].map(describeGrant)),
       give: method({ input: [schemas.username, schemas.newGrant] }, (owner, grant, { caller }) => {
         if (directory.account(owner)?.state !== "active") throw new KiteError("not_found", `there is nobody called "${owner}"`);
-        return giveGrant(grant, { owner, by: caller.username }, services);
+        return giveGrant(grant, { username: owner, admin: true }, services, caller.username);
       }),
     },
   };

@@ -14,7 +14,7 @@ import {
   type Registered,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
-import { audit, listAudit } from "./audit.ts";
+import { type Actor, audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
@@ -30,6 +30,7 @@ import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
 import type { SigningKey } from "./signing-keys.ts";
+import { actor, teamMethods } from "./team-methods.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions {
@@ -54,6 +55,7 @@ export function administrationMethods(services: Administered) {
     joinTokens: joinTokenMethods(services),
     people: peopleMethods(services),
     grants: grantMethods(services),
+    teams: teamMethods(services),
     keys: keyMethods(services),
     audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
@@ -190,7 +192,7 @@ function peopleMethods(services: Administered) {
       return result;
     }),
     remove: method({ role: "owner", input: schemas.whom }, async (whom, { caller }) => {
-      const { result, revision } = await removePerson(log, whom, caller.username, now());
+      const { result, revision } = await removePerson(log, whom, caller.username, now);
       await follower.reached(revision);
       return result;
     }),
@@ -209,12 +211,12 @@ async function tokenFor(username: string, { caller }: Call, { directory, log, to
   return tokens.issue({ username, role: roleOf(username, directory), audience: identity, jti: crypto.randomUUID() });
 }
 
-/** Gives a grant on the kites of `owner`, which is the caller, or whom whoever runs kontrol names. */
-export async function giveGrant(grant: NewGrant, { owner, by }: { owner: string; by: string }, { log, follower, now }: Administered) {
+/** Gives a grant on the kites of `owner`; `done` says who did it when that was whoever runs kontrol. */
+export async function giveGrant(grant: NewGrant, owner: Actor, { log, follower, now }: Administered, done = owner.username) {
   if (grant.expiresAt !== undefined && grant.expiresAt <= now()) {
     throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
   }
-  const { result, revision } = await addGrant(log, owner, grant, by);
+  const { result, revision } = await addGrant(log, owner, grant, done);
   await follower.reached(revision);
   return result;
 }
@@ -222,24 +224,24 @@ export async function giveGrant(grant: NewGrant, { owner, by }: { owner: string;
 function grantMethods(services: Administered) {
   const { log, directory, follower, now } = services;
   return {
-    add: method({ role: "viewer", input: schemas.newGrant }, (grant, { caller: { username } }) =>
-      giveGrant(grant, { owner: username, by: username }, services),
-    ),
+    add: method({ role: "viewer", input: schemas.newGrant }, (grant, { caller }) => giveGrant(grant, actor(caller), services)),
     list: method({ role: "viewer" }, ({ caller: { username } }) => {
-      const mine = [...directory.grants()].filter((grant) => grant.owner === username || grant.username === username);
+      const teams = directory.teamsOf(username);
+      const mine = [...directory.grants()].filter(
+        (grant) => grant.owner === username || grant.username === username || teams.has(grant.team ?? ""),
+      );
       return mine.map(describeGrant);
     }),
     remove: method({ role: "viewer", input: schemas.id }, async ({ id }, { caller }) => {
-      const by = { username: caller.username, admin: caller.role === "owner" };
-      const { result, revision } = await removeGrant(log, id, by, now());
+      const { result, revision } = await removeGrant(log, id, actor(caller), now);
       await follower.reached(revision);
       return result;
     }),
   };
 }
 
-export function describeGrant({ id, owner, username, role, query, expiresAt }: GrantRecord): Grant {
-  return { id, owner, username, role, query, expiresAt };
+export function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
+  return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
 function keyMethods({ pool, log, follower, keys, kiteKeys, now }: Administered) {

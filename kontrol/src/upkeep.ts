@@ -46,7 +46,8 @@ export class Upkeep {
     this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
-      if (applied === "reset" || applied.change.kind === "grant.added") this.#scheduleExpiry();
+      const granted = applied === "reset" || applied.change.kind === "grant.added" || applied.change.kind === "team-grant.added";
+      if (granted) this.#scheduleExpiry();
     });
   }
 
@@ -108,7 +109,7 @@ export class Upkeep {
   async #expire(): Promise<void> {
     const { log, now, follower } = this.#options;
     try {
-      const { revision } = await expireGrants(log, now());
+      const { revision } = await expireGrants(log, now);
       await follower.reached(revision);
     } finally {
       this.#scheduleExpiry();

@@ -1,5 +1,6 @@
 import { formatQuery, parseQuery, ROLES } from "@kite-mesh/kite";
 import type { Command } from "commander";
+import type { Grant, GrantReceiver } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { wrongUse } from "./failure.ts";
@@ -15,6 +16,7 @@ export function addGrantCommands(program: Command): void {
       .command("list")
       .option("--owner <username>", "on the kites of this one")
       .option("--to <username>", "to this one")
+      .option("--team <name>", "to this team")
       .option("--json", "JSON on one line")
       .description("the grants that there are"),
     "databaseUrl",
@@ -23,12 +25,13 @@ export function addGrantCommands(program: Command): void {
     grant
       .command("add")
       .argument("<owner>", "whose kites")
-      .argument("<username>", "who gets the role")
       .argument("<role>", "viewer, operator or owner")
       .argument("[query]", "which kites: a name, name@version, or a path; default: all of the owner's")
+      .option("--to <username>", "who gets the role")
+      .option("--team <name>", "the team that gets it, with whoever is in it")
       .option("--for <time>", "until when from now: 30m, 8h, 7d; default: until it is removed")
       .option("--json", "JSON on one line")
-      .description("give somebody a role on somebody's kites"),
+      .description("give a person or a team a role on somebody's kites"),
     "databaseUrl",
   ).action(add);
   withSettings(
@@ -41,39 +44,59 @@ export function addGrantCommands(program: Command): void {
   ).action(remove);
 }
 
-async function list({ owner, to, ...options }: Options & { owner?: string; to?: string }): Promise<void> {
+interface ListOptions extends Options {
+  readonly owner?: string;
+  readonly to?: string;
+  readonly team?: string;
+}
+
+async function list({ owner, to, team, ...options }: ListOptions): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const all = await kontrol.call.grants.all();
-  const grants = all.filter((grant) => (owner ?? grant.owner) === grant.owner && (to ?? grant.username) === grant.username);
+  const grants = all
+    .filter((grant) => owner === undefined || grant.owner === owner)
+    .filter((grant) => to === undefined || grant.username === to)
+    .filter((grant) => team === undefined || grant.team === team);
   if (options.json) return print(json(grants));
-  const rows = grants.map(({ id, owner, username, role, query, expiresAt }) => [
-    id,
-    owner,
-    username,
-    role,
-    formatQuery(query),
-    when(expiresAt),
-  ]);
+  const rows = grants.map((grant) => [grant.id, grant.owner, receiver(grant), grant.role, formatQuery(grant.query), when(grant.expiresAt)]);
   print(table(["ID", "OWNER", "TO", "ROLE", "KITES", "UNTIL"], rows));
+}
+
+interface AddOptions extends Options {
+  readonly to?: string;
+  readonly team?: string;
+  readonly for?: string;
 }
 
 async function add(
   owner: string,
-  username: string,
   given: string,
-  query = "",
-  { for: time, ...options }: Options & { for?: string } = {},
+  query: string | undefined,
+  { to, team, for: time, ...options }: AddOptions,
 ): Promise<void> {
   const role = ROLES.find((each) => each === given);
   if (role === undefined) throw wrongUse(`a role is ${ROLES.join(", ")}, got "${given}"`);
-  const expiresAt = time === undefined ? undefined : Date.now() + duration(time);
+  const terms = {
+    role,
+    query: query === undefined ? {} : parseQuery(query),
+    ...(time === undefined ? {} : { expiresAt: Date.now() + duration(time) }),
+  };
+  const asked = receiverOf(to, team);
   await using kontrol = await openDatabaseCommand(options);
-  const asked = { username, role, query: query === "" ? {} : parseQuery(query) };
-  const grant = await kontrol.call.grants.give(owner, expiresAt === undefined ? asked : { ...asked, expiresAt });
+  const grant = await kontrol.call.grants.give(owner, { ...asked, ...terms });
   if (options.json) return print(json(grant));
-  print(
-    `${username} is ${role} of ${formatQuery(grant.query)}${expiresAt === undefined ? "" : ` until ${when(expiresAt)}`} (grant ${grant.id})`,
-  );
+  const until = grant.expiresAt === null ? "" : ` until ${when(grant.expiresAt)}`;
+  print(`${receiver(grant)} is ${role} of ${formatQuery(grant.query)}${until} (grant ${grant.id})`);
+}
+
+function receiverOf(to: string | undefined, team: string | undefined): GrantReceiver {
+  if (to !== undefined && team === undefined) return { username: to };
+  if (team !== undefined && to === undefined) return { team };
+  throw wrongUse("a grant is for one: name a person with --to, or a team with --team");
+}
+
+function receiver({ username, team }: Grant): string {
+  return username ?? `team ${team}`;
 }
 
 async function remove(id: string, options: Options): Promise<void> {

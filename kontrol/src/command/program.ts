@@ -7,6 +7,7 @@ import { addKeyCommands } from "./keys.ts";
 import { note } from "./output.ts";
 import { addPersonCommands } from "./people.ts";
 import { addServeCommands } from "./serve.ts";
+import { addTeamCommands } from "./teams.ts";
 
 /** The `kontrol` command: parses, runs, and turns whatever goes wrong into one line and an exit status. */
 export async function runProgram(argv: readonly string[]): Promise<void> {
@@ -35,6 +36,7 @@ export function createProgram(): Command {
   addServeCommands(program);
   addKeyCommands(program);
   addPersonCommands(program);
+  addTeamCommands(program);
   addGrantCommands(program);
   addAuditCommand(program);
   for (const command of program.commands) inherit(command, program);
@@ -47,7 +49,7 @@ Examples:
   kontrol serve --port 4000
   kontrol person add bob
   kontrol key issue bob --out bob/kite.key
-  kontrol grant add alice bob operator klient --for 8h
+  kontrol grant add alice operator klient --to bob --for 8h
   kontrol audit --actor alice
 
 All but serve work on the database alone, beside kontrols that run or without any. KONTROL_DATABASE_URL names it; every setting is a
