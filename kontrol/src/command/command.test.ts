@@ -88,7 +88,7 @@ test("a grant is given for somebody, listed by either side, and removed", async 
   await said("person", "add", "dora");
   await said("person", "add", "emil");
 
-  const grant = await read<Grant>("grant", "add", "dora", "operator", "klient", "--to", "emil", "--for", "8h");
+  const grant = await read<Grant>("grant", "add", "dora", "klient", "emil", "--role", "operator", "--until", "8h");
 
   expect(grant).toMatchObject({ owner: "dora", username: "emil", role: "operator", query: { username: "dora", name: "klient" } });
   expect(Number(grant.expiresAt) - Date.now()).toBeLessThanOrEqual(8 * 60 * 60_000);
@@ -103,14 +103,14 @@ test("a grant is given for somebody, listed by either side, and removed", async 
 test("a team is made for somebody, gets members and a grant, and ends with it", async () => {
   for (const username of ["gina", "hugo", "ines"]) await said("person", "add", username);
 
-  expect(await read("team", "create", "night-shift", "gina")).toEqual({
+  expect(await read("team", "create", "night-shift", "--maintainer", "gina")).toEqual({
     name: "night-shift",
     members: [{ username: "gina", role: "maintainer" }],
   });
-  expect(await said("team", "add", "night-shift", "hugo", "--maintainer")).toBe("hugo is maintainer of night-shift\n");
+  expect(await said("team", "add", "night-shift", "hugo", "--role", "maintainer")).toBe("hugo is maintainer of night-shift\n");
   await said("team", "add", "night-shift", "ines");
   expect(await read("team", "remove-member", "night-shift", "ines")).toEqual({ removed: true });
-  const grant = await read<Grant>("grant", "add", "ines", "viewer", "--team", "night-shift");
+  const grant = await read<Grant>("grant", "add", "ines", "/ines", "--team", "night-shift");
 
   expect(await said("team", "show", "night-shift")).toMatch(/^USERNAME +ROLE\ngina +maintainer\nhugo +maintainer\n$/);
   expect(await said("team", "list")).toMatch(/^TEAM +MEMBERS\nnight-shift +2\n$/);
@@ -131,16 +131,16 @@ test("the audit log names who ran the command, page by page", async () => {
 });
 
 test.each<[string, string[], number, string]>([
-  ["a role that is none", ["grant", "add", "root", "admin", "--to", "kontrol"], 2, 'a role is viewer, operator, owner, got "admin"'],
+  ["a role that is none", ["grant", "add", "root", "math", "kontrol", "--role", "admin"], 2, "Allowed choices are viewer, operator, owner"],
   [
     "a time that is none",
-    ["grant", "add", "root", "viewer", "--to", "kontrol", "--for", "soon"],
+    ["grant", "add", "root", "math", "kontrol", "--until", "soon"],
     2,
-    '--for is a time such as 30m, 8h or 7d, got "soon"',
+    '--until is a time such as 30m, 8h, 7d or 2030-01-31T18:00, got "soon"',
   ],
-  ["a grant for nobody", ["grant", "add", "root", "viewer"], 2, "a grant is for one"],
-  ["a grant for two", ["grant", "add", "root", "viewer", "--to", "a", "--team", "b"], 2, "a grant is for one"],
-  ["a team of nobody", ["team", "create", "ops", "nobody"], 1, 'there is nobody called "nobody"'],
+  ["a grant for nobody", ["grant", "add", "root", "math"], 2, "a grant is for one"],
+  ["a grant for two", ["grant", "add", "root", "math", "a", "--team", "b"], 2, "a grant is for one"],
+  ["a team of nobody", ["team", "create", "ops", "--maintainer", "nobody"], 1, 'there is nobody called "nobody"'],
   ["two places for one key", ["key", "issue", "root", "--print", "--out", "x"], 2, "--print and --out are two places"],
   ["a username that is a path", ["key", "issue", "../root"], 2, "is no name of a file"],
   ["a reserved username", ["person", "add", "anonymous"], 1, "this username is reserved"],
@@ -148,7 +148,7 @@ test.each<[string, string[], number, string]>([
   ["somebody else's name for a service", ["person", "add", "root", "--service"], 1, 'there is a person called "root" already'],
   ["an algorithm that is none", ["key", "add", "--alg", "HS256"], 1, "alg"],
   ["a limit that is none", ["audit", "--limit", "many"], 1, "limit"],
-  ["a grant on the kites of nobody", ["grant", "add", "nobody", "viewer", "--to", "root"], 1, 'there is nobody called "nobody"'],
+  ["a grant on the kites of nobody", ["grant", "add", "nobody", "math", "root"], 1, 'there is nobody called "nobody"'],
   ["a misspelt command", ["person", "lst"], 2, "unknown command 'lst' (Did you mean list?)"],
   ["a misspelt flag", ["serve", "--prot", "1"], 2, "unknown option '--prot' (Did you mean --port?)"],
   ["a flag without a value", ["serve", "--port"], 2, "option '--port <port>' argument missing"],

@@ -1,5 +1,5 @@
-import { formatQuery, parseQuery, ROLES } from "@kite-mesh/kite";
-import type { Command } from "commander";
+import { formatQuery, parseQuery, ROLES, type Role } from "@kite-mesh/kite";
+import { type Command, Option } from "commander";
 import type { Grant, GrantReceiver } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
@@ -25,11 +25,13 @@ export function addGrantCommands(program: Command): void {
     grant
       .command("add")
       .argument("<owner>", "whose kites")
-      .argument("<role>", "viewer, operator or owner")
-      .argument("[query]", "which kites: a name, name@version, or a path; default: all of the owner's")
-      .option("--to <username>", "who gets the role")
-      .option("--team <name>", "the team that gets it, with whoever is in it")
-      .option("--for <time>", "until when from now: 30m, 8h, 7d; default: until it is removed")
+      .argument("<kites>", "which of the owner's: a name, name@version, or a path; a path of the owner's name alone means all")
+      .argument("[username]", "who gets it, unless a team does")
+      .option("--team <team>", "everybody in this team gets it, for as long as they are in it")
+      .addOption(
+        new Option("--role <role>", "viewer looks, operator works with it, owner may do everything").choices(ROLES).default("viewer"),
+      )
+      .option("--until <when>", "when it ends: after 30m, 8h, 7d, or at 2030-01-31T18:00 (default: when it is removed)")
       .option("--json", "JSON on one line")
       .description("give a person or a team a role on somebody's kites"),
     "databaseUrl",
@@ -63,36 +65,30 @@ async function list({ owner, to, team, ...options }: ListOptions): Promise<void>
 }
 
 interface AddOptions extends Options {
-  readonly to?: string;
   readonly team?: string;
-  readonly for?: string;
+  readonly role: Role;
+  readonly until?: string;
 }
 
 async function add(
   owner: string,
-  given: string,
-  query: string | undefined,
-  { to, team, for: time, ...options }: AddOptions,
+  kites: string,
+  username: string | undefined,
+  { team, role, until, ...options }: AddOptions,
 ): Promise<void> {
-  const role = ROLES.find((each) => each === given);
-  if (role === undefined) throw wrongUse(`a role is ${ROLES.join(", ")}, got "${given}"`);
-  const terms = {
-    role,
-    query: query === undefined ? {} : parseQuery(query),
-    ...(time === undefined ? {} : { expiresAt: Date.now() + duration(time) }),
-  };
-  const asked = receiverOf(to, team);
+  const expiresAt = until === undefined ? {} : { expiresAt: readUntil(until, Date.now()) };
+  const asked = { ...receiverOf(username, team), role, query: parseQuery(kites), ...expiresAt };
   await using kontrol = await openDatabaseCommand(options);
-  const grant = await kontrol.call.grants.give(owner, { ...asked, ...terms });
+  const grant = await kontrol.call.grants.give(owner, asked);
   if (options.json) return print(json(grant));
-  const until = grant.expiresAt === null ? "" : ` until ${when(grant.expiresAt)}`;
-  print(`${receiver(grant)} is ${role} of ${formatQuery(grant.query)}${until} (grant ${grant.id})`);
+  const end = grant.expiresAt === null ? "" : ` until ${when(grant.expiresAt)}`;
+  print(`${receiver(grant)} is ${role} of ${formatQuery(grant.query)}${end} (grant ${grant.id})`);
 }
 
-function receiverOf(to: string | undefined, team: string | undefined): GrantReceiver {
-  if (to !== undefined && team === undefined) return { username: to };
-  if (team !== undefined && to === undefined) return { team };
-  throw wrongUse("a grant is for one: name a person with --to, or a team with --team");
+function receiverOf(username: string | undefined, team: string | undefined): GrantReceiver {
+  if (username !== undefined && team === undefined) return { username };
+  if (team !== undefined && username === undefined) return { team };
+  throw wrongUse("a grant is for one: a username, or --team <team>");
 }
 
 function receiver({ username, team }: Grant): string {
@@ -106,10 +102,14 @@ async function remove(id: string, options: Options): Promise<void> {
   print(removed ? `grant ${id} has ended` : `there is no grant ${id}`);
 }
 
-const UNITS: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
+const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-function duration(text: string): number {
-  const [, amount, unit = ""] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
-  if (amount === undefined) throw wrongUse(`--for is a time such as 30m, 8h or 7d, got "${text}"`);
-  return Number(amount) * (UNITS[unit] ?? 0);
+/** In milliseconds since the epoch. */
+function readUntil(text: string, now: number): number {
+  const [, count, unit = ""] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
+  const at = count === undefined ? Date.parse(text) : now + Number(count) * (UNITS[unit] ?? 0);
+  // Without a year first it is read in ways that differ between machines, a bare number as a year.
+  const readable = count !== undefined || /^\d{4}-\d\d-\d\d/.test(text);
+  if (!readable || Number.isNaN(at)) throw wrongUse(`--until is a time such as 30m, 8h, 7d or 2030-01-31T18:00, got "${text}"`);
+  return at;
 }

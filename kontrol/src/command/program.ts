@@ -49,7 +49,7 @@ Examples:
   kontrol serve --port 4000
   kontrol person add bob
   kontrol key issue bob --out bob/kite.key
-  kontrol grant add alice operator klient --to bob --for 8h
+  kontrol grant add alice klient bob --role operator --until 8h
   kontrol audit --actor alice
 
 All but serve work on the database alone, beside kontrols that run or without any. KONTROL_DATABASE_URL names it; every setting is a

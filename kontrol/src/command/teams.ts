@@ -1,7 +1,10 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
+import type { TeamRole } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { json, print, table } from "./output.ts";
+
+const ROLES: readonly TeamRole[] = ["member", "maintainer"];
 
 type Options = Flags & { readonly json?: boolean };
 
@@ -15,12 +18,14 @@ export function addTeamCommands(program: Command): void {
   };
   command("list", "the teams that there are").action(list);
   command("show", "who is in a team", "<team>").action(show);
-  command("create", "make a team, with a person who decides who is in it; its name is never given again", "<team>", "<maintainer>").action(
-    create,
-  );
+  command("create", "make a team; its name is never given again", "<team>")
+    .requiredOption("--maintainer <username>", "who looks after it")
+    .action(create);
   command("remove", "end a team, and what was given to it", "<team>").action(remove);
   command("add", "add somebody to a team, or change the role there", "<team>", "<username>")
-    .option("--maintainer", "as one who decides who is in it")
+    .addOption(
+      new Option("--role <role>", "member, or maintainer, who decides who is in it (default: as before, else member)").choices(ROLES),
+    )
     .action(add);
   command("remove-member", "take somebody out of a team", "<team>", "<username>").action(removeMember);
 }
@@ -49,10 +54,10 @@ async function show(name: string, options: Options): Promise<void> {
   );
 }
 
-async function create(name: string, maintainer: string, options: Options): Promise<void> {
+async function create(name: string, { maintainer, ...options }: Options & { maintainer: string }): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const team = await kontrol.call.teams.create({ name, maintainer });
-  print(options.json ? json(team) : `the team ${name} was made, and ${maintainer} decides who is in it`);
+  print(options.json ? json(team) : `the team ${name} was made, and ${maintainer} looks after it`);
 }
 
 async function remove(name: string, options: Options): Promise<void> {
@@ -62,9 +67,9 @@ async function remove(name: string, options: Options): Promise<void> {
   print(answer.removed ? `the team ${name} has ended, and what was given to it` : `there is no team ${name}`);
 }
 
-async function add(team: string, username: string, options: Options & { maintainer?: boolean }): Promise<void> {
+async function add(team: string, username: string, { role, ...options }: Options & { role?: TeamRole }): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
-  const member = await kontrol.call.teams.add({ team, username, role: options.maintainer ? "maintainer" : "member" });
+  const member = await kontrol.call.teams.add({ team, username, ...(role === undefined ? {} : { role }) });
   if (options.json) return print(json(member));
   print(`${username} is ${member.role} of ${team}${member.added ? "" : ", and was in it already"}`);
 }
