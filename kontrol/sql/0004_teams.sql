@@ -22,7 +22,7 @@ create index memberships_username on kontrol.memberships (username);
 -- A table of its own. In `grants` the username would have to be null, and the version before would take the end of such a
 -- grant for a revocation of everybody.
 create table kontrol.team_grants (
-  id         uuid primary key default gen_random_uuid(),
+  id         uuid primary key default md5(random()::text || clock_timestamp())::uuid,
   owner      text not null references kontrol.accounts,
   team       text not null references kontrol.teams,
   role       text not null check (role in ('viewer', 'operator', 'owner')),

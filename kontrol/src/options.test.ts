@@ -13,6 +13,7 @@ test("what is not set has its default", () => {
     replicaUrl: undefined,
     logLevel: "info",
     heartbeatMs: 10_000,
+    hungMs: undefined,
     tokenTtlMs: 10 * MINUTE,
     keyGraceMs: 7 * 24 * 60 * MINUTE,
     metrics: "loopback",
@@ -106,6 +107,7 @@ test.each<[string, Record<string, string>, string | undefined]>([
   ["every interface, with an address", { KONTROL_HOST: "0.0.0.0", KONTROL_URL: "https://k.example" }, undefined],
   ["every interface, without an address", { KONTROL_HOST: "0.0.0.0" }, "KONTROL_URL is not set, and KONTROL_HOST is 0.0.0.0"],
   ["one interface, without an address", { KONTROL_HOST: "10.0.0.7" }, "KONTROL_URL is not set"],
+  ["kites that count as dead before they are heard", { KONTROL_HUNG_AFTER: "15s" }, "KONTROL_HUNG_AFTER is shorter than two beats"],
   ["keys that are forgotten before their tokens", { KONTROL_KEY_GRACE: "1m" }, "KONTROL_KEY_GRACE is shorter than KONTROL_TOKEN_TTL"],
 ])("settings that contradict each other are refused: %s", (_title, environment, sentence) => {
   const options = readOptions({ KONTROL_DATABASE_URL, ...environment });

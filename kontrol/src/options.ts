@@ -16,6 +16,12 @@ export const SETTINGS = {
   replicaUrl: { variable: "KONTROL_REPLICA_URL", flag: "--replica-url", value: "<url>", about: "where other replicas reach this one" },
   logLevel: { variable: "KONTROL_LOG_LEVEL", flag: "--log-level", value: "<level>", about: "debug, info (default), warn, error or silent" },
   heartbeat: { variable: "KONTROL_HEARTBEAT", flag: "--heartbeat", value: "<time>", about: "how often kites beat; default 10s" },
+  hungAfter: {
+    variable: "KONTROL_HUNG_AFTER",
+    flag: "--hung-after",
+    value: "<time>",
+    about: "how long a kite's event loop may be blocked; default 30s, and at least three beats",
+  },
   tokenTtl: { variable: "KONTROL_TOKEN_TTL", flag: "--token-ttl", value: "<time>", about: "how long tokens live; default 10m" },
   keyGrace: {
     variable: "KONTROL_KEY_GRACE",
@@ -45,6 +51,8 @@ export interface ServeOptions {
   readonly replicaUrl: string | undefined;
   readonly logLevel: string;
   readonly heartbeatMs: number;
+  /** For how long the event loop of a kite may be blocked, when that is not kontrol's own default. */
+  readonly hungMs: number | undefined;
   readonly tokenTtlMs: number;
   readonly keyGraceMs: number;
   readonly metrics: MetricsReaders;
@@ -73,6 +81,7 @@ export function readOptions(environment: Readonly<Record<string, string | undefi
     logLevel: oneOf(given("logLevel"), LEVELS, "info"),
     // A beat is a message of every kite, and a row in the database of every kontrol; one a minute late finds nobody in time.
     heartbeatMs: time(given("heartbeat"), { otherwise: "10s", least: "100ms", most: "5m" }),
+    hungMs: given("hungAfter").text === undefined ? undefined : time(given("hungAfter"), { otherwise: "30s", least: "1s", most: "1h" }),
     // A kite remembers for an hour what was revoked. A token that lived longer would be good again afterwards.
     tokenTtlMs: time(given("tokenTtl"), { otherwise: "10m", least: "10s", most: "1h" }),
     keyGraceMs: time(given("keyGrace"), { otherwise: "7d", least: "1m", most: "365d" }),
@@ -86,10 +95,22 @@ export function readOptions(environment: Readonly<Record<string, string | undefi
  *
  * @throws {KiteError} `failed_precondition` naming the setting that is to be changed.
  */
-export function checkServing({ host, publicUrl, tokenTtlMs, keyGraceMs }: ServeOptions): void {
+export function checkServing({
+  host,
+  publicUrl,
+  heartbeatMs,
+  hungMs = Number.POSITIVE_INFINITY,
+  tokenTtlMs,
+  keyGraceMs,
+}: ServeOptions): void {
   if (publicUrl === undefined && !isLoopback(host)) {
     throw wrong(
       `KONTROL_URL is not set, and KONTROL_HOST is ${host}, beyond this machine: kite.keys and relay addresses have to name where others reach it, such as https://kontrol.example.org`,
+    );
+  }
+  if (hungMs < 2 * heartbeatMs) {
+    throw wrong(
+      "KONTROL_HUNG_AFTER is shorter than two beats (KONTROL_HEARTBEAT): it is by them that a blocked kite is known; let it be longer",
     );
   }
   if (keyGraceMs < tokenTtlMs) {

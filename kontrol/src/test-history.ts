@@ -14,6 +14,8 @@ import { silent } from "./testing.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
 
+const ALICE = { username: "alice", admin: false };
+
 // Several kontrols on one database, at random and from one seed: kites register, change their labels and leave, grants come
 // and go, connections to the database are killed, kontrols are killed, the log is cut, watchers read slowly and go on elsewhere.
 
@@ -34,7 +36,6 @@ const QUERIES: readonly Query[] = [
   { name: "disk", labels: ["gpu=true", "load>=0.5"] },
   { region: "us", version: ">= 1.4, < 2.0", labels: ["!gpu"] },
 ];
-const ALICE = { username: "alice", admin: false };
 const GRANTED: readonly Query[] = [{}, { name: "math" }, { version: "~> 1.4, != 1.4.3" }, { region: "eu", version: "^1.2" }];
 
 interface Replica {

@@ -8,6 +8,8 @@ export interface WatchRequest {
   readonly query: Query;
   readonly since?: string | undefined;
   readonly username: string;
+  /** When the credential ends that it was opened with, in milliseconds since the epoch; undefined for one without an end. */
+  readonly until?: number | undefined;
 }
 
 // About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
@@ -47,6 +49,7 @@ export class Watchers {
     const since = request.since === undefined ? undefined : readRevision(request.since);
     const watcher = new Watcher(this.#directory, this.#now, request, () => this.#remove(watcher));
     this.#add(watcher);
+    watcher.expire();
     if (since !== undefined && since > this.#directory.revision) watcher.beginAfter(since, this.#behindMs);
     else watcher.begin(since === undefined ? undefined : this.#directory.since(since));
     return watcher;
@@ -100,11 +103,13 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #means: ReturnType<typeof matcher>;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
+  readonly #until: number | undefined;
+  #expiring: NodeJS.Timeout | undefined;
   /** What the watcher knows already, from a kontrol that was ahead. */
   #after = 0;
   #overdue: NodeJS.Timeout | undefined;
 
-  constructor(directory: Directory, now: () => number, { query, username }: WatchRequest, onStop: () => void) {
+  constructor(directory: Directory, now: () => number, { query, username, until }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
     this.#now = now;
     this.#query = query;
@@ -113,10 +118,12 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     this.key = keyOf(query);
     this.#feed = new Feed({
       onStop: () => {
+        clearTimeout(this.#expiring);
         clearTimeout(this.#overdue);
         onStop();
       },
     });
+    this.#until = until;
   }
 
   /** Goes on after a revision that is to come; when it does not, it was never one of this mesh, and a snapshot says so. */
@@ -175,6 +182,14 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     return this;
   }
 
+  /** Ends it with its token. Looks from time to time as well: timers end at 24.8 days, and the clock may be set. */
+  expire(): void {
+    if (this.#until === undefined) return;
+    const leftMs = this.#until - this.#now();
+    if (leftMs <= 0) return this.end(expired());
+    this.#expiring = setTimeout(() => this.expire(), Math.min(leftMs, LONGEST_WAIT_MS)).unref();
+  }
+
   #snapshot(): WatchEvent {
     this.#startingAgain = false;
     const kites: DirectoryKite[] = [];
@@ -188,12 +203,17 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 }
 
+const LONGEST_WAIT_MS = 60 * 60_000;
 const SNAPSHOT = Symbol("snapshot");
 /** Why a kite that is still there is not meant any more. */
 const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
   "kite.registered": "it registered again as something else",
   "kite.labelled": "its labels changed, and are not what was asked for",
 };
+
+function expired(): KiteError {
+  return new KiteError("token_expired", "the token that this watch was opened with has ended; go on from its revision with a new one");
+}
 
 /** A kite as somebody with this access is told of it. */
 export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {
