@@ -26,15 +26,19 @@ const LIMITS: DatabaseLimits = { connectMs: 10_000, statementMs: 10_000, answerM
 // 12 is the oldest that the tests are run against.
 const OLDEST_MAJOR = 12;
 
+/** Who only looks, or changes a row, must not make a mesh in whatever database he named by mistake. */
+export type MeshUse = "make" | "must-exist";
+
 /**
- * Connects, and brings the schema up to date. Whoever opened the pool ends it.
+ * Connects, and brings the schema up to date, of a mesh that is made or has to be there. Whoever opened the pool ends it.
  *
- * @throws {KiteError} `unavailable` naming the setting when nothing answers there, `failed_precondition` when it is too old.
+ * @throws {KiteError} `unavailable` naming the setting when nothing answers there, `failed_precondition` when it is too old, or
+ * when there is no mesh.
  */
 export async function openDatabase(
   databaseUrl: string,
   onError: (cause: Error) => void,
-  limits: Partial<DatabaseLimits> = {},
+  { mesh = "make", ...limits }: { mesh?: MeshUse | undefined } & Partial<DatabaseLimits> = {},
 ): Promise<pg.Pool> {
   const pool = new Database(databaseUrl, { ...LIMITS, ...limits });
   // A connection that dies while idle reports here; the pool replaces it by itself.
@@ -45,12 +49,19 @@ export async function openDatabase(
   try {
     const { rows } = await pool.query<{ server_version: string }>("show server_version");
     checkVersion(rows[0]?.server_version ?? "");
+    if (mesh === "must-exist") await checkMesh(pool);
     await migrate(databaseUrl);
     return pool;
   } catch (cause) {
     await pool.end();
     throw cause instanceof KiteError ? cause : unreachable(databaseUrl, cause as Error);
   }
+}
+
+async function checkMesh(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ there: boolean }>("select to_regclass('kontrol.migrations') is not null as there");
+  if (rows[0]?.there) return;
+  throw new KiteError("failed_precondition", "there is no mesh in this database; kontrol init makes one, with its first administrator");
 }
 
 /** A pool with the limits above, which also ends when the server does not take its leave. */
@@ -97,9 +108,15 @@ export function checkVersion(version: string): void {
   );
 }
 
+/** By this reason whoever started kontrol is told that it is not kontrol that has to be mended. */
+export const NO_DATABASE = "database";
+
 function unreachable(databaseUrl: string, cause: Error): KiteError {
   const why = cause.message || (cause as NodeJS.ErrnoException).code || "no answer";
-  return new KiteError("unavailable", `no PostgreSQL at ${withoutPassword(databaseUrl)} (KONTROL_DATABASE_URL): ${why}`, { cause });
+  return new KiteError("unavailable", `no PostgreSQL at ${withoutPassword(databaseUrl)} (KONTROL_DATABASE_URL): ${why}`, {
+    cause,
+    reason: NO_DATABASE,
+  });
 }
 
 function withoutPassword(databaseUrl: string): string {

@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { type Caller, type Identity, Kite, KiteError, type ListenOptions, type Logger } from "@kite-mesh/kite";
+import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
+import { Registry } from "prom-client";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
 import { Beats } from "./beats.ts";
-import { openDatabase } from "./database.ts";
+import { type MeshUse, openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { kontrolHttp } from "./http.ts";
@@ -12,13 +14,17 @@ import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts"
 import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
+import { countLogins, exposition, measure } from "./metrics.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
+import type { MetricsReaders } from "./options.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
+import { Readiness } from "./readiness.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
 import { Slots } from "./slots.ts";
+import { openStartingPort } from "./starting-port.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -42,6 +48,8 @@ export interface KontrolOptions {
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
   readonly keyGraceMs?: number | undefined;
+  /** Who may read `/metrics`: this machine (the default), everybody, or nobody. */
+  readonly metrics?: MetricsReaders | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
 }
 
@@ -60,13 +68,13 @@ export interface Kontrol extends AsyncDisposable {
 const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
-const TOKEN_TTL_MS = 10 * 60_000;
+export const TOKEN_TTL_MS = 10 * 60_000;
 // A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
 const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
 // then a moment for the database. Who is late registers and watches again, from the revision it had.
 const GRACE_MS = 750;
-const NAME = "kontrol";
+export const NAME = "kontrol";
 
 /**
  * Starts kontrol: brings the database up to date, builds the directory and listens.
@@ -86,11 +94,14 @@ export async function createKontrol(options: KontrolOptions): Promise<Kontrol> {
   }
 }
 
-type Closers = (() => unknown)[];
+export type Closers = (() => unknown)[];
 
 /** Opens one thing after the other; what is opened is put on the list, and closed from its end. */
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
+  // A port that is left to chance is known to nobody who could ask there.
+  const starting = port === 0 ? undefined : await openStartingPort(port, host);
+  opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
   const { pool, keys, directory, follower, log, leases, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
@@ -104,10 +115,13 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
-  const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
+  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity }));
+  const { authenticate } = logins;
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
-  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
+  const register = new Registry();
+  const observers = [metrics({ register })];
+  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
   const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
@@ -124,23 +138,40 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
     }),
   );
 
-  const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
+  const readiness = new Readiness({ follower, keys, heartbeatMs });
+  measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
+  const http = kontrolHttp({
+    publicKeys: () => keys.publicKeys(),
+    missing: () => readiness.missing(),
+    metrics: () => exposition(register),
+    readers: options.metrics ?? "loopback",
+    older,
+    logger,
+  });
+  await starting?.close();
   const upgrade: ListenOptions["upgrade"] = (...asked) => beats.upgrade(...asked) || relay.upgrade(...asked);
   const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
   const isExpected = (id: string) => slots.isExpected(id);
   const upkeep = await Upkeep.start({ pool, directory, follower, leases, isExpected, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
+  opened.push(() => readiness.stopping());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
+  readiness.started(upkeep);
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
+/** What is needed to know and to change the mesh, without being one of its processes. */
+export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
+  readonly mesh?: MeshUse | undefined;
+};
+
 /** The database, and the directory that follows it. */
-async function openMemory(options: KontrolOptions, opened: Closers) {
+export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
-  const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
+  const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
+  const pool = await openDatabase(databaseUrl, lost, { mesh: options.mesh });
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
   const identity: Identity = {

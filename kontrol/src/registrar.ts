@@ -83,6 +83,7 @@ export class Registrar {
   readonly #timer: NodeJS.Timeout;
   readonly #stopListening: () => void;
   #lastSweepMs = performance.now();
+  #registrations = 0;
   #closed = false;
 
   constructor(options: RegistrarOptions) {
@@ -90,6 +91,16 @@ export class Registrar {
     this.#stopListening = options.directory.listen((applied) => this.#hear(applied));
     // Four looks in a beat find a silent kite at most a quarter of a beat late.
     this.#timer = setInterval(() => this.#sweep(), options.heartbeatMs / 4);
+  }
+
+  /** How many kites have their sessions here. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** How many registered here since the start. */
+  get registrations(): number {
+    return this.#registrations;
   }
 
   /** The registration of a kite whose session is here. */
@@ -140,6 +151,7 @@ export class Registrar {
       release: () => {},
     };
     this.#hold(held, registrant.session);
+    this.#registrations++;
     return held;
   }
 

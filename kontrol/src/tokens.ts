@@ -1,6 +1,6 @@
 import { formatIdentity, type Identity, type IssuedToken, type Role } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
-import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
+import { type Algorithm, type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
 export interface TokenOptions {
   readonly keys: SigningKeys;
@@ -46,12 +46,18 @@ const MAX_KEPT = 20_000;
 export class Tokens {
   readonly #options: TokenOptions;
   #forgottenAtMs = Number.NEGATIVE_INFINITY;
+  readonly #issued = new Map<Algorithm, number>();
   readonly #kept = new Map<string, Kept>();
   /** The end of a team's grant forgets hundreds of people at once, and must not look at what is kept for everybody else. */
   readonly #keysOf = new Map<string, Set<string>>();
 
   constructor(options: TokenOptions) {
     this.#options = options;
+  }
+
+  /** How many were signed since the start, by algorithm. */
+  get issued(): ReadonlyMap<Algorithm, number> {
+    return this.#issued;
   }
 
   issue(request: TokenRequest): Promise<IssuedToken> {
@@ -105,6 +111,7 @@ export class Tokens {
     const { keys, issuer } = this.#options;
     const { username, role, audience, jti, methods, signingKey = keys.current, reader = "ours" } = request;
     const { kid, alg, private: key } = signingKey;
+    this.#issued.set(alg, (this.#issued.get(alg) ?? 0) + 1);
     const iat = signedAt(alg, now, reader);
     const exp = alg === "EdDSA" ? expiresAt / 1000 : Math.floor(expiresAt / 1000);
     const claims = {

@@ -68,6 +68,11 @@ export class Upkeep {
     return upkeep;
   }
 
+  /** For how long this process could not write that it lives. */
+  get silentMs(): number {
+    return performance.now() - this.#lastBeatMs;
+  }
+
   /** Stops, and says that this process is gone: its kites have two beats to register elsewhere. */
   async close(): Promise<void> {
     this.#closed = true;
