@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { KiteError, type KiteErrorCode, type Logger, type PublicJwk } from "@kite-mesh/kite";
+import { FORWARDED } from "./forwarding.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { httpRegister } from "./schemas.ts";
 
@@ -45,10 +46,11 @@ function ready(response: ServerResponse, missing: string | undefined): void {
   else answer(response, 503, { status: "not ready", missing });
 }
 
-function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): void {
+async function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): Promise<void> {
   const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");
   if (!id) return answer(response, 400, { err: "query id is empty" });
-  response.writeHead(200, { "content-type": "text/plain" }).end(older.heartbeat(id));
+  const answered = await older.heartbeat(id, FORWARDED in request.headers);
+  response.writeHead(200, { "content-type": "text/plain" }).end(answered);
 }
 
 /** Never rejects: whatever goes wrong is an answer. */

@@ -2,13 +2,14 @@ import { randomUUID } from "node:crypto";
 import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
-import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
+import { kontrolAuthenticator, verifyOwnToken, withNewest } from "./authenticate.ts";
 import { openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
+import { Forwarder } from "./forwarding.ts";
 import { kontrolHttp } from "./http.ts";
 import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts";
-import { Leases } from "./leases.ts";
+import { Leases, type NewLease } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
@@ -16,6 +17,7 @@ import { ensureAccount, type NewAccount } from "./people.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
+import { Replicas, reachableUrl } from "./replicas.ts";
 import { SigningKeys } from "./signing-keys.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
@@ -29,6 +31,8 @@ export interface KontrolOptions {
   readonly port?: number | undefined;
   /** Where others reach this kontrol. Default: where it listens. */
   readonly publicUrl?: string | undefined;
+  /** Where the other replicas reach this one. Default: where it listens, or the first outward address of the machine. */
+  readonly replicaUrl?: string | undefined;
   readonly log: Logger;
   /** Milliseconds, as `Date.now`. */
   readonly clock?: (() => number) | undefined;
@@ -88,7 +92,8 @@ type Closers = (() => unknown)[];
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
   const memory = await openMemory(options, opened);
-  const { pool, keys, directory, follower, log, leases, holder, identity } = memory;
+  const { pool, keys, directory, follower, log, leases, replicas, holder, identity } = memory;
+  const fresh = (seen: number) => follower.fresh(seen);
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
@@ -96,14 +101,18 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
   const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
   const trust = { keys, issuer: NAME, directory, now };
-  const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
-  const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
+  const authenticate = kontrolAuthenticator({ ...trust, audience: identity, fresh });
+  const holds = (id: string) => registrar.held(id) !== undefined;
+  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger });
+  const beatElsewhere = (id: string) => forwarder.beat(id);
+  const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
   opened.push(() => kite.close());
-  const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
+  const verify = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
+  opened.push(() => forwarder.close());
   opened.push(() => relay.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
@@ -117,11 +126,26 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
-  const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
+  const upgrade = forwarder.around((request, socket, head) => relay.upgrade(request, socket, head));
+  const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
-  const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
+  const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
+  const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
+  const upkeep = await Upkeep.start({
+    pool,
+    directory,
+    follower,
+    leases,
+    log,
+    replicas,
+    replicaUrl,
+    holder,
+    self,
+    heartbeatMs,
+    logger,
+    now,
+  });
   opened.push(() => upkeep.close());
-  await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
@@ -129,6 +153,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 /** The database, and the directory that follows it. */
 async function openMemory(options: KontrolOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
+  const holder = randomUUID();
   const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
@@ -152,7 +177,8 @@ async function openMemory(options: KontrolOptions, opened: Closers) {
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
-  return { pool, keys, directory, follower, log, leases, holder: randomUUID(), identity };
+  const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
+  return { pool, keys, directory, follower, log, leases, replicas, holder, identity };
 }
 
 type Memory = Awaited<ReturnType<typeof openMemory>>;

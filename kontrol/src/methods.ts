@@ -27,6 +27,7 @@ import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
 import type { Registrar } from "./registrar.ts";
+import type { Replicas } from "./replicas.ts";
 import * as schemas from "./schemas.ts";
 import type { SigningKey } from "./signing-keys.ts";
 import type { Watchers } from "./watch.ts";
@@ -36,6 +37,7 @@ export interface Services extends QueryOptions {
   readonly log: Log;
   readonly follower: Follower;
   readonly registrar: Registrar;
+  readonly replicas: Replicas;
   readonly watchers: Watchers;
   readonly older: OlderRegistrations;
   readonly logger: Logger;
@@ -66,7 +68,7 @@ export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods
 type Fulfils<Served extends KontrolContract> = Served;
 
 function registryMethods(services: Services) {
-  const { registrar, watchers, older } = services;
+  const { registrar, watchers, older, directory, follower } = services;
   const olderWatches = new OlderWatches(services);
   return {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
@@ -79,9 +81,11 @@ function registryMethods(services: Services) {
       return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
-    watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
-      watchers.watch({ query, since, username: caller.username }),
-    ),
+    watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
+      // Seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
+      if (since !== undefined && Number(since) > directory.revision) await follower.fresh(directory.revision);
+      return watchers.watch({ query, since, username: caller.username });
+    }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
@@ -138,7 +142,8 @@ async function join(joinToken: string, { log, follower, kiteKeys }: Services, mo
 }
 
 function entryMethods(services: Services) {
-  const { directory, registrar } = services;
+  const { directory, registrar, replicas } = services;
+  const isHere = (id: string) => registrar.held(id) !== undefined;
   return {
     registerMachine: method({ role: "anyone", input: schemas.registerMachine }, async (asked, call) =>
       "joinToken" in asked
@@ -151,7 +156,7 @@ function entryMethods(services: Services) {
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, isHeld: (held) => registrar.held(held) !== undefined }),
+      why(id, call, { ...services, isHeld: async ({ kite, holder }) => isHere(kite.id) || (await replicas.find(holder)) !== undefined }),
     ),
   };
 }

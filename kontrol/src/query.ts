@@ -124,11 +124,11 @@ const WHY = `
 export async function why(
   id: string,
   { caller }: Call,
-  { pool, isHeld, directory, now }: QueryOptions & { pool: Pool; isHeld: (id: string) => boolean },
+  { pool, isHeld, directory, now }: QueryOptions & { pool: Pool; isHeld: (record: KiteRecord) => Promise<boolean> },
 ) {
   const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
   const present = directory.kite(id);
-  if (present !== undefined) return mayKnow(present) ? explainPresent(present, isHeld(id)) : ({ found: false } as const);
+  if (present !== undefined) return mayKnow(present) ? explainPresent(present, await isHeld(present)) : ({ found: false } as const);
   const [gone] = (await ask<KiteRecord & { goneAt: number; reason: string }>(pool, WHY, [id])).rows;
   if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
   return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;

@@ -3,8 +3,9 @@ import type { Pool } from "pg";
 import type { Directory } from "./directory.ts";
 import type { Follower } from "./follower.ts";
 import { expireGrants } from "./grants.ts";
-import type { Leases } from "./leases.ts";
+import type { Leases, NewLease } from "./leases.ts";
 import type { Log } from "./log.ts";
+import type { Replicas } from "./replicas.ts";
 
 export interface UpkeepOptions {
   readonly pool: Pool;
@@ -12,8 +13,13 @@ export interface UpkeepOptions {
   readonly follower: Follower;
   readonly leases: Leases;
   readonly log: Log;
+  readonly replicas: Replicas;
+  /** Where the other replicas reach this one. */
+  readonly replicaUrl: string;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
+  /** kontrol's own entry, which whoever of its processes lives keeps in the directory. */
+  readonly self: NewLease;
   readonly heartbeatMs: number;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
@@ -50,7 +56,8 @@ export class Upkeep {
   }
 
   static async start(options: UpkeepOptions): Promise<Upkeep> {
-    await options.pool.query(BEAT, [options.holder]);
+    await options.replicas.beat(options.replicaUrl);
+    await options.leases.enter(options.self);
     const upkeep = new Upkeep(options);
     upkeep.#do(() => tidy(options.pool));
     upkeep.#scheduleExpiry();
@@ -65,7 +72,7 @@ export class Upkeep {
     clearInterval(this.#tidying);
     clearTimeout(this.#expiring);
     await this.#work;
-    await this.#options.pool.query(LEAVE, [this.#options.holder]).catch(() => {}); // its beat goes stale by itself
+    await this.#options.replicas.leave();
   }
 
   /** One after the other; what fails is tried again when its time comes. */
@@ -78,14 +85,16 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases } = this.#options;
-    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
+    const { pool, holder, heartbeatMs, follower, leases, replicas, replicaUrl, self } = this.#options;
     // Also finds a LISTEN connection that is dead without knowing it.
-    for (const { revision } of rows) follower.expect(revision);
+    follower.expect((await replicas.beat(replicaUrl)) ?? 0);
     const graceMs = GRACE_BEATS * heartbeatMs;
     if (performance.now() - this.#startedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    for (const orphan of orphans.rows) {
+      if (orphan.id === self.kite.id) await leases.enter(self);
+      else leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    }
   }
 
   #scheduleExpiry(): void {
@@ -109,10 +118,6 @@ export class Upkeep {
   }
 }
 
-const BEAT = `
-  insert into kontrol.replicas (id) values ($1) on conflict (id) do update set beat_at = now()
-  returning (select revision::float8 from kontrol.head) as revision`;
-const LEAVE = "delete from kontrol.replicas where id = $1";
 const ORPHANS = `
   select id, generation::float8 as generation from kontrol.kites
    where gone_at is null and holder <> $1
