@@ -10,6 +10,7 @@ import {
   verifyToken,
 } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
+import type { Fresh } from "./freshness.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 
 export interface TrustOptions {
@@ -34,10 +35,9 @@ export function kontrolAuthenticator(options: TrustOptions & { audience: Identit
   };
 }
 
-/** How the directory becomes as new as the database, see `Follower`. */
 export interface Freshness {
   readonly directory: Directory;
-  readonly fresh: (seen: number) => Promise<boolean>;
+  readonly fresh: Fresh;
 }
 
 /** Looks twice: a credential that another replica gave away a moment ago may not be known here yet. */

@@ -35,8 +35,6 @@ export class Follower {
   #wanted = 0;
   #catching = false;
   #caughtUp: Promise<void> = Promise.resolve();
-  #looking: Promise<void> = Promise.resolve();
-  #nextLook: Promise<void> | undefined;
   #running: Promise<void> = Promise.resolve();
 
   private constructor(options: FollowerOptions) {
@@ -95,34 +93,12 @@ export class Follower {
     }
   }
 
-  /**
-   * Waits for what other processes have written until now; answers whether that was more than the revision that was seen.
-   * For what somebody was just told elsewhere and is not known here. However many ask, one question at a time goes to the
-   * database. Never rejects.
-   */
-  async fresh(seen: number): Promise<boolean> {
-    const { directory } = this.#options;
-    // The look that is under way may have begun before it was written.
-    this.#nextLook ??= this.#looking.then(() => {
-      this.#nextLook = undefined;
-      this.#looking = this.#look().catch(() => {});
-      return this.#looking;
-    });
-    await this.#nextLook;
-    return directory.revision > seen;
-  }
-
   async close(): Promise<void> {
     this.#closing.abort();
     // Ending the connection ends a query that it waits for, too.
     await this.#client?.end().catch(() => {});
     await this.#running;
     await this.#caughtUp;
-  }
-
-  async #look(): Promise<void> {
-    const head = await this.#client?.query<{ revision: number }>(HEAD);
-    await this.reached(head?.rows[0]?.revision ?? 0);
   }
 
   /** Connects and catches up; answers with what settles when the connection is lost. */

@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import { KiteError, type Logger } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
+import type { Fresh } from "./freshness.ts";
 import type { Replicas } from "./replicas.ts";
 import { refuseUpgrade, type Upgrade } from "./upgrade.ts";
 
@@ -14,8 +15,7 @@ export interface ForwarderOptions {
   readonly holder: string;
   /** Whether the kite's session is here. */
   readonly holds: (id: string) => boolean;
-  /** Makes the directory as new as the database, see `Follower`. */
-  readonly fresh: (seen: number) => Promise<boolean>;
+  readonly fresh: Fresh;
   readonly logger: Logger;
   /** How long another replica may take to answer. Default two seconds. */
   readonly timeoutMs?: number | undefined;

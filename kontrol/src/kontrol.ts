@@ -7,6 +7,7 @@ import { openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { Forwarder } from "./forwarding.ts";
+import { freshness } from "./freshness.ts";
 import { kontrolHttp } from "./http.ts";
 import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts";
 import { Leases, type NewLease } from "./leases.ts";
@@ -92,8 +93,7 @@ type Closers = (() => unknown)[];
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
   const memory = await openMemory(options, opened);
-  const { pool, keys, directory, follower, log, leases, replicas, holder, identity } = memory;
-  const fresh = (seen: number) => follower.fresh(seen);
+  const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
@@ -146,7 +146,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
     now,
   });
   opened.push(() => upkeep.close());
-  logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
+  logger.info({ url, replicaUrl, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
@@ -178,7 +178,8 @@ async function openMemory(options: KontrolOptions, opened: Closers) {
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
-  return { pool, keys, directory, follower, log, leases, replicas, holder, identity };
+  const fresh = freshness({ pool, directory, follower });
+  return { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity };
 }
 
 type Memory = Awaited<ReturnType<typeof openMemory>>;

@@ -18,6 +18,7 @@ import { audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
+import type { Fresh } from "./freshness.ts";
 import { addGrant, removeGrant } from "./grants.ts";
 import { createJoinToken, useJoinToken } from "./join-tokens.ts";
 import { issueKiteKey, type KiteKeyOptions, revokeKiteKey } from "./kite-keys.ts";
@@ -36,6 +37,7 @@ export interface Services extends QueryOptions {
   readonly pool: Pool;
   readonly log: Log;
   readonly follower: Follower;
+  readonly fresh: Fresh;
   readonly registrar: Registrar;
   readonly replicas: Replicas;
   readonly watchers: Watchers;
@@ -68,7 +70,7 @@ export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods
 type Fulfils<Served extends KontrolContract> = Served;
 
 function registryMethods(services: Services) {
-  const { registrar, watchers, older, directory, follower } = services;
+  const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
   return {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
@@ -83,7 +85,7 @@ function registryMethods(services: Services) {
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
       // Seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
-      if (since !== undefined && Number(since) > directory.revision) await follower.fresh(directory.revision);
+      if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
       return watchers.watch({ query, since, username: caller.username });
     }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>

@@ -27,7 +27,7 @@ test("a database that a newer version wrote is refused, and stays as it was", as
 
   await expect(openDatabase(databaseUrl, () => {})).rejects.toMatchObject({
     code: "failed_precondition",
-    message: expect.stringMatching(new RegExp(`migration 999 .* this version knows ${files.length}.*newer`)),
+    message: expect.stringMatching(new RegExp(`migration 999 .* this version knows ${Number(files.at(-1)?.slice(0, 4))}.*newer`)),
   });
 });
 
