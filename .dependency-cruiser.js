@@ -94,7 +94,7 @@ export default {
       name: "nobody-imports-deploy",
       comment: "deploy composes the services; only the launcher of test databases borrows its PostgreSQL.",
       severity: "error",
-      from: { pathNot: ["^deploy/", "^test/setup/cluster[.]ts$"] },
+      from: { pathNot: ["^deploy/", "^test/setup/cluster[.]ts$", "^test/bench/"] },
       to: { path: "^deploy/" },
     },
     {
