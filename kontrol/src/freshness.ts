@@ -5,7 +5,7 @@ import type { Follower } from "./follower.ts";
 export interface FreshnessOptions {
   readonly pool: Pool;
   readonly directory: Directory;
-  readonly follower: Pick<Follower, "reached">;
+  readonly follower: Pick<Follower, "reached" | "connected">;
 }
 
 /** Waits for what other processes have written until now; answers whether that was more than the revision `seen`. Never rejects. */
@@ -25,6 +25,8 @@ export function freshness({ pool, directory, follower }: FreshnessOptions): Fres
     await follower.reached(rows[0]?.revision ?? 0);
   };
   return async (seen) => {
+    // Without the database nothing newer is to be had, and nobody should wait for it.
+    if (!follower.connected) return directory.revision > seen;
     // The look that is under way may have begun before it was written.
     next ??= looking.then(() => {
       next = undefined;

@@ -78,13 +78,14 @@ function registryMethods(services: Services) {
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
+      await knowing(query, services);
       const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;
       return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
-      // Seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
+      // It was seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
       if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
       return watchers.watch({ query, since, username: caller.username });
     }),
@@ -95,7 +96,13 @@ function registryMethods(services: Services) {
   };
 }
 
-function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+/** Who names a kite by its id was told of it, perhaps by another replica and a moment ago. */
+async function knowing({ id }: Query, { directory, fresh }: Services): Promise<void> {
+  if (id && directory.kite(id) === undefined) await fresh(directory.revision);
+}
+
+async function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+  await knowing(query, services);
   // One with an end of its own is as good as unique, and would only fill what is kept.
   return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
 }
