@@ -3,6 +3,7 @@ import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken, withNewest } from "./authenticate.ts";
+import { Beats } from "./beats.ts";
 import { openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
@@ -20,6 +21,7 @@ import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { Replicas, reachableUrl } from "./replicas.ts";
 import { SigningKeys } from "./signing-keys.ts";
+import { Slots } from "./slots.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -39,6 +41,8 @@ export interface KontrolOptions {
   readonly clock?: (() => number) | undefined;
   /** How often kites beat. Default 10,000. */
   readonly heartbeatMs?: number | undefined;
+  /** For how long the event loop of a kite may be blocked before it counts as dead. Default 30 s, and at least three beats. */
+  readonly hungMs?: number | undefined;
   /** How long tokens live. Default ten minutes. */
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
@@ -93,13 +97,17 @@ type Closers = (() => unknown)[];
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
   const memory = await openMemory(options, opened);
-  const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
+  const { keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
-  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
+  const relayUrl = () => `${url}/relay`;
+  const slots = new Slots({ nowMs: () => performance.now() });
+  const { hungMs } = options;
+  const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
+  const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity, fresh });
   const holds = (id: string) => registrar.held(id) !== undefined;
@@ -114,6 +122,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
   opened.push(() => forwarder.close());
   opened.push(() => relay.close());
+  opened.push(() => beats.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
@@ -126,25 +135,14 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
-  const upgrade = forwarder.around((request, socket, head) => relay.upgrade(request, socket, head));
+  const upgrade = forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked));
   const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
   const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
   const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
-  const upkeep = await Upkeep.start({
-    pool,
-    directory,
-    follower,
-    leases,
-    log,
-    replicas,
-    replicaUrl,
-    holder,
-    self,
-    heartbeatMs,
-    logger,
-    now,
-  });
+  const isExpected = (id: string) => slots.isExpected(id);
+  const clocks = { heartbeatMs, logger, now };
+  const upkeep = await Upkeep.start({ ...memory, isExpected, replicaUrl, self, ...clocks });
   opened.push(() => upkeep.close());
   logger.info({ url, replicaUrl, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
@@ -232,9 +230,12 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
   }
   for (const revocation of revokedBy(applied, directory, now())) {
     const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
-    tokens.forget((username) => revocation.username === username);
+    if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
-    kite.endSessions((caller) => isMeant(caller, revocation), why);
+    const end = () => kite.endSessions((caller) => isMeant(caller, revocation), why);
+    // A turn later: the kites of somebody who was removed are told first which grants have ended with that.
+    if (revocation.username === undefined) end();
+    else setImmediate(end);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);
   }
 }

@@ -27,10 +27,11 @@ import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
+import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
-import type { Replicas } from "./replicas.ts";
 import * as schemas from "./schemas.ts";
 import type { SigningKey } from "./signing-keys.ts";
+import { actor, teamMethods } from "./team-methods.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions {
@@ -39,7 +40,6 @@ export interface Services extends QueryOptions {
   readonly follower: Follower;
   readonly fresh: Fresh;
   readonly registrar: Registrar;
-  readonly replicas: Replicas;
   readonly watchers: Watchers;
   readonly older: OlderRegistrations;
   readonly logger: Logger;
@@ -56,6 +56,7 @@ export function kontrolMethods(services: Services) {
     joinTokens: joinTokenMethods(services),
     people: peopleMethods(services),
     grants: grantMethods(services),
+    teams: teamMethods(services),
     keys: keyMethods(services),
     audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
@@ -87,7 +88,7 @@ function registryMethods(services: Services) {
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
       // It was seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
       if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
-      return watchers.watch({ query, since, username: caller.username });
+      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt });
     }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
@@ -101,10 +102,14 @@ async function knowing({ id }: Query, { directory, fresh }: Services): Promise<v
   if (id && directory.kite(id) === undefined) await fresh(directory.revision);
 }
 
-async function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+async function narrowerToken(
+  { query, renew = false, ...less }: { query: Query; renew?: boolean } & Narrower,
+  call: Call,
+  services: Services,
+): Promise<IssuedToken> {
   await knowing(query, services);
   // One with an end of its own is as good as unique, and would only fill what is kept.
-  return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
+  return findToken(query, call, { ...services, less, renew: renew || less.ttlMs !== undefined });
 }
 
 /** What an older kite is answered. Only such a kite asks in that form, so the contract knows nothing of it. */
@@ -151,8 +156,7 @@ async function join(joinToken: string, { log, follower, kiteKeys }: Services, mo
 }
 
 function entryMethods(services: Services) {
-  const { directory, registrar, replicas } = services;
-  const isHere = (id: string) => registrar.held(id) !== undefined;
+  const { directory, registrar } = services;
   return {
     registerMachine: method({ role: "anyone", input: schemas.registerMachine }, async (asked, call) =>
       "joinToken" in asked
@@ -165,7 +169,7 @@ function entryMethods(services: Services) {
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, isHeld: async ({ kite, holder }) => isHere(kite.id) || (await replicas.find(holder)) !== undefined }),
+      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
     ),
   };
 }
@@ -193,7 +197,7 @@ function peopleMethods(services: Services) {
       return result;
     }),
     remove: method({ role: "owner", input: schemas.whom }, async (whom, { caller }) => {
-      const { result, revision } = await removePerson(log, whom, caller.username, now());
+      const { result, revision } = await removePerson(log, whom, caller.username, now);
       await follower.reached(revision);
       return result;
     }),
@@ -218,21 +222,27 @@ function grantMethods({ log, directory, follower, now }: Services) {
       if (expiresAt !== undefined && expiresAt <= now()) {
         throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
       }
-      const { result, revision } = await addGrant(log, caller.username, { ...grant, expiresAt });
+      const { result, revision } = await addGrant(log, actor(caller), { ...grant, expiresAt });
       await follower.reached(revision);
       return result;
     }),
     list: method({ role: "viewer" }, ({ caller: { username } }) => {
-      const mine = [...directory.grants()].filter((grant) => grant.owner === username || grant.username === username);
-      return mine.map(({ id, owner, username, role, query, expiresAt }): Grant => ({ id, owner, username, role, query, expiresAt }));
+      const teams = directory.teamsOf(username);
+      const mine = [...directory.grants()].filter(
+        (grant) => grant.owner === username || grant.username === username || teams.has(grant.team ?? ""),
+      );
+      return mine.map(describeGrant);
     }),
     remove: method({ role: "viewer", input: schemas.id }, async ({ id }, { caller }) => {
-      const by = { username: caller.username, admin: caller.role === "owner" };
-      const { result, revision } = await removeGrant(log, id, by, now());
+      const { result, revision } = await removeGrant(log, id, actor(caller), now);
       await follower.reached(revision);
       return result;
     }),
   };
+}
+
+function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
+  return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
 function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {

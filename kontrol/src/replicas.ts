@@ -11,6 +11,8 @@ export interface ReplicasOptions {
 
 // As for kites: one lost beat must not make a healthy replica disappear.
 const BEATS = 2;
+// The process is to end, whether the database is there or not.
+const LEAVE_LIMIT_MS = 2_000;
 
 /**
  * The kontrol processes on this database, and where they reach each other. It is read with every beat, so that to find
@@ -42,7 +44,8 @@ export class Replicas {
    */
   async leave(): Promise<void> {
     const { pool, holder } = this.#options;
-    await pool.query(LEAVE, [holder]).catch(() => {}); // its beat goes stale by itself
+    const leave = { text: LEAVE, values: [holder], query_timeout: LEAVE_LIMIT_MS };
+    await pool.query(leave).catch(() => {}); // its beat goes stale by itself
   }
 
   /** Where a replica is reached; undefined for one that does not live, as far as the database can be asked. */

@@ -12,14 +12,16 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
+  /** Whether a kite was told to come back later than others. Default: none was. */
+  readonly isExpected?: ((id: string) => boolean) | undefined;
   readonly log: Log;
   readonly replicas: Replicas;
   /** Where the other replicas reach this one. */
   readonly replicaUrl: string;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
-  /** kontrol's own entry, which whoever of its processes lives keeps in the directory. */
-  readonly self: NewLease;
+  /** kontrol's own entry, which whoever of its processes lives keeps in the directory. Default: it has none. */
+  readonly self?: NewLease | undefined;
   readonly heartbeatMs: number;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
@@ -31,6 +33,8 @@ const LONGEST_WAIT_MS = 60 * 60_000;
 const TIDY_MS = 60 * 60_000;
 // After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
 const GRACE_BEATS = 2;
+// A beat that comes later than this had something in its way, and that of another kontrol may still have it.
+const LATE_BEATS = 1.5;
 
 /**
  * What has to happen from time to time: this process says that it lives, takes out the kites of processes that do not,
@@ -38,7 +42,9 @@ const GRACE_BEATS = 2;
  */
 export class Upkeep {
   readonly #options: UpkeepOptions;
-  readonly #startedMs = performance.now();
+  /** Since when the beats of all kontrols can be trusted. */
+  #trustedMs = performance.now();
+  #lastBeatMs = performance.now();
   readonly #stopListening: () => void;
   readonly #beating: NodeJS.Timeout;
   readonly #tidying: NodeJS.Timeout;
@@ -51,13 +57,14 @@ export class Upkeep {
     this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
-      if (applied === "reset" || applied.change.kind === "grant.added") this.#scheduleExpiry();
+      const granted = applied === "reset" || applied.change.kind === "grant.added" || applied.change.kind === "team-grant.added";
+      if (granted) this.#scheduleExpiry();
     });
   }
 
   static async start(options: UpkeepOptions): Promise<Upkeep> {
     await options.replicas.beat(options.replicaUrl);
-    await options.leases.enter(options.self);
+    if (options.self !== undefined) await options.leases.enter(options.self);
     const upkeep = new Upkeep(options);
     upkeep.#do(() => tidy(options.pool));
     upkeep.#scheduleExpiry();
@@ -85,14 +92,19 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases, replicas, replicaUrl, self } = this.#options;
-    // Also finds a LISTEN connection that is dead without knowing it.
-    follower.expect((await replicas.beat(replicaUrl)) ?? 0);
+    const { pool, holder, heartbeatMs, follower, leases, replicas, replicaUrl, self, isExpected = () => false } = this.#options;
+    // Finds a LISTEN connection that is dead without knowing it.
+    const [, revision] = await Promise.all([follower.check(), replicas.beat(replicaUrl)]);
+    follower.expect(revision ?? 0);
     const graceMs = GRACE_BEATS * heartbeatMs;
-    if (performance.now() - this.#startedMs < graceMs) return;
+    const [now, lastMs] = [performance.now(), this.#lastBeatMs];
+    this.#lastBeatMs = now;
+    // While the database was away nobody's beat was written: those who live get the time to say so.
+    if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
+    if (now - this.#trustedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows) {
-      if (orphan.id === self.kite.id) await leases.enter(self);
+    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id))) {
+      if (self !== undefined && orphan.id === self.kite.id) await leases.enter(self);
       else leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
     }
   }
@@ -110,7 +122,7 @@ export class Upkeep {
   async #expire(): Promise<void> {
     const { log, now, follower } = this.#options;
     try {
-      const { revision } = await expireGrants(log, now());
+      const { revision } = await expireGrants(log, now);
       await follower.reached(revision);
     } finally {
       this.#scheduleExpiry();
@@ -125,12 +137,18 @@ const ORPHANS = `
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
 const TIDY = [
-  "delete from kontrol.log where at < now() - interval '7 days'",
   "delete from kontrol.kites where gone_at < now() - interval '7 days'",
   "delete from kontrol.revocations where at < now() - interval '1 day'",
   "delete from kontrol.replicas where beat_at < now() - interval '1 day'",
 ];
 
+// In bites that a statement has the time for, however long nobody has tidied.
+const TIDY_LOG = `
+  delete from kontrol.log where revision in
+   (select revision from kontrol.log where at < now() - interval '7 days' order by revision limit $1)`;
+const TIDY_BITE = 20_000;
+
 async function tidy(pool: Pool): Promise<void> {
+  while (((await pool.query(TIDY_LOG, [TIDY_BITE])).rowCount ?? 0) === TIDY_BITE);
   for (const statement of TIDY) await pool.query(statement);
 }

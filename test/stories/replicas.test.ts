@@ -179,7 +179,7 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
 /** Whether every kite is in the directory with a session that is open, as any replica knows it. */
 async function allOpen(kites: readonly Kite[]): Promise<boolean> {
   const answers = await Promise.all(kites.map(({ identity: { id } }) => replicas.root.why({ id })));
-  return answers.every((answer) => answer.found && answer.state === "present" && answer.reason.includes("session is open"));
+  return answers.every((answer) => answer.found && answer.state === "present" && /session is (open|with another)/.test(answer.reason));
 }
 
 function collect(events: AsyncIterable<WatchEvent>): WatchEvent[] {
