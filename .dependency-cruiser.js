@@ -24,7 +24,7 @@ export default {
       comment: "The library is below everything: it must be usable, testable and publishable without the mesh.",
       severity: "error",
       from: { path: "^kite/src/" },
-      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(postgres|services)[.]ts$" },
+      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(balancer|postgres|services)[.]ts$" },
     },
     {
       name: "kite-depends-on-ws-and-jose-only",
@@ -94,7 +94,7 @@ export default {
       name: "nobody-imports-deploy",
       comment: "deploy composes the services; only the launchers of test databases borrow its PostgreSQL.",
       severity: "error",
-      from: { pathNot: ["^deploy/", "^test/(setup/cluster|postgres-server)[.]ts$"] },
+      from: { pathNot: ["^deploy/", "^test/(setup/cluster|postgres-server)[.]ts$", "^test/bench/"] },
       to: { path: "^deploy/" },
     },
     {
@@ -108,7 +108,7 @@ export default {
       name: "tests-borrow-databases-and-services-only",
       severity: "error",
       from: { path: TESTS, pathNot: "^test/" },
-      to: { path: "^test/", pathNot: "^test/(postgres|services)[.]ts$" },
+      to: { path: "^test/", pathNot: "^test/(balancer|postgres|services)[.]ts$" },
     },
     {
       name: "sources-do-not-import-tests",

@@ -10,6 +10,7 @@ import {
   verifyToken,
 } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
+import type { Fresh } from "./freshness.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 
 export interface TrustOptions {
@@ -25,13 +26,29 @@ export interface TrustOptions {
  * Decides who calls kontrol: the bearer of a kite.key, or of a token for kontrol. Username and role come from what was
  * verified and from the account as it is now, never from what the caller says. Without a credential only open methods answer.
  */
-export function kontrolAuthenticator(options: TrustOptions & { audience: Identity }): Authenticate {
+export function kontrolAuthenticator(options: TrustOptions & { audience: Identity } & Freshness): Authenticate {
   return async (auth, claimed) => {
     if (auth === undefined) return anonymous(claimed);
-    const verified = await verifyCredential(auth, options);
+    const verified = await withNewest(() => verifyCredential(auth, options), options);
     const role = lesser(verified.role, roleOf(verified.username, options.directory));
     return { ...verified, role, kite: claimed === undefined ? undefined : { ...claimed, username: verified.username } };
   };
+}
+
+export interface Freshness {
+  readonly directory: Directory;
+  readonly fresh: Fresh;
+}
+
+/** Looks twice: a credential that another replica gave away a moment ago may not be known here yet. */
+export async function withNewest<T>(verify: () => Promise<T>, { directory, fresh }: Freshness): Promise<T> {
+  const seen = directory.revision;
+  try {
+    return await verify();
+  } catch (thrown) {
+    if (KiteError.from(thrown).code !== "unauthenticated" || !(await fresh(seen))) throw thrown;
+    return verify();
+  }
 }
 
 async function verifyCredential(

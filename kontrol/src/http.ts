@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { KiteError, type KiteErrorCode, type Logger, type PublicJwk } from "@kite-mesh/kite";
+import { FORWARDED } from "./forwarding.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import type { MetricsReaders } from "./options.ts";
 import { httpRegister } from "./schemas.ts";
@@ -77,10 +78,11 @@ function isFromHere({ socket: { remoteAddress = "" }, headers }: IncomingMessage
 
 const PROXY_HEADERS = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
-function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): void {
+async function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): Promise<void> {
   const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");
   if (!id) return answer(response, 400, { err: "query id is empty" });
-  response.writeHead(200, { "content-type": "text/plain" }).end(older.heartbeat(id));
+  const answered = await older.heartbeat(id, FORWARDED in request.headers);
+  response.writeHead(200, { "content-type": "text/plain" }).end(answered);
 }
 
 /** Never rejects: whatever goes wrong is an answer. */

@@ -1,17 +1,19 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type ListenOptions, type Logger } from "@kite-mesh/kite";
+import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
 import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
 import { Registry } from "prom-client";
 import { audit } from "./audit.ts";
-import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
+import { kontrolAuthenticator, verifyOwnToken, withNewest } from "./authenticate.ts";
 import { Beats } from "./beats.ts";
 import { type MeshUse, openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
+import { Forwarder } from "./forwarding.ts";
+import { freshness } from "./freshness.ts";
 import { kontrolHttp } from "./http.ts";
 import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts";
-import { Leases } from "./leases.ts";
+import { Leases, type NewLease } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
 import { countLogins, exposition, measure } from "./metrics.ts";
@@ -22,6 +24,7 @@ import { Readiness } from "./readiness.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
+import { Replicas, reachableUrl } from "./replicas.ts";
 import { SigningKeys } from "./signing-keys.ts";
 import { Slots } from "./slots.ts";
 import { openStartingPort } from "./starting-port.ts";
@@ -37,6 +40,8 @@ export interface KontrolOptions {
   readonly port?: number | undefined;
   /** Where others reach this kontrol. Default: where it listens. */
   readonly publicUrl?: string | undefined;
+  /** Where the other replicas reach this one. Default: where it listens, or the first outward address of the machine. */
+  readonly replicaUrl?: string | undefined;
   readonly log: Logger;
   /** Milliseconds, as `Date.now`. */
   readonly clock?: (() => number) | undefined;
@@ -103,7 +108,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const starting = port === 0 ? undefined : await openStartingPort(port, host);
   opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
-  const { pool, keys, directory, follower, log, leases, holder, identity } = memory;
+  const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
@@ -115,28 +120,27 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
-  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity }));
+  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh }));
   const { authenticate } = logins;
-  const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
+  const holds = (id: string) => registrar.held(id) !== undefined;
+  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger });
+  const beatElsewhere = (id: string) => forwarder.beat(id);
+  const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const register = new Registry();
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
-  const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
+  const verify = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
+  opened.push(() => forwarder.close());
   opened.push(() => relay.close());
   opened.push(() => beats.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
-
-  opened.push(
-    directory.listen((applied) => {
-      if (applied !== "reset" && applied.change.kind === "signing-keys.changed") void renewAll(keys, registrar);
-    }),
-  );
+  opened.push(directory.listen((applied) => void renewRetired(applied, keys, registrar)));
 
   const readiness = new Readiness({ follower, keys, heartbeatMs });
   measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
@@ -149,27 +153,30 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
     logger,
   });
   await starting?.close();
-  const upgrade: ListenOptions["upgrade"] = (...asked) => beats.upgrade(...asked) || relay.upgrade(...asked);
+  const upgrade = forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked));
   const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
+  const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
+  const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
   const isExpected = (id: string) => slots.isExpected(id);
-  const upkeep = await Upkeep.start({ pool, directory, follower, leases, isExpected, log, holder, heartbeatMs, logger, now });
+  const clocks = { heartbeatMs, logger, now };
+  const upkeep = await Upkeep.start({ ...memory, isExpected, replicaUrl, self, ...clocks });
   opened.push(() => upkeep.close());
   opened.push(() => readiness.stopping());
-  await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   readiness.started(upkeep);
-  logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
+  logger.info({ url, replicaUrl, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
 /** What is needed to know and to change the mesh, without being one of its processes. */
-export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
+export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartbeatMs" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
   readonly mesh?: MeshUse | undefined;
 };
 
 /** The database, and the directory that follows it. */
 export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
+  const holder = randomUUID();
   const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
   const pool = await openDatabase(databaseUrl, lost, { mesh: options.mesh });
   opened.push(() => pool.end());
@@ -194,7 +201,9 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
-  return { pool, keys, directory, follower, log, leases, holder: randomUUID(), identity };
+  const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
+  const fresh = freshness({ pool, directory, follower });
+  return { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity };
 }
 
 type Memory = Awaited<ReturnType<typeof openMemory>>;
@@ -225,7 +234,8 @@ async function meshId(pool: Pool): Promise<string> {
   return head.mesh_id;
 }
 
-async function renewAll(keys: SigningKeys, registrar: Registrar): Promise<void> {
+async function renewRetired(applied: Applied | "reset", keys: SigningKeys, registrar: Registrar): Promise<void> {
+  if (applied === "reset" || applied.change.kind !== "signing-keys.changed") return;
   const retired = (await keys.list()).filter(({ state }) => state === "retired");
   registrar.renew(new Set(retired.map(({ kid }) => kid)));
 }

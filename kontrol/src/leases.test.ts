@@ -44,6 +44,19 @@ test("a kite of somebody else keeps its id, and the others of the batch are ente
   expect(await state("mine")).toMatchObject({ username: "alice" });
 });
 
+test("a process that stood still with a registration in its hands does not overwrite the one that came after", async () => {
+  const leases = open();
+  const { generation } = await leases.enter(lease("fenced"));
+  const stale = { ...lease("fenced"), known: generation };
+  const successor = await leases.enter({ ...lease("fenced"), holder: randomUUID(), known: generation });
+
+  await expect(leases.enter({ ...stale, holder: randomUUID() })).rejects.toMatchObject({ code: "disconnected" });
+  expect(await state("fenced")).toMatchObject({ generation: successor.generation, reason: null });
+
+  const back = await leases.enter({ ...stale, known: successor.generation });
+  expect(await state("fenced")).toMatchObject({ generation: back.generation });
+});
+
 test("words about one kite keep their order in a batch", async () => {
   const leases = open();
 

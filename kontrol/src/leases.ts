@@ -7,6 +7,11 @@ import type { KiteRecord } from "./record.ts";
 export interface NewLease extends Omit<KiteRecord, "generation"> {
   /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
   readonly machine?: boolean;
+  /**
+   * The revision that this process knew when the kite asked. A registration at another process that is later than that is
+   * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
+   */
+  readonly known?: number;
 }
 
 export interface LeavingLease {
@@ -177,6 +182,10 @@ const OF_OTHERS = `
   select k.id from kontrol.kites k
     join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid) on wanted.id = k.id
    where (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti)`;
+const LATER = `
+  select k.id from kontrol.kites k
+    join jsonb_to_recordset($1) as wanted (id text, known bigint, holder uuid) on wanted.id = k.id
+   where k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder`;
 const ENTER = `
   insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
   select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
@@ -189,15 +198,25 @@ const ENTER = `
     jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
     gone_at = null, gone_reason = null`;
 
-/** Answers with what was entered; an id that a kite of somebody else has is left out. The log's lock makes the look before safe. */
-async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord>> {
+/** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
+async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord | KiteError>> {
   const entered = new Map<string, KiteRecord>();
-  if (leases.length === 0) return entered;
-  const wanted = leases.map(({ kite, machine = false, jti }) => ({ id: kite.id, username: kite.username, machine, jti }));
-  const { rows } = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
-  const others = new Set(rows.map(({ id }) => id));
-  for (const { machine: _, ...lease } of leases) {
-    if (others.has(lease.kite.id)) continue;
+  if (leases.length === 0) return new Map();
+  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder }) => ({
+    id,
+    username,
+    machine,
+    jti,
+    known,
+    holder,
+  }));
+  const others = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
+  const later = await tx.query<{ id: string }>(LATER, [JSON.stringify(wanted)]);
+  const outcomes = new Map<string, KiteRecord | KiteError>();
+  for (const { id } of later.rows) outcomes.set(id, overtaken());
+  for (const { id } of others.rows) outcomes.set(id, taken(id));
+  for (const { machine: _, known: __, ...lease } of leases) {
+    if (outcomes.has(lease.kite.id)) continue;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
     const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
     record.generation = tx.append({ kind: "kite.registered", record });
@@ -205,7 +224,8 @@ async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promi
   }
   const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
   if (columns.length > 0) await tx.query(ENTER, [JSON.stringify(columns)]);
-  return entered;
+  for (const [id, record] of entered) outcomes.set(id, record);
+  return outcomes;
 }
 
 const LEAVE = `
@@ -236,6 +256,13 @@ async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[
 
 function ended(): KiteError {
   return new KiteError("disconnected", "the registration has ended, and its labels with it; register again");
+}
+
+function overtaken(): KiteError {
+  return new KiteError(
+    "disconnected",
+    "the kite has registered at another kontrol since it asked here; register again if it should be here",
+  );
 }
 
 function taken(id: string): KiteError {

@@ -18,6 +18,7 @@ import { type Actor, audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
+import type { Fresh } from "./freshness.ts";
 import { addGrant, type NewGrant, removeGrant } from "./grants.ts";
 import { createJoinToken, useJoinToken } from "./join-tokens.ts";
 import { issueKiteKey, type KiteKeyOptions, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
@@ -37,6 +38,7 @@ export interface Services extends QueryOptions {
   readonly pool: Pool;
   readonly log: Log;
   readonly follower: Follower;
+  readonly fresh: Fresh;
   readonly registrar: Registrar;
   readonly watchers: Watchers;
   readonly older: OlderRegistrations;
@@ -79,7 +81,7 @@ export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods
 type Fulfils<Served extends KontrolContract> = Served;
 
 function registryMethods(services: Services) {
-  const { registrar, watchers, older } = services;
+  const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
   return {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
@@ -87,14 +89,17 @@ function registryMethods(services: Services) {
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
+      await knowing(query, services);
       const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;
       return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
-    watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
-      watchers.watch({ query, since, username: caller.username, until: caller.expiresAt }),
-    ),
+    watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
+      // It was seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
+      if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
+      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt });
+    }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
@@ -102,11 +107,17 @@ function registryMethods(services: Services) {
   };
 }
 
-function narrowerToken(
+/** Who names a kite by its id was told of it, perhaps by another replica and a moment ago. */
+async function knowing({ id }: Query, { directory, fresh }: Services): Promise<void> {
+  if (id && directory.kite(id) === undefined) await fresh(directory.revision);
+}
+
+async function narrowerToken(
   { query, renew = false, ...less }: { query: Query; renew?: boolean } & Narrower,
   call: Call,
   services: Services,
 ): Promise<IssuedToken> {
+  await knowing(query, services);
   // One with an end of its own is as good as unique, and would only fill what is kept.
   return findToken(query, call, { ...services, less, renew: renew || less.ttlMs !== undefined });
 }

@@ -16,6 +16,8 @@ export interface OlderRegistrationsOptions {
   readonly directory: Directory;
   readonly registrar: Registrar;
   readonly authenticate: Authenticate;
+  /** Takes a beat to the replica that has the kite; undefined when there is none that answers. */
+  readonly beatElsewhere: (id: string) => Promise<"pong" | "registeragain" | undefined>;
   readonly heartbeatMs: number;
   readonly logger: Logger;
 }
@@ -81,11 +83,14 @@ export class OlderRegistrations {
     return this.#answer(await this.#enter(this.#asked(url, kite, caller), { caller }));
   }
 
-  /** Takes the beat of a kite that came by HTTP. One with a session beats there: this address is open to everybody. */
-  heartbeat(id: string): "pong" | "registeragain" {
-    const { registrar } = this.#options;
+  /**
+   * Takes the beat of a kite that came by HTTP. One with a session beats there: this address is open to everybody. A beat for
+   * the kite of another replica goes there, unless it was `forwarded`; when that one does not answer, the kite registers here.
+   */
+  async heartbeat(id: string, forwarded: boolean): Promise<"pong" | "registeragain"> {
+    const { registrar, beatElsewhere } = this.#options;
     const held = registrar.held(id);
-    if (held === undefined) return "registeragain";
+    if (held === undefined) return (forwarded ? undefined : await beatElsewhere(id)) ?? "registeragain";
     if (held.sessionId === undefined) registrar.beat(held);
     return "pong";
   }

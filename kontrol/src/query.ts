@@ -136,7 +136,7 @@ export async function why(
 }
 
 const HOLDER = `
-  select (extract(epoch from now() - beat_at) * 1000)::float8 as "agoMs" from kontrol.replicas where id = $1`;
+  select (extract(epoch from now() - beat_at) * 1000)::float8 as "agoMs" from kontrol.replicas where id = $1 and url is not null`;
 
 async function explainPresent({ kite, registeredAt, jti, holder }: KiteRecord, pulse: Pulse | undefined, pool: Pool): Promise<WhyFound> {
   const answer = { found: true, kite, state: "present", at: new Date(registeredAt).toISOString() } as const;

@@ -135,8 +135,8 @@ export class Registrar {
 
   /** As `register`, for whoever looks after the beats himself: a registration that is silent for this long ends. */
   async enter(register: Register, registrant: Registrant, silenceMs: number): Promise<Held> {
-    const { leases, renewKey } = this.#options;
-    const lease = this.#leaseFor(register, registrant.caller);
+    const { leases, renewKey, directory } = this.#options;
+    const lease = { ...this.#leaseFor(register, registrant.caller), known: directory.revision };
     const renewed = await renewKey(registrant.caller);
     const record = await leases.enter(renewed === undefined ? lease : { ...lease, kid: renewed.signingKey.kid });
     const held: Held = {

@@ -8,6 +8,7 @@ import { type Directory, revokedBy } from "./directory.ts";
 import type { RevocationRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink, type Traffic } from "./relay-link.ts";
+import { refuseUpgrade } from "./upgrade.ts";
 
 export interface RelayOptions {
   readonly directory: Directory;
@@ -123,7 +124,7 @@ export class Relay {
   async #connect(socket: WebSocket, caller: Open["caller"], kite: Identity): Promise<void> {
     const onLink = this.#options.registrar.held(kite.id)?.onLink;
     if (onLink === undefined)
-      throw new KiteError("unavailable", `${kite.name} has no open session with this kontrol; it will be back in a moment`);
+      throw new KiteError("unavailable", `the session of ${kite.name} with kontrol cannot be reached; it will be back in a moment`);
     this.#checkRoom(caller, kite);
     const link = new RelayedLink(socket, this.#limits, this.traffic, () => this.#open.delete(open));
     const open: Open = { link, caller, kite };
@@ -185,10 +186,4 @@ function refuse(socket: WebSocket, error: KiteError): void {
   socket.close(notThere ? LINK_CLOSE.gone : LINK_CLOSE.refused, closeReason(error.message));
   const late = setTimeout(() => socket.terminate(), 2_000);
   socket.once("close", () => clearTimeout(late));
-}
-
-function refuseUpgrade(socket: Duplex, status: string, sentence: string): void {
-  socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${sentence.length + 1}\r\n\r\n${sentence}\n`,
-  );
 }

@@ -9,6 +9,7 @@ import { addGrant, removeGrant } from "./grants.ts";
 import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { ensureAccount } from "./people.ts";
+import { Replicas } from "./replicas.ts";
 import { type LogEntry, lineOf, type Told, VERSIONS } from "./test-history-model.ts";
 import { silent } from "./testing.ts";
 import { Upkeep } from "./upkeep.ts";
@@ -301,7 +302,10 @@ async function openReplica(databaseUrl: string): Promise<Replica> {
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
   const watchers = new Watchers(directory, () => 0);
-  const beats = { pool, directory, follower, leases, log, holder, heartbeatMs: HEARTBEAT_MS, logger: silent, now: Date.now };
+  const heartbeatMs = HEARTBEAT_MS;
+  const replicas = new Replicas({ pool, holder, heartbeatMs });
+  const own = { holder, replicas, replicaUrl: "http://127.0.0.1:4000", heartbeatMs };
+  const beats = { pool, directory, follower, leases, log, ...own, logger: silent, now: Date.now };
   const upkeep = await untilOpen(() => Upkeep.start(beats));
   const end = async () => {
     await upkeep.close();

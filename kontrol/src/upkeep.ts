@@ -3,8 +3,9 @@ import type { Pool } from "pg";
 import type { Directory } from "./directory.ts";
 import type { Follower } from "./follower.ts";
 import { expireGrants } from "./grants.ts";
-import type { Leases } from "./leases.ts";
+import type { Leases, NewLease } from "./leases.ts";
 import type { Log } from "./log.ts";
+import type { Replicas } from "./replicas.ts";
 
 export interface UpkeepOptions {
   readonly pool: Pool;
@@ -14,8 +15,13 @@ export interface UpkeepOptions {
   /** Whether a kite was told to come back later than others. Default: none was. */
   readonly isExpected?: ((id: string) => boolean) | undefined;
   readonly log: Log;
+  readonly replicas: Replicas;
+  /** Where the other replicas reach this one. */
+  readonly replicaUrl: string;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
+  /** kontrol's own entry, which whoever of its processes lives keeps in the directory. Default: it has none. */
+  readonly self?: NewLease | undefined;
   readonly heartbeatMs: number;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
@@ -29,8 +35,6 @@ const TIDY_MS = 60 * 60_000;
 const GRACE_BEATS = 2;
 // A beat that comes later than this had something in its way, and that of another kontrol may still have it.
 const LATE_BEATS = 1.5;
-// The process is to end, whether the database is there or not.
-const LEAVE_LIMIT_MS = 2_000;
 
 /**
  * What has to happen from time to time: this process says that it lives, takes out the kites of processes that do not,
@@ -61,7 +65,8 @@ export class Upkeep {
   }
 
   static async start(options: UpkeepOptions): Promise<Upkeep> {
-    await options.pool.query(BEAT, [options.holder]);
+    await options.replicas.beat(options.replicaUrl);
+    if (options.self !== undefined) await options.leases.enter(options.self);
     const upkeep = new Upkeep(options);
     upkeep.#do(() => tidy(options.pool));
     upkeep.#scheduleExpiry();
@@ -81,8 +86,7 @@ export class Upkeep {
     clearInterval(this.#tidying);
     clearTimeout(this.#expiring);
     await this.#work;
-    const leave = { text: LEAVE, values: [this.#options.holder], query_timeout: LEAVE_LIMIT_MS };
-    await this.#options.pool.query(leave).catch(() => {}); // its beat goes stale by itself
+    await this.#options.replicas.leave();
   }
 
   /** One after the other; what fails is tried again when its time comes. */
@@ -104,10 +108,10 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases, isExpected = () => false } = this.#options;
+    const { pool, holder, heartbeatMs, follower, leases, replicas, replicaUrl, self, isExpected = () => false } = this.#options;
     // Finds a LISTEN connection that is dead without knowing it.
-    const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
-    for (const { revision } of rows) follower.expect(revision);
+    const [, revision] = await Promise.all([follower.check(), replicas.beat(replicaUrl)]);
+    follower.expect(revision ?? 0);
     const graceMs = GRACE_BEATS * heartbeatMs;
     const [now, lastMs] = [performance.now(), this.#lastBeatMs];
     this.#lastBeatMs = now;
@@ -115,8 +119,10 @@ export class Upkeep {
     if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
     if (now - this.#trustedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id)))
-      leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id))) {
+      if (self !== undefined && orphan.id === self.kite.id) await leases.enter(self);
+      else leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    }
   }
 
   #scheduleExpiry(): void {
@@ -140,10 +146,6 @@ export class Upkeep {
   }
 }
 
-const BEAT = `
-  insert into kontrol.replicas (id) values ($1) on conflict (id) do update set beat_at = now()
-  returning (select revision::float8 from kontrol.head) as revision`;
-const LEAVE = "delete from kontrol.replicas where id = $1";
 const ORPHANS = `
   select id, generation::float8 as generation from kontrol.kites
    where gone_at is null and holder <> $1

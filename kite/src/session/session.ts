@@ -182,6 +182,8 @@ export class Session implements CallSession {
     const why = new KiteError("unavailable", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`);
     // What one side cannot send or the other not take in would be sent again, and fail again, over every transport.
     if (UNSENDABLE.has(code)) this.end(new KiteError("protocol_error", why.message));
+    // A relay says so in place of the peer: the credential was revoked, and the session with it.
+    else if (code === CLOSE.unauthenticated) this.end(new KiteError("unauthenticated", reason || why.message));
     else this.#move("suspended", why);
   }
 

@@ -1,0 +1,146 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { callWith, Kite, method, type Remote } from "@kite-mesh/kite";
+import type { KontrolContract } from "@kite-mesh/kontrol/contract";
+import { z } from "zod";
+import { startPostgres } from "../../deploy/local/src/postgres.ts";
+import { type Replicas, startReplicas } from "../replicas.ts";
+import { until } from "../until.ts";
+
+export interface RevocationFigures {
+  samples: number;
+  p50Ms: number;
+  p99Ms: number;
+}
+
+export interface RevocationOptions {
+  /** Default 100. Each is one grant that is taken back, and a session for every way to a kite. */
+  readonly rounds?: number;
+  /** Whether one replica after the other is stopped and started again meanwhile. Default no. */
+  readonly restarting?: boolean;
+}
+
+interface HeldContract {
+  /** Answers when its session ends; who asked is told by `held`. */
+  held(key: string): Promise<void>;
+}
+
+/** Kites and callers are in this process, so one clock is read on both sides. */
+const held = new Map<string, { began(): void; ended(at: number): void }>();
+
+const REPLICAS = 3;
+const LIMIT_MS = 60_000;
+
+/**
+ * From the moment at which somebody asks for a grant to be taken back until the kite has ended a session that it opened:
+ * over three kontrols as processes, for sessions that are direct, relayed, and relayed by way of another replica.
+ */
+export async function measureRevocation({ rounds = 100, restarting = false }: RevocationOptions = {}): Promise<RevocationFigures> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), "kite-bench-revocation-"));
+  const postgres = await startPostgres({ dataDir: path.join(folder, "postgres") });
+  try {
+    await using replicas = await startReplicas(postgres.url, REPLICAS);
+    const samples = await sampled(replicas, rounds, restarting);
+    samples.sort((one, other) => one - other);
+    return { samples: samples.length, p50Ms: quantile(samples, 0.5), p99Ms: quantile(samples, 0.99) };
+  } finally {
+    await postgres.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function sampled(replicas: Replicas, rounds: number, restarting: boolean): Promise<number[]> {
+  const owner = await replicas.person("alice");
+  const bob = await replicas.person("bob");
+  const kites = await Promise.all([false, false, false, true].map((listens) => served(replicas, owner, listens)));
+  const open = kites.flatMap((kite) => Array.from({ length: REPLICAS }, (_, door) => opener(replicas, bob, kite, door)));
+  const alice = replicas.closing(new Kite({ name: "alice", version: "1.0.0", kiteKey: owner })).kontrol<KontrolContract>();
+  const over = new AbortController();
+  const restarts = restarting ? restartInTurn(replicas, over.signal) : Promise.resolve();
+  const samples: number[] = [];
+  try {
+    for (let round = 0; round < rounds; round++) samples.push(...(await revoke(alice, open)));
+  } finally {
+    over.abort();
+    await restarts;
+  }
+  return samples;
+}
+
+type Open = () => Promise<{ ended: Promise<number>; close(): Promise<void> }>;
+
+/** One grant, from its beginning to the end of every session that it opened; answers with what each took. */
+async function revoke(alice: Remote<KontrolContract>, callers: readonly Open[]): Promise<number[]> {
+  const grant = await untilDone("a grant", () => alice.grants.add({ username: "bob", role: "viewer", query: { name: "held" } }));
+  const sessions = await Promise.all(callers.map((open) => untilDone("a session", open)));
+  const askedAt = performance.now();
+  await untilDone("the end of the grant", async () => {
+    await alice.grants.remove({ id: grant.id });
+    return true;
+  });
+  const ended = await Promise.all(sessions.map((session) => session.ended));
+  await Promise.all(sessions.map((session) => session.close()));
+  // A session that a restart took with it was not ended by the revocation.
+  return ended.map((at) => at - askedAt).filter((ms) => ms > 0);
+}
+
+async function served(replicas: Replicas, kiteKey: string, listens: boolean): Promise<Kite> {
+  const hold = method({ role: "viewer", input: z.string() }, async (key, { signal }) => {
+    held.get(key)?.began();
+    await once(signal, "abort");
+    held.get(key)?.ended(performance.now());
+    held.delete(key);
+  });
+  const kite = replicas.closing(new Kite({ name: "held", version: "1.0.0", kiteKey, kontrolUrl: replicas.url, methods: { held: hold } }));
+  if (listens) await kite.listen();
+  await kite.register();
+  return kite;
+}
+
+/** A way to the kite through one replica; the kite itself has its session with any of them. */
+function opener(replicas: Replicas, kiteKey: string, { identity: { id } }: Kite, door: number): Open {
+  return async () => {
+    const route = ({ url }: { url: string }) => (url.includes("/relay/") ? `${replicas.at(door)}/relay/${id}` : url);
+    const caller = new Kite({ name: "bob", version: "1.0.0", kiteKey, kontrolUrl: replicas.url, route });
+    try {
+      const remote = await caller.connect<HeldContract>({ id });
+      const key = randomUUID();
+      let began = () => {};
+      const running = new Promise<void>((resolve) => (began = resolve));
+      const ended = new Promise<number>((resolve) => held.set(key, { began, ended: resolve }));
+      // It ends with the session, and never by itself.
+      const call = callWith(remote, { timeoutMs: Number.POSITIVE_INFINITY }).held(key);
+      await Promise.race([running, call]);
+      call.catch(() => {});
+      return { ended, close: () => caller.close() };
+    } catch (thrown) {
+      await caller.close();
+      throw thrown;
+    }
+  };
+}
+
+async function restartInTurn(replicas: Replicas, signal: AbortSignal): Promise<void> {
+  for (let index = 0; !signal.aborted; index = (index + 1) % REPLICAS) {
+    await replicas.stop(index);
+    await replicas.start(index);
+  }
+}
+
+/** While replicas come and go some tries fail, which is not what is measured. */
+function untilDone<T extends object | true>(what: string, work: () => Promise<T>): Promise<T> {
+  return until(what, LIMIT_MS, work) as Promise<T>;
+}
+
+function quantile(sorted: readonly number[], part: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  console.log("at rest", await measureRevocation());
+  console.log("while replicas restart", await measureRevocation({ restarting: true }));
+}
