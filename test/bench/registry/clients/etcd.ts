@@ -146,17 +146,18 @@ export async function etcdChange(): Promise<number> {
   return at;
 }
 
+let held: Lease | undefined;
+
 /** Holds the watched key with the shortest lease that etcd gives, kept alive by the library, until this process ends. */
 export async function etcdHold(): Promise<void> {
-  await client().lease(2).put("watched").value(RECORD).exec();
+  held = client().lease(2);
+  await held.put("watched").value(RECORD).exec();
 }
 
-/** Holds the watched key, and gives it back; answers with when that was asked for. */
+/** Gives the watched key back; answers with when that was asked for. */
 export async function etcdRelease(): Promise<number> {
-  const lease = client().lease(60);
-  await lease.put("watched").value(RECORD).exec();
   const at = nowMs();
-  await lease.revoke();
+  await held?.revoke();
   return at;
 }
 
