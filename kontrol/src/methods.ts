@@ -25,7 +25,7 @@ import type { Log } from "./log.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
-import { findKites, findToken, type QueryOptions, why } from "./query.ts";
+import { findKites, findToken, type QueryOptions, why, writeKites } from "./query.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
 import type { SigningKey } from "./signing-keys.ts";
@@ -74,9 +74,10 @@ function registryMethods(services: Services) {
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
-      const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;
-      return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
+      if (!callback) return writeKites(query, call, services);
+      const found = await findKites(query, call, services);
+      return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>

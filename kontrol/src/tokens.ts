@@ -30,6 +30,13 @@ export interface TokenRequest {
   readonly renew?: boolean;
 }
 
+interface Kept {
+  readonly username: string;
+  readonly freshUntil: number;
+  /** A promise while it is being signed, so that those who ask meanwhile wait for the same one. */
+  token: IssuedToken | Promise<IssuedToken>;
+}
+
 // About 15 MB when full. A mesh with more pairs of caller and callee than this signs some tokens twice.
 const MAX_KEPT = 20_000;
 
@@ -40,17 +47,17 @@ const MAX_KEPT = 20_000;
 export class Tokens {
   readonly #options: TokenOptions;
   #forgottenAtMs = Number.NEGATIVE_INFINITY;
-  readonly #kept = new Map<string, { username: string; freshUntil: number; token: Promise<IssuedToken> }>();
+  readonly #kept = new Map<string, Kept>();
 
   constructor(options: TokenOptions) {
     this.#options = options;
   }
 
-  issue(request: TokenRequest): Promise<IssuedToken> {
+  /** One that is kept is answered at once: who finds ten kites would otherwise wait for ten promises. */
+  issue(request: TokenRequest): IssuedToken | Promise<IssuedToken> {
     const { username, role, audience, jti, until, methods, signingKey, renew = false } = request;
-    const key = [jti, username, role, until ?? "", formatIdentity(audience), signingKey?.kid ?? "", JSON.stringify(methods ?? null)].join(
-      " ",
-    );
+    const narrowed = methods === undefined ? "" : JSON.stringify(methods);
+    const key = `${jti} ${username} ${role} ${until ?? ""} ${pathOf(audience)} ${signingKey?.kid ?? ""} ${narrowed}`;
     const now = this.#options.now();
     const kept = this.#kept.get(key);
     if (kept !== undefined && now < kept.freshUntil && !renew) return kept.token;
@@ -58,11 +65,20 @@ export class Tokens {
     const token = this.#sign(request, now, expiresAt);
     // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
     if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
-    this.#kept.delete(key);
-    this.#kept.set(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
-    for (const oldest of this.#kept.keys()) if (this.#kept.size > MAX_KEPT) this.#kept.delete(oldest);
-    token.catch(() => this.#kept.delete(key));
+    this.#keep(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
     return token;
+  }
+
+  #keep(key: string, kept: Kept): void {
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    if (this.#kept.size > MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
+    Promise.resolve(kept.token).then(
+      (signed) => {
+        kept.token = signed;
+      },
+      () => this.#kept.get(key) === kept && this.#kept.delete(key),
+    );
   }
 
   /** What was signed for somebody is not given out again: kites take tokens from before a revocation for revoked. */
@@ -80,7 +96,7 @@ export class Tokens {
     const claims = {
       iss: issuer,
       sub: username,
-      aud: formatIdentity(audience),
+      aud: pathOf(audience),
       iat,
       nbf: iat,
       exp,
@@ -91,4 +107,15 @@ export class Tokens {
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     return { token, expiresAt };
   }
+}
+
+// Directory records keep their identities, and are asked about again and again.
+const paths = new WeakMap<Identity, string>();
+
+function pathOf(identity: Identity): string {
+  const known = paths.get(identity);
+  if (known !== undefined) return known;
+  const path = formatIdentity(identity);
+  paths.set(identity, path);
+  return path;
 }

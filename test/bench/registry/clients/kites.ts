@@ -25,6 +25,18 @@ export async function enter({ kiteKey, names, count }: { kiteKey: string; names:
   await Promise.all(Array.from({ length: 64 }, lane));
 }
 
+// Half of what kontrol asks for: a busy machine must not lose them.
+const BEAT_MS = 5_000;
+setInterval(() => members.map(({ registered }) => stayIn(registered)), BEAT_MS).unref();
+
+async function stayIn({ beat }: Registered): Promise<void> {
+  try {
+    await beat();
+  } catch {
+    // Another registration has taken its place meanwhile.
+  }
+}
+
 /** Kites whose sessions are open register again, as all do when a kontrol has restarted. */
 export function registerAgain(load: Load): Promise<Measured> {
   const free = [...members];
