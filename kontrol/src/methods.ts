@@ -81,7 +81,7 @@ function registryMethods(services: Services) {
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
-      watchers.watch({ query, since, username: caller.username }),
+      watchers.watch({ query, since, username: caller.username, written: true }),
     ),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),

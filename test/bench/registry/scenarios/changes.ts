@@ -6,6 +6,8 @@ import type { Worker } from "../worker.ts";
 
 // One is what a mesh sees; some, because a p99 of one change says little about the next.
 const CHANGES = 5;
+// Reading ten thousand events is more work than sending them; nobody has all his watchers in one process.
+const PROCESSES = 2;
 
 /** How long it takes until everybody who watches has heard of a change. */
 export const changes: Scenario = {
@@ -30,30 +32,41 @@ interface Spread {
 async function kontrolSide(bench: Bench, { what, sessions }: Spread): Promise<Contender> {
   const watches = bench.options.watchers;
   const { kiteKey, pids } = await bench.kontrol(`changes-${sessions}`);
-  const [watching, changing] = [bench.worker(`changes-${sessions}-watching`), bench.worker(`changes-${sessions}-changing`)];
+  const changing = bench.worker(`changes-${sessions}-changing`);
+  const watching = workersOf(bench, `changes-${sessions}-watching`);
   await changing.ask("enterWatched", { kiteKey });
-  await watching.ask("watch", { kiteKey, name: "watched", watches, sessions });
-  const all = { ...pids, clients: [watching.pid, changing.pid] };
+  for (const worker of watching)
+    await worker.ask("watch", { kiteKey, name: "watched", watches: watches / PROCESSES, sessions: sessions / PROCESSES });
+  const all = { ...pids, clients: [changing.pid, ...watching.map(({ pid }) => pid)] };
   return { what, side: "kontrol", pids: all, measure: () => changesTo(watching, watches, () => changing.ask("changeWatched")) };
 }
 
 async function etcdSide(bench: Bench, { what, sessions }: Spread): Promise<Contender> {
   const watches = bench.options.watchers;
   const server = await bench.etcd();
-  const [watching, changing] = [bench.worker(`changes-${sessions}-etcd-watching`), bench.worker(`changes-${sessions}-etcd-changing`)];
-  for (const worker of [watching, changing]) await worker.ask("etcdConnect", { hosts: server.address });
-  await watching.ask("etcdWatch", { watches, connections: sessions });
-  const pids = { server: [server.pid], clients: [watching.pid, changing.pid] };
+  const changing = bench.worker(`changes-${sessions}-etcd-changing`);
+  const watching = workersOf(bench, `changes-${sessions}-etcd-watching`);
+  for (const worker of [...watching, changing]) await worker.ask("etcdConnect", { hosts: server.address });
+  for (const worker of watching) await worker.ask("etcdWatch", { watches: watches / PROCESSES, connections: sessions / PROCESSES });
+  const pids = { server: [server.pid], clients: [changing.pid, ...watching.map(({ pid }) => pid)] };
   return { what, side: "etcd", pids, measure: () => changesTo(watching, watches, () => changing.ask("etcdChange")) };
 }
 
-async function changesTo(watching: Worker, watches: number, change: () => Promise<number>): Promise<Outcome> {
+function workersOf(bench: Bench, name: string): Worker[] {
+  return Array.from({ length: PROCESSES }, (_, index) => bench.worker(`${name}-${index}`));
+}
+
+async function changesTo(watching: readonly Worker[], watches: number, change: () => Promise<number>): Promise<Outcome> {
   const took: number[] = [];
   const last: number[] = [];
   for (let made = 0; made < CHANGES; made++) {
-    await watching.ask("expectEvents", { events: watches });
+    await Promise.all(watching.map((worker) => worker.ask("expectEvents", { events: watches / PROCESSES })));
     const changedAt = await change();
-    const times = (await watching.ask("heardEvents")).map((at) => at - changedAt).sort((a, b) => a - b);
+    const heard = await Promise.all(watching.map((worker) => worker.ask("heardEvents")));
+    const times = heard
+      .flat()
+      .map((at) => at - changedAt)
+      .sort((a, b) => a - b);
     took.push(...times);
     last.push(times.at(-1) ?? Number.NaN);
   }
