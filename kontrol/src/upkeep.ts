@@ -25,6 +25,10 @@ const LONGEST_WAIT_MS = 60 * 60_000;
 const TIDY_MS = 60 * 60_000;
 // After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
 const GRACE_BEATS = 2;
+// A beat that comes later than this had something in its way, and that of another kontrol may still have it.
+const LATE_BEATS = 1.5;
+// The process is to end, whether the database is there or not.
+const LEAVE_LIMIT_MS = 2_000;
 
 /**
  * What has to happen from time to time: this process says that it lives, takes out the kites of processes that do not,
@@ -32,7 +36,9 @@ const GRACE_BEATS = 2;
  */
 export class Upkeep {
   readonly #options: UpkeepOptions;
-  readonly #startedMs = performance.now();
+  /** Since when the beats of all kontrols can be trusted. */
+  #trustedMs = performance.now();
+  #lastBeatMs = performance.now();
   readonly #stopListening: () => void;
   readonly #beating: NodeJS.Timeout;
   readonly #tidying: NodeJS.Timeout;
@@ -65,7 +71,8 @@ export class Upkeep {
     clearInterval(this.#tidying);
     clearTimeout(this.#expiring);
     await this.#work;
-    await this.#options.pool.query(LEAVE, [this.#options.holder]).catch(() => {}); // its beat goes stale by itself
+    const leave = { text: LEAVE, values: [this.#options.holder], query_timeout: LEAVE_LIMIT_MS };
+    await this.#options.pool.query(leave).catch(() => {}); // its beat goes stale by itself
   }
 
   /** One after the other; what fails is tried again when its time comes. */
@@ -79,11 +86,15 @@ export class Upkeep {
 
   async #beat(): Promise<void> {
     const { pool, holder, heartbeatMs, follower, leases } = this.#options;
-    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
-    // Also finds a LISTEN connection that is dead without knowing it.
+    // Finds a LISTEN connection that is dead without knowing it.
+    const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
     for (const { revision } of rows) follower.expect(revision);
     const graceMs = GRACE_BEATS * heartbeatMs;
-    if (performance.now() - this.#startedMs < graceMs) return;
+    const [now, lastMs] = [performance.now(), this.#lastBeatMs];
+    this.#lastBeatMs = now;
+    // While the database was away nobody's beat was written: those who live get the time to say so.
+    if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
+    if (now - this.#trustedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
     for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
   }
@@ -120,12 +131,18 @@ const ORPHANS = `
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
 const TIDY = [
-  "delete from kontrol.log where at < now() - interval '7 days'",
   "delete from kontrol.kites where gone_at < now() - interval '7 days'",
   "delete from kontrol.revocations where at < now() - interval '1 day'",
   "delete from kontrol.replicas where beat_at < now() - interval '1 day'",
 ];
 
+// In bites that a statement has the time for, however long nobody has tidied.
+const TIDY_LOG = `
+  delete from kontrol.log where revision in
+   (select revision from kontrol.log where at < now() - interval '7 days' order by revision limit $1)`;
+const TIDY_BITE = 20_000;
+
 async function tidy(pool: Pool): Promise<void> {
+  while (((await pool.query(TIDY_LOG, [TIDY_BITE])).rowCount ?? 0) === TIDY_BITE);
   for (const statement of TIDY) await pool.query(statement);
 }

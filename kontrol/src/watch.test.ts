@@ -40,6 +40,18 @@ test.each([
   expect(await next(watch({ query: {}, since }))).toMatchObject({ type: "snapshot", kites: [{ kite: { id: "a" } }] });
 });
 
+test("a watcher that another kontrol has told more goes on after that, and is not led back", async () => {
+  const { write, watch } = mesh({ behindMs: 60_000 });
+  write(registered("a"));
+
+  const watching = watch({ query: {}, since: "4" });
+  write(registered("b"));
+  write(account("alice"));
+  write(registered("c"));
+
+  expect(await next(watching)).toMatchObject({ type: "registered", revision: "5", kite: { kite: { id: "c" } } });
+});
+
 test("a watcher that does not read keeps nothing but a mark, and goes on with a snapshot", async () => {
   const { write, watch } = mesh();
   const watching = watch({ query: {} });
@@ -99,11 +111,11 @@ test("a since that is no revision is refused", () => {
   expect(() => mesh().watch({ query: {}, since: "yesterday" })).toThrow("since is a revision");
 });
 
-function mesh() {
+function mesh({ behindMs = 10 } = {}) {
   const directory = new Directory({ tokenTtlMs: 600_000 });
   const empty = { revision: 0, kites: [], accounts: [], grants: [], keys: [], revocations: [] };
   directory.reset(empty);
-  const watchers = new Watchers(directory, () => 0);
+  const watchers = new Watchers(directory, () => 0, { behindMs });
   const write = (change: Change): void => {
     const revision = directory.revision + 1;
     if (change.kind === "kite.registered")

@@ -14,6 +14,8 @@ export interface WatchRequest {
 
 // About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
 const QUEUE = 256;
+// Another kontrol's changes are here within milliseconds, unless the connection that follows the log was just lost.
+const BEHIND_LIMIT_MS = 5_000;
 
 /**
  * Tells many readers what changes among the kites that they asked for and may see. Each change is looked up by name,
@@ -24,11 +26,14 @@ export class Watchers {
   readonly #now: () => number;
   readonly #all = new Set<Watcher>();
   readonly #byKey = new Map<string, Set<Watcher>>();
+  readonly #behindMs: number;
   readonly #stop: () => void;
 
-  constructor(directory: Directory, now: () => number) {
+  /** `behindMs`: how long a revision that this directory has not reached is waited for; default five seconds. */
+  constructor(directory: Directory, now: () => number, { behindMs = BEHIND_LIMIT_MS } = {}) {
     this.#directory = directory;
     this.#now = now;
+    this.#behindMs = behindMs;
     this.#stop = directory.listen((applied) => this.#tell(applied));
   }
 
@@ -36,12 +41,16 @@ export class Watchers {
     return this.#all.size;
   }
 
-  /** A snapshot and then changes; or, with a `since` that is still remembered, only what came after it. */
+  /**
+   * A snapshot and then changes; or, with a `since` that is still remembered, only what came after it. One that another
+   * kontrol has told and that is not known here yet is waited for: a snapshot from before it would lead the watcher back.
+   */
   watch(request: WatchRequest): AsyncIterable<WatchEvent> {
     const since = request.since === undefined ? undefined : readRevision(request.since);
     const watcher = new Watcher(this.#directory, this.#now, request, () => this.#remove(watcher));
     this.#add(watcher);
-    watcher.begin(since === undefined ? undefined : this.#directory.since(since));
+    if (since !== undefined && since > this.#directory.revision) watcher.beginAfter(since, this.#behindMs);
+    else watcher.begin(since === undefined ? undefined : this.#directory.since(since));
     return watcher;
   }
 
@@ -71,14 +80,14 @@ export class Watchers {
 
   #tell(applied: Applied | "reset"): void {
     if (applied === "reset") {
-      for (const watcher of this.#all) watcher.startAgain();
+      for (const watcher of this.#all) watcher.startAgain(this.#directory.revision);
       return;
     }
     const { before, after } = applied;
     const keys = new Set([before, after].flatMap((record) => (record === undefined ? [] : keysOf(record))));
     for (const key of keys) for (const watcher of this.#byKey.get(key) ?? []) watcher.tell(applied);
     const username = affectedUser(applied);
-    if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain();
+    if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain(applied.revision);
   }
 }
 
@@ -94,6 +103,9 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #written: boolean;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
+  /** What the watcher knows already, from a kontrol that was ahead. */
+  #after = 0;
+  #overdue: NodeJS.Timeout | undefined;
 
   constructor(directory: Directory, now: () => number, { query, username, written = false }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
@@ -103,7 +115,22 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     this.#written = written;
     this.username = username;
     this.key = keyOf(query);
-    this.#feed = new Feed({ onStop });
+    this.#feed = new Feed({
+      onStop: () => {
+        clearTimeout(this.#overdue);
+        onStop();
+      },
+    });
+  }
+
+  /** Goes on after a revision that is to come; when it does not, it was never one of this mesh, and a snapshot says so. */
+  beginAfter(revision: number, limitMs: number): void {
+    this.#after = revision;
+    this.#overdue = setTimeout(() => {
+      this.#after = 0;
+      if (this.#directory.revision < revision) this.startAgain();
+    }, limitMs);
+    this.#overdue.unref();
   }
 
   begin(missed: readonly Applied[] | undefined): void {
@@ -113,8 +140,8 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 
   tell(applied: Applied): void {
-    const { before, after } = applied;
-    if (this.#startingAgain) return;
+    const { revision, before, after } = applied;
+    if (this.#startingAgain || revision <= this.#after) return;
     if (this.#feed.size >= QUEUE) return this.startAgain();
     const was = before !== undefined && this.#sees(before) !== undefined;
     const access = after === undefined ? undefined : this.#sees(after);
@@ -123,8 +150,9 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     else if (was) this.#feed.push(eventOf(applied, "gone", () => gone(applied, before)));
   }
 
-  startAgain(): void {
-    if (this.#startingAgain) return;
+  /** `revision` is that of what makes it necessary: a watcher that knows it already needs nothing. */
+  startAgain(revision = this.#after + 1): void {
+    if (this.#startingAgain || revision <= this.#after) return;
     this.#startingAgain = true;
     this.#feed.clear();
     this.#feed.push(SNAPSHOT);

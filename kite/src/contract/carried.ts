@@ -10,6 +10,7 @@ export type Callback<F extends AnyFunction> = ((...args: Parameters<F>) => Promi
 
 /**
  * The schema of an argument that is a function. What it is called with is not checked: that is the callee's own word.
+ * In a description it is `{ "x-kite": "callback" }`; a library's own schema, say of zod, shows the same with `.meta`.
  *
  * @example
  * const join = method({ role: "viewer", input: callback<(line: string) => void>() }, async (onLine) => {
