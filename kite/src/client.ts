@@ -15,8 +15,9 @@ import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
 import type { Caller, CallOptions, Methods } from "./method.ts";
 import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
+import type { DirectoryWatch } from "./registry/directory-watch.ts";
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
-import type { FoundKite, RegistryContract, WatchEvent } from "./registry/registry.ts";
+import type { FoundKite, RegistryContract } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
 import { type Explain, type ExposeErrors, explaining } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
@@ -177,8 +178,8 @@ export class KiteClient implements AsyncDisposable {
     return this.registry.find(query, signal === undefined ? {} : { signal });
   }
 
-  /** First what is there, then every change, also through restarts of kontrol. */
-  watch(query: Query, { signal }: FindOptions = {}): AsyncIterable<WatchEvent> {
+  /** First what is there, then every change, also through restarts of kontrol; `stale` and `asOf` tell of the time between. */
+  watch(query: Query, { signal }: FindOptions = {}): DirectoryWatch {
     return this.registry.watch(query, signal === undefined ? {} : { signal });
   }
 

@@ -11,6 +11,7 @@ export { hostMethods } from "./serving/host-methods.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, type Query } from "./identity.ts";
 export type { JsonSchema } from "./contract/json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
+export type { DirectoryWatch } from "./registry/directory-watch.ts";
 export type { Found } from "./registry/kontrol.ts";
 export type { ListenOptions } from "./listener.ts";
 export type { Logger } from "./log.ts";

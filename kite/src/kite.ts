@@ -20,9 +20,10 @@ import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
 import type { ObservedSession } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
+import { beatFromThread } from "./registry/beat-thread.ts";
 import { RegistryClient } from "./registry/kontrol.ts";
-import { Registration } from "./registry/registration.ts";
-import type { RelayLink, Revocation, Visibility } from "./registry/registry.ts";
+import { type OwnBeats, Registration } from "./registry/registration.ts";
+import type { Registered, RelayLink, Revocation, Visibility } from "./registry/registry.ts";
 import { builtinMethods } from "./serving/builtin.ts";
 import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
@@ -215,7 +216,7 @@ export class Kite extends KiteClient {
   protected override makeRegistry(): RegistryClient {
     return new RegistryClient({
       reach: (options) => this.reachKontrol(options),
-      keep: (options) => new Registration(options),
+      keep: (options) => new Registration({ ...options, beats: (registered) => this.#beatFor(registered) }),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),
@@ -224,6 +225,11 @@ export class Kite extends KiteClient {
         return this.#options.onKey?.(kiteKey);
       },
     });
+  }
+
+  #beatFor({ ticket, heartbeatMs }: Registered): OwnBeats | undefined {
+    if (ticket === undefined) return undefined;
+    return beatFromThread({ kontrolUrl: this.kontrolUrl, id: this.identity.id, ticket, heartbeatMs, log: this.log });
   }
 
   #onLink(link: RelayLink): AsyncIterable<string | Uint8Array> {

@@ -6,10 +6,11 @@ export interface KontrolContract extends RegistryContract {
   registerMachine(request: { joinToken: string }): Promise<{ kiteKey: string }>;
   /** Who the caller is to kontrol. */
   whoami(): Promise<{ username: string; admin: boolean; kind: AccountKind }>;
-  /** When and why a kite left the directory; `found: false` for an id that was never seen or is forgotten. */
-  why(request: {
-    id: string;
-  }): Promise<{ found: false } | { found: true; kite: Identity; state: "present" | "gone"; reason: string; at: string }>;
+  /**
+   * Whether a kite is there and how it is, or when and why it left the directory; `found: false` for an id that was never
+   * seen or is forgotten.
+   */
+  why(request: { id: string }): Promise<{ found: false } | WhyFound>;
 
   joinTokens: {
     /** For administrators (kloud): a one-time token with which a machine obtains `username`'s kite.key. */
@@ -51,6 +52,22 @@ export interface KontrolContract extends RegistryContract {
     add(request?: { alg?: "EdDSA" | "RS256" }): Promise<SigningKeyInfo>;
     /** For administrators: what this key signed is believed until `refusedAfter`; kites get a new kite.key when they register. */
     retire(request: { kid: string }): Promise<{ retired: boolean; refusedAfter: number | null }>;
+  };
+}
+
+export interface WhyFound {
+  found: true;
+  kite: Identity;
+  state: "present" | "gone";
+  reason: string;
+  /** Since when. */
+  at: string;
+  /** The last beat of a kite whose session is with the kontrol that answers. The times are in milliseconds. */
+  beat?: {
+    agoMs: number;
+    /** For how long its event loop had been standing still as it beat, and how long at most since the beat before; a beat over the session says neither. */
+    blockedMs?: number;
+    lagMs?: number;
   };
 }
 

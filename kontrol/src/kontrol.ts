@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { type Caller, type Identity, Kite, KiteError, type ListenOptions, type Logger } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
+import { Beats } from "./beats.ts";
 import { openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
@@ -17,6 +18,7 @@ import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
+import { Slots } from "./slots.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -34,6 +36,8 @@ export interface KontrolOptions {
   readonly clock?: (() => number) | undefined;
   /** How often kites beat. Default 10,000. */
   readonly heartbeatMs?: number | undefined;
+  /** For how long the event loop of a kite may be blocked before it counts as dead. Default 30 s, and at least three beats. */
+  readonly hungMs?: number | undefined;
   /** How long tokens live. Default ten minutes. */
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
@@ -94,7 +98,11 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
-  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
+  const relayUrl = () => `${url}/relay`;
+  const slots = new Slots({ nowMs: () => performance.now() });
+  const { hungMs } = options;
+  const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
+  const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
@@ -105,6 +113,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
   opened.push(() => relay.close());
+  opened.push(() => beats.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
@@ -117,9 +126,11 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
-  const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
+  const upgrade: ListenOptions["upgrade"] = (...asked) => beats.upgrade(...asked) || relay.upgrade(...asked);
+  const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
-  const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
+  const isExpected = (id: string) => slots.isExpected(id);
+  const upkeep = await Upkeep.start({ pool, directory, follower, leases, isExpected, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");

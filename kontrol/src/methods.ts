@@ -81,7 +81,7 @@ function registryMethods(services: Services) {
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
-      watchers.watch({ query, since, username: caller.username, written: true }),
+      watchers.watch({ query, since, username: caller.username, until: caller.expiresAt, written: true }),
     ),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
@@ -90,9 +90,13 @@ function registryMethods(services: Services) {
   };
 }
 
-function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+function narrowerToken(
+  { query, renew = false, ...less }: { query: Query; renew?: boolean } & Narrower,
+  call: Call,
+  services: Services,
+): Promise<IssuedToken> {
   // One with an end of its own is as good as unique, and would only fill what is kept.
-  return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
+  return findToken(query, call, { ...services, less, renew: renew || less.ttlMs !== undefined });
 }
 
 /** What an older kite is answered. Only such a kite asks in that form, so the contract knows nothing of it. */
@@ -152,7 +156,7 @@ function entryMethods(services: Services) {
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, isHeld: (held) => registrar.held(held) !== undefined }),
+      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
     ),
   };
 }

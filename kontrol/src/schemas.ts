@@ -95,6 +95,7 @@ const ownQueried = z
     role: role.optional(),
     methods: z.array(methodName).min(1).max(64).optional(),
     ttlMs: z.number().int().min(1_000).optional(),
+    renew: z.boolean().optional(),
   })
   .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });

@@ -299,7 +299,8 @@ async function openReplica(databaseUrl: string): Promise<Replica> {
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
   const watchers = new Watchers(directory, () => 0);
-  const beats = { pool, directory, follower, leases, log, holder, heartbeatMs: HEARTBEAT_MS, logger: silent, now: Date.now };
+  const isExpected = () => false;
+  const beats = { pool, directory, follower, leases, isExpected, log, holder, heartbeatMs: HEARTBEAT_MS, logger: silent, now: Date.now };
   const upkeep = await untilOpen(() => Upkeep.start(beats));
   const end = async () => {
     await upkeep.close();

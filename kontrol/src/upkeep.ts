@@ -11,6 +11,8 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
+  /** Whether a kite was told to come back later than others. */
+  readonly isExpected: (id: string) => boolean;
   readonly log: Log;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
@@ -85,7 +87,7 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases } = this.#options;
+    const { pool, holder, heartbeatMs, follower, leases, isExpected } = this.#options;
     // Finds a LISTEN connection that is dead without knowing it.
     const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
     for (const { revision } of rows) follower.expect(revision);
@@ -96,7 +98,8 @@ export class Upkeep {
     if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
     if (now - this.#trustedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id)))
+      leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
   }
 
   #scheduleExpiry(): void {

@@ -1,5 +1,5 @@
 import { KiteError, type WatchEvent } from "@kite-mesh/kite";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Directory } from "./directory.ts";
 import type { Change, KiteRecord } from "./record.ts";
 import { Watchers, type WatchRequest } from "./watch.ts";
@@ -28,6 +28,25 @@ test("a watcher that was away goes on after the revision it had", async () => {
 
   expect(await next(watching)).toMatchObject({ type: "registered", revision: "3", kite: { kite: { id: "b" } } });
   expect(await next(watching)).toMatchObject({ type: "registered", revision: "4", kite: { kite: { id: "c" } } });
+});
+
+test("a watch ends with the token that opened it, and is gone from memory", async () => {
+  vi.useFakeTimers({ now: 0 });
+  const directory = new Directory({ tokenTtlMs: 60_000 });
+  const watchers = new Watchers(directory, Date.now);
+  const watching = watchers.watch({ query: {}, username: "alice", until: 600_000 })[Symbol.asyncIterator]();
+  await watching.next();
+  const ended = watching.next().catch((thrown: unknown) => thrown);
+
+  await vi.advanceTimersByTimeAsync(599_000);
+  expect(watchers.size).toBe(1);
+  await vi.advanceTimersByTimeAsync(1_000);
+
+  expect(await ended).toMatchObject({ code: "token_expired" });
+  expect(watchers.size).toBe(0);
+  expect(await outcome(watchers.watch({ query: {}, username: "alice", until: 600_000 }))).toMatchObject({ code: "token_expired" });
+  expect(watchers.size).toBe(0);
+  vi.useRealTimers();
 });
 
 test.each([
@@ -148,4 +167,10 @@ function registered(id: string, fields: Partial<KiteRecord["kite"]> = {}): Chang
 
 function account(username: string): Change {
   return { kind: "account.changed", account: { username, kind: "person", admin: false, state: "active" } };
+}
+
+function outcome(watching: AsyncIterable<unknown>): Promise<unknown> {
+  return watching[Symbol.asyncIterator]()
+    .next()
+    .catch((thrown: unknown) => thrown);
 }

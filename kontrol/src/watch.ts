@@ -8,6 +8,8 @@ export interface WatchRequest {
   readonly query: Query;
   readonly since?: string | undefined;
   readonly username: string;
+  /** When the credential ends that it was opened with, in milliseconds since the epoch; undefined for one without an end. */
+  readonly until?: number | undefined;
   /** Events are for the wire alone: one that many are told is written once. */
   readonly written?: boolean;
 }
@@ -49,6 +51,7 @@ export class Watchers {
     const since = request.since === undefined ? undefined : readRevision(request.since);
     const watcher = new Watcher(this.#directory, this.#now, request, () => this.#remove(watcher));
     this.#add(watcher);
+    watcher.expire();
     if (since !== undefined && since > this.#directory.revision) watcher.beginAfter(since, this.#behindMs);
     else watcher.begin(since === undefined ? undefined : this.#directory.since(since));
     return watcher;
@@ -103,11 +106,13 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #written: boolean;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
+  readonly #until: number | undefined;
+  #expiring: NodeJS.Timeout | undefined;
   /** What the watcher knows already, from a kontrol that was ahead. */
   #after = 0;
   #overdue: NodeJS.Timeout | undefined;
 
-  constructor(directory: Directory, now: () => number, { query, username, written = false }: WatchRequest, onStop: () => void) {
+  constructor(directory: Directory, now: () => number, { query, username, until, written = false }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
     this.#now = now;
     this.#query = query;
@@ -117,10 +122,12 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     this.key = keyOf(query);
     this.#feed = new Feed({
       onStop: () => {
+        clearTimeout(this.#expiring);
         clearTimeout(this.#overdue);
         onStop();
       },
     });
+    this.#until = until;
   }
 
   /** Goes on after a revision that is to come; when it does not, it was never one of this mesh, and a snapshot says so. */
@@ -178,6 +185,14 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     return this;
   }
 
+  /** Ends it with its token. Looks from time to time as well: timers end at 24.8 days, and the clock may be set. */
+  expire(): void {
+    if (this.#until === undefined) return;
+    const leftMs = this.#until - this.#now();
+    if (leftMs <= 0) return this.end(expired());
+    this.#expiring = setTimeout(() => this.expire(), Math.min(leftMs, LONGEST_WAIT_MS)).unref();
+  }
+
   #snapshot(): WatchEvent {
     this.#startingAgain = false;
     const kites: DirectoryKite[] = [];
@@ -191,6 +206,7 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 }
 
+const LONGEST_WAIT_MS = 60 * 60_000;
 const SNAPSHOT = Symbol("snapshot");
 
 /** What a change is to those who see it in the same role: one event for ten thousand watchers. */
@@ -226,6 +242,10 @@ const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
   "kite.registered": "it registered again as something else",
   "kite.labelled": "its labels changed, and are not what was asked for",
 };
+
+function expired(): KiteError {
+  return new KiteError("token_expired", "the token that this watch was opened with has ended; go on from its revision with a new one");
+}
 
 /** A kite as somebody with this access is told of it. */
 export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {

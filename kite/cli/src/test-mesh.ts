@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type FoundKite, Kite, type Methods, matcher, method } from "@kite-mesh/kite";
+import { type FoundKite, Kite, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { z } from "zod";
 
@@ -12,6 +12,8 @@ export interface TestMesh extends AsyncDisposable {
   /** What commands get as KITE_HOME; it is gone with the mesh. */
   readonly home: string;
   readonly kites: ReadonlyMap<string, Kite>;
+  /** The registry. */
+  readonly kontrol: Kite;
   /** Runs the command to its end. */
   run(...args: string[]): Promise<{ status: number | string; stdout: string; stderr: string }>;
   /** Runs the command with this on its standard input. */
@@ -46,6 +48,7 @@ export async function openTestMesh(served: Readonly<Record<string, Methods>>, ou
   return {
     home,
     kites,
+    kontrol,
     start,
     feed,
     run: (...args) => feed("", ...args),
@@ -70,16 +73,13 @@ function entryOf(kite: Kite): FoundKite {
 
 function registry(entries: readonly FoundKite[]): Methods {
   const any = z.any();
-  const find = method({ role: "viewer", input: any }, ({ query }) => ({
-    kites: entries.filter(({ kite }) => matcher(query)(kite)),
-    revision: "1",
-  }));
+  const find = (query: Query) => ({ kites: entries.filter(({ kite }) => matcher(query)(kite)), revision: "1" });
   return {
-    getKites: find,
+    getKites: method({ role: "viewer", input: any }, ({ query }) => find(query)),
     getToken: method({ role: "viewer", input: any }, () => ({ token: "t", expiresAt: Date.now() + 600_000 })),
-    watch: method({ role: "viewer", input: any }, async function* () {
+    watch: method({ role: "viewer", input: any }, async function* ({ query }) {
+      yield { type: "snapshot", ...find(query) };
       await new Promise(() => {});
-      yield {};
     }),
   };
 }
