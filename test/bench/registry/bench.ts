@@ -97,10 +97,10 @@ export class Bench implements AsyncDisposable {
   }
 
   /** Starts a kontrol on a database of its own, unless one is given. */
-  async kontrol(name: string, given: { databaseUrl?: string } = {}): Promise<BenchKontrol> {
+  async kontrol(name: string, given: { databaseUrl?: string; heartbeatMs?: number } = {}): Promise<BenchKontrol> {
     const databaseUrl = given.databaseUrl ?? (await this.database());
     const worker = this.worker(`${name}-kontrol`);
-    const { url, kiteKey } = await worker.ask("startKontrol", { databaseUrl });
+    const { url, kiteKey } = await worker.ask("startKontrol", { databaseUrl, heartbeatMs: given.heartbeatMs });
     return { worker, url, kiteKey, databaseUrl, pids: { server: [worker.pid], database: this.#databasePids } };
   }
 

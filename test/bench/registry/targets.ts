@@ -13,7 +13,8 @@ export interface Target {
 export const WHAT = {
   registration: "registration in an open session, 64 in flight",
   newcomer: "registration with a session of its own, 64 in flight",
-  beat: "beat, 64 in flight",
+  beat: "beat over sessions, 64 in flight",
+  ownBeat: "beats over sockets of their own, as many as come",
   query: "query for 10 of 1,000 kites, 64 in flight",
   single: "query for 1 of 1,000 kites, 64 in flight",
   change: (watchers: number) => `change to ${watchers} watchers in 10 sessions`,

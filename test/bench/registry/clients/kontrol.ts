@@ -7,9 +7,9 @@ const log: Logger = { debug() {}, info() {}, warn() {}, error: (...said) => cons
 let kontrol: Kontrol | undefined;
 
 /** Runs a kontrol, with a service whose kites the whole mesh sees. */
-export async function startKontrol({ databaseUrl }: { databaseUrl: string }) {
+export async function startKontrol({ databaseUrl, heartbeatMs }: { databaseUrl: string; heartbeatMs?: number | undefined }) {
   const startedAt = performance.now();
-  kontrol = await createKontrol({ databaseUrl, log: log });
+  kontrol = await createKontrol({ databaseUrl, heartbeatMs, log });
   const startMs = performance.now() - startedAt;
   await kontrol.ensureAccount({ username: "bench", kind: "service", admin: true });
   return { url: kontrol.url, kiteKey: await kontrol.issueKey("bench"), startMs };

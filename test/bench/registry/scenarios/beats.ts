@@ -1,10 +1,13 @@
-import type { Scenario } from "../bench.ts";
+import type { Bench, Contender, Scenario } from "../bench.ts";
 import { outcomeOf } from "../outcome.ts";
 import { WHAT } from "../targets.ts";
 
 const IN_FLIGHT = 64;
 // As many connections as a process of clients keeps busy; in a mesh each kite has its own, and says something every ten seconds.
 const SESSIONS = 16;
+// Each beats three times in a second: enough for what one beat costs to be seen.
+const OWN_SOCKETS = 2_000;
+const OWN_HEARTBEAT_MS = 1_000;
 
 /** How many kites can say that they live; at etcd leases that are kept alive. */
 export const beats: Scenario = {
@@ -20,7 +23,8 @@ export const beats: Scenario = {
       pids: { server: pids.server, clients: [kites.pid] },
       measure: async () => outcomeOf(await kites.ask("beat", load)),
     };
-    if (!bench.options.withEtcd) return [kontrol];
+    const own = await ownSockets(bench);
+    if (!bench.options.withEtcd) return [kontrol, own];
 
     const server = await bench.etcd();
     const client = bench.worker("beats-etcd");
@@ -31,6 +35,19 @@ export const beats: Scenario = {
       pids: { server: [server.pid], clients: [client.pid] },
       measure: async () => outcomeOf(await client.ask("etcdBeat", { leases: SESSIONS, ...load })),
     };
-    return [kontrol, etcd];
+    return [kontrol, etcd, own];
   },
 };
+
+/** How often a kite beats is kontrol's word, so here the figure is what one beat costs, and not how many there are. */
+async function ownSockets(bench: Bench): Promise<Contender> {
+  const { kiteKey, url, pids } = await bench.kontrol("own-beats", { heartbeatMs: OWN_HEARTBEAT_MS });
+  const kites = bench.worker("own-beats-kites");
+  await kites.ask("openBeatSockets", { kiteKey, url, count: OWN_SOCKETS });
+  return {
+    what: WHAT.ownBeat,
+    side: "kontrol",
+    pids: { server: pids.server, clients: [kites.pid] },
+    measure: async () => outcomeOf(await kites.ask("countBeats", { forMs: bench.options.forMs })),
+  };
+}
