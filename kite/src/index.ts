@@ -1,6 +1,6 @@
 // For authors of kites.
 export type { Balance, PooledBalance } from "./calling/balance.ts";
-export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
+export type { ConnectOptions, DialOptions, RemotePolicies } from "./client-options.ts";
 export type { BuiltinContract, MethodSummary, SystemInfo } from "./serving/builtin.ts";
 export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract/contract.ts";
 export type { KiteDescription, MethodDescription } from "./contract/description.ts";
@@ -47,7 +47,7 @@ export type {
 export type { Middleware } from "./serving/serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
-export { RemoteStream } from "./session/streams.ts";
+export { RemoteStream } from "./session/remote-stream.ts";
 
 // For authors of registries, agents, transports and tools.
 export { KeySet, type KeySetOptions, publishedKeys, type TrustedKey } from "./auth/key-set.ts";

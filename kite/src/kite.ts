@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { dnodeAuthenticator, inOriginalWords } from "./auth/dnode-authenticator.ts";
+import { keyClaim } from "./auth/key-claim.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
@@ -9,7 +10,8 @@ import { asyncCallFollower } from "./calling/call-follower.ts";
 import { offerCallFollower } from "./calling/context.ts";
 import { Pool } from "./calling/pool/pool.ts";
 import { Retrying } from "./calling/retry.ts";
-import { type ClientOptions, KiteClient } from "./client.ts";
+import { KiteClient } from "./client.ts";
+import type { ClientOptions } from "./client-options.ts";
 import { DnodeAcceptor } from "./dnode/acceptor.ts";
 import { DnodePeer } from "./dnode/peer.ts";
 import type { DnodeSession } from "./dnode/session.ts";
@@ -18,7 +20,7 @@ import { formatIdentity } from "./identity.ts";
 import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
-import type { ObservedSession } from "./observe.ts";
+import { type ObservedSession, watchKite } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
 import { beatFromThread } from "./registry/beat-thread.ts";
 import { RegistryClient } from "./registry/kontrol.ts";
@@ -87,6 +89,8 @@ export class Kite extends KiteClient {
         dialDnode: (dnode) => new DnodePeer({ ...dnode, dial: dialWebSocket }),
         pool: (pool) => new Pool(pool),
         retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
+        watch: watchKite,
+        keyClaim,
         // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
         serve: (offered) => {
           const builtin = builtinMethods({ identity: this.identity, dialects, methods: offered, log: this.log });

@@ -216,9 +216,12 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
   }
   for (const revocation of revokedBy(applied, directory, now())) {
     const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
-    tokens.forget((username) => revocation.username === username);
+    if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
-    kite.endSessions((caller) => isMeant(caller, revocation), why);
+    const end = () => kite.endSessions((caller) => isMeant(caller, revocation), why);
+    // A turn later: the kites of somebody who was removed are told first which grants have ended with that.
+    if (revocation.username === undefined) end();
+    else setImmediate(end);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);
   }
 }

@@ -26,9 +26,11 @@ import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why, writeKites } from "./query.ts";
+import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
 import type { SigningKey } from "./signing-keys.ts";
+import { actor, teamMethods } from "./team-methods.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions {
@@ -52,6 +54,7 @@ export function kontrolMethods(services: Services) {
     joinTokens: joinTokenMethods(services),
     people: peopleMethods(services),
     grants: grantMethods(services),
+    teams: teamMethods(services),
     keys: keyMethods(services),
     audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
@@ -184,7 +187,7 @@ function peopleMethods(services: Services) {
       return result;
     }),
     remove: method({ role: "owner", input: schemas.whom }, async (whom, { caller }) => {
-      const { result, revision } = await removePerson(log, whom, caller.username, now());
+      const { result, revision } = await removePerson(log, whom, caller.username, now);
       await follower.reached(revision);
       return result;
     }),
@@ -209,21 +212,27 @@ function grantMethods({ log, directory, follower, now }: Services) {
       if (expiresAt !== undefined && expiresAt <= now()) {
         throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
       }
-      const { result, revision } = await addGrant(log, caller.username, { ...grant, expiresAt });
+      const { result, revision } = await addGrant(log, actor(caller), { ...grant, expiresAt });
       await follower.reached(revision);
       return result;
     }),
     list: method({ role: "viewer" }, ({ caller: { username } }) => {
-      const mine = [...directory.grants()].filter((grant) => grant.owner === username || grant.username === username);
-      return mine.map(({ id, owner, username, role, query, expiresAt }): Grant => ({ id, owner, username, role, query, expiresAt }));
+      const teams = directory.teamsOf(username);
+      const mine = [...directory.grants()].filter(
+        (grant) => grant.owner === username || grant.username === username || teams.has(grant.team ?? ""),
+      );
+      return mine.map(describeGrant);
     }),
     remove: method({ role: "viewer", input: schemas.id }, async ({ id }, { caller }) => {
-      const by = { username: caller.username, admin: caller.role === "owner" };
-      const { result, revision } = await removeGrant(log, id, by, now());
+      const { result, revision } = await removeGrant(log, id, actor(caller), now);
       await follower.reached(revision);
       return result;
     }),
   };
+}
+
+function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
+  return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
 function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {

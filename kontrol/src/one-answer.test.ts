@@ -119,7 +119,7 @@ function openMesh() {
   const accounts = ["alice", "bob", "carol", "dave"].map(
     (username) => ({ username, kind: "person", admin: false, state: "active" }) as const,
   );
-  directory.reset({ revision: 0, kites: [], accounts, grants: [], keys: [], revocations: [] });
+  directory.reset({ revision: 0, kites: [], accounts, grants: [], teams: [], members: [], keys: [], revocations: [] });
   const watchers = new Watchers(directory, () => 0);
   const model = new Model();
   const take = (steps: readonly Step[]) => {

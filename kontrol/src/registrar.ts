@@ -107,6 +107,7 @@ export class Registrar {
     const held = await slots.take(register.kite.id, () => this.enter(register, call, BEATS * heartbeatMs));
     const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
+      if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
       held.revocations.push({ ...revocation, revision: String(revision), at });
     }
     return {
@@ -316,8 +317,9 @@ export class Registrar {
   }
 
   #passOn(revocation: Revocation): void {
-    for (const { record, revocations } of this.#held.values()) {
-      if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
+    const one = this.#held.get(revocation.kite ?? "");
+    const meant = revocation.kite === undefined ? this.#held.values() : one === undefined ? [] : [one];
+    for (const { revocations } of meant) {
       if (revocations.size >= REVOCATIONS_QUEUED)
         revocations.end(new KiteError("overloaded", "too many revocations wait to be read; register again"));
       else revocations.push(revocation);

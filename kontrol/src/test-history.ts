@@ -14,6 +14,8 @@ import { silent } from "./testing.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
 
+const ALICE = { username: "alice", admin: false };
+
 // Several kontrols on one database, at random and from one seed: kites register, change their labels and leave, grants come
 // and go, connections to the database are killed, kontrols are killed, the log is cut, watchers read slowly and go on elsewhere.
 
@@ -200,11 +202,11 @@ export class World implements AsyncDisposable {
   async #grant({ log }: Replica): Promise<void> {
     if (this.#grants.length > 4) {
       const id = this.#grants.shift() ?? "";
-      await removeGrant(log, id, { username: "alice", admin: false }, 0);
+      await removeGrant(log, id, ALICE, () => 0);
       return;
     }
     const role = this.#pick(["viewer", "operator", "owner"] as const);
-    const { result } = await addGrant(log, "alice", { username: this.#pick(["bob", "carol"]), role, query: this.#pick(GRANTED) });
+    const { result } = await addGrant(log, ALICE, { username: this.#pick(["bob", "carol"]), role, query: this.#pick(GRANTED) });
     this.#grants.push(result.id);
   }
 

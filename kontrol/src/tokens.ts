@@ -48,6 +48,8 @@ export class Tokens {
   readonly #options: TokenOptions;
   #forgottenAtMs = Number.NEGATIVE_INFINITY;
   readonly #kept = new Map<string, Kept>();
+  /** The end of a team's grant forgets hundreds of people at once, and must not look at what is kept for everybody else. */
+  readonly #keysOf = new Map<string, Set<string>>();
 
   constructor(options: TokenOptions) {
     this.#options = options;
@@ -69,22 +71,40 @@ export class Tokens {
     return token;
   }
 
+  /**
+   * What was signed for somebody, or for anybody, is not given out again: kites take tokens from before a revocation for
+   * revoked.
+   */
+  forget(username: string | undefined): void {
+    this.#forgottenAtMs = this.#options.now();
+    const keys = username === undefined ? this.#kept.keys() : (this.#keysOf.get(username) ?? []);
+    for (const key of [...keys]) this.#drop(key);
+  }
+
   #keep(key: string, kept: Kept): void {
-    this.#kept.delete(key);
+    this.#drop(key);
     this.#kept.set(key, kept);
-    if (this.#kept.size > MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
+    const keys = this.#keysOf.get(kept.username);
+    if (keys === undefined) this.#keysOf.set(kept.username, new Set([key]));
+    else keys.add(key);
     Promise.resolve(kept.token).then(
       (signed) => {
         kept.token = signed;
       },
-      () => this.#kept.get(key) === kept && this.#kept.delete(key),
+      () => this.#drop(key),
     );
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= MAX_KEPT) return;
+      this.#drop(oldest);
+    }
   }
 
-  /** What was signed for somebody is not given out again: kites take tokens from before a revocation for revoked. */
-  forget(matches: (username: string) => boolean): void {
-    this.#forgottenAtMs = this.#options.now();
-    for (const [key, { username }] of this.#kept) if (matches(username)) this.#kept.delete(key);
+  #drop(key: string): void {
+    const username = this.#kept.get(key)?.username ?? "";
+    this.#kept.delete(key);
+    const keys = this.#keysOf.get(username);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#keysOf.delete(username);
   }
 
   async #sign(request: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {

@@ -11,8 +11,8 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
-  /** Whether a kite was told to come back later than others. */
-  readonly isExpected: (id: string) => boolean;
+  /** Whether a kite was told to come back later than others. Default: none was. */
+  readonly isExpected?: ((id: string) => boolean) | undefined;
   readonly log: Log;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
@@ -53,7 +53,8 @@ export class Upkeep {
     this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
-      if (applied === "reset" || applied.change.kind === "grant.added") this.#scheduleExpiry();
+      const granted = applied === "reset" || applied.change.kind === "grant.added" || applied.change.kind === "team-grant.added";
+      if (granted) this.#scheduleExpiry();
     });
   }
 
@@ -87,7 +88,7 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases, isExpected } = this.#options;
+    const { pool, holder, heartbeatMs, follower, leases, isExpected = () => false } = this.#options;
     // Finds a LISTEN connection that is dead without knowing it.
     const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
     for (const { revision } of rows) follower.expect(revision);
@@ -115,7 +116,7 @@ export class Upkeep {
   async #expire(): Promise<void> {
     const { log, now, follower } = this.#options;
     try {
-      const { revision } = await expireGrants(log, now());
+      const { revision } = await expireGrants(log, now);
       await follower.reached(revision);
     } finally {
       this.#scheduleExpiry();

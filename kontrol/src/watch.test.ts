@@ -113,6 +113,65 @@ test("a grant that comes or goes shows a new snapshot to its receiver alone", as
   expect(await next(alice)).toMatchObject({ type: "registered", kite: { kite: { id: "b" } } });
 });
 
+const GRANTED: Change = {
+  kind: "team-grant.added",
+  grant: { id: "t", owner: "alice", team: "dev", role: "viewer", query: { username: "alice" }, expiresAt: null },
+};
+const TEAM: Change[] = [{ kind: "team.created", name: "dev" }, GRANTED];
+const LEFT: Change = { kind: "member.removed", team: "dev", username: "bob" };
+const JOINED: Change = { kind: "member.added", member: { team: "dev", username: "bob", role: "member" } };
+
+test("who joins a team sees at once what it was given, who leaves it sees it vanish, and others see nothing", async () => {
+  const { write, watch } = mesh();
+  for (const change of [account("bob"), account("carol"), registered("a"), ...TEAM]) write(change);
+  const [bob, carol] = [watch({ query: {}, username: "bob" }), watch({ query: {}, username: "carol" })];
+  expect(await next(bob)).toMatchObject({ type: "snapshot", kites: [] });
+  await next(carol);
+
+  write(JOINED);
+  expect(await next(bob)).toMatchObject({ type: "snapshot", kites: [{ kite: { id: "a" }, role: "viewer" }] });
+  write(LEFT);
+  expect(await next(bob)).toMatchObject({ type: "snapshot", kites: [] });
+
+  write({ kind: "grant.added", grant: { id: "p", owner: "alice", username: "carol", role: "owner", query: {}, expiresAt: null } });
+  // The first that she is told since her snapshot.
+  expect(await next(carol)).toMatchObject({ type: "snapshot", kites: [{ role: "owner" }] });
+});
+
+test.each<[string, Change]>([
+  ["a grant to the team", { kind: "team-grant.removed", id: "t", team: "dev" }],
+  ["the team itself", { kind: "team.removed", name: "dev", members: ["bob"] }],
+])("whoever is in a team sees it when %s ends", async (_title, change) => {
+  const { write, watch } = mesh();
+  for (const each of [account("bob"), registered("a"), ...TEAM, JOINED]) write(each);
+  const bob = watch({ query: {}, username: "bob" });
+  expect(await next(bob)).toMatchObject({ type: "snapshot", kites: [{ kite: { id: "a" } }] });
+
+  write(change);
+
+  expect(await next(bob)).toMatchObject({ type: "snapshot", kites: [] });
+});
+
+const TAKEN: Change = { kind: "team-grant.removed", id: "t", team: "dev" };
+const REMOVED: Change = { kind: "team.removed", name: "dev", members: ["bob"] };
+
+test.each<[string, Change[], Change[], string[]]>([
+  ["joined a team", TEAM, [JOINED], ["a"]],
+  ["left a team", [...TEAM, JOINED], [LEFT], []],
+  ["is in a team that was given something", [...TEAM, JOINED, TAKEN], [GRANTED], ["a"]],
+  ["was in a team that was given something, and left it", [...TEAM, JOINED, TAKEN], [GRANTED, LEFT], []],
+  ["was in a team from which something was taken, and which was removed", [...TEAM, JOINED], [TAKEN, REMOVED], []],
+])("who %s while away starts again with a snapshot", async (_title, before, meanwhile, ids) => {
+  const { directory, write, watch } = mesh();
+  for (const change of [account("bob"), registered("a"), ...before]) write(change);
+  const since = String(directory.revision);
+  for (const change of meanwhile) write(change);
+
+  const event = await next(watch({ query: {}, username: "bob", since }));
+
+  expect(event?.type === "snapshot" ? event.kites.map(({ kite }) => kite.id) : event).toEqual(ids);
+});
+
 test("who stops watching costs nothing any more, and who may not is told why", async () => {
   const { watchers, watch } = mesh();
   const [stopped, ended] = [watch({ query: {} }), watch({ query: { name: "math" } })];
@@ -132,7 +191,7 @@ test("a since that is no revision is refused", () => {
 
 function mesh({ behindMs = 10 } = {}) {
   const directory = new Directory({ tokenTtlMs: 600_000 });
-  const empty = { revision: 0, kites: [], accounts: [], grants: [], keys: [], revocations: [] };
+  const empty = { revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] };
   directory.reset(empty);
   const watchers = new Watchers(directory, () => 0, { behindMs });
   const write = (change: Change): void => {

@@ -89,8 +89,8 @@ export class Watchers {
     const { before, after } = applied;
     const keys = new Set([before, after].flatMap((record) => (record === undefined ? [] : keysOf(record))));
     for (const key of keys) for (const watcher of this.#byKey.get(key) ?? []) watcher.tell(applied);
-    const username = affectedUser(applied);
-    if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain(applied.revision);
+    const affects = affected(applied, this.#directory);
+    if (affects !== undefined) for (const watcher of this.#all) if (affects(watcher.username)) watcher.startAgain(applied.revision);
   }
 }
 
@@ -141,8 +141,8 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 
   begin(missed: readonly Applied[] | undefined): void {
-    // A grant or account that changed meanwhile changes what was visible before: only a snapshot is right then.
-    if (missed === undefined || missed.some((applied) => affectedUser(applied) === this.username)) return this.startAgain();
+    // A grant, team or account that changed meanwhile changes what was visible before: only a snapshot is right then.
+    if (missed === undefined || missed.some((applied) => affected(applied, this.#directory)?.(this.username))) return this.startAgain();
     for (const applied of missed) this.tell(applied);
   }
 
@@ -263,12 +263,34 @@ function keysOf({ kite }: KiteRecord): string[] {
   return [`id ${kite.id}`, `name ${kite.name}`, `username ${kite.username}`, "any"];
 }
 
-/** Whose view of the mesh changed as a whole. */
-function affectedUser({ change }: Applied): string | undefined {
-  if (change.kind === "account.changed") return change.account.username;
-  if (change.kind === "grant.added") return change.grant.username;
-  if (change.kind === "grant.removed") return change.username;
-  return undefined;
+/**
+ * Whose view of the mesh changed as a whole. Who is in a team is asked now, also about the past: those who left since, or whose
+ * team was removed, are affected by that.
+ */
+function affected({ change }: Applied, directory: Directory): ((username: string) => boolean) | undefined {
+  const only = (one: string) => (username: string) => username === one;
+  const all = (team: string) => (username: string) => directory.teamsOf(username).has(team);
+  switch (change.kind) {
+    case "account.changed":
+      return only(change.account.username);
+    case "grant.added":
+      return only(change.grant.username);
+    case "grant.removed":
+    case "member.removed":
+      return only(change.username);
+    case "member.added":
+      return only(change.member.username);
+    case "team-grant.added":
+      return all(change.grant.team);
+    case "team-grant.removed":
+      return all(change.team);
+    case "team.removed": {
+      const members = new Set(change.members);
+      return (username) => members.has(username);
+    }
+    default:
+      return undefined;
+  }
 }
 
 function readRevision(since: string): number {

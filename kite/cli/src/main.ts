@@ -5,6 +5,7 @@ import { addCompletionCommand } from "./completion.ts";
 import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
+import { addGrantCommands } from "./grants.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addMachineCommands } from "./machines.ts";
 import { addNewCommand } from "./new-kite.ts";
@@ -12,6 +13,7 @@ import { note } from "./output.ts";
 import { addPeopleCommands } from "./people.ts";
 import { addReplCommand } from "./repl.ts";
 import { addStackCommands } from "./stacks.ts";
+import { addTeamCommands } from "./teams.ts";
 import { VERSION } from "./version.ts";
 
 /** The `kite` command: parses, runs, and turns whatever goes wrong into one line and an exit status. */
@@ -53,6 +55,8 @@ export function createProgram(): Command {
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
+  addTeamCommands(program);
+  addGrantCommands(program);
   addGitlabCommands(program);
   addCompletionCommand(program);
   addCandidatesCommand(program);

@@ -30,13 +30,17 @@ export interface StartedCommand {
 /** The `kite` command as it is in this checkout. */
 export const KITE_BIN = join(import.meta.dirname, "../bin/kite.js");
 
-/** A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. */
-export async function openTestMesh(served: Readonly<Record<string, Methods>>, outer: NodeJS.ProcessEnv): Promise<TestMesh> {
+/** A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own, `more` is what kontrol answers. */
+export async function openTestMesh(
+  served: Readonly<Record<string, Methods>>,
+  outer: NodeJS.ProcessEnv,
+  more: Methods = {},
+): Promise<TestMesh> {
   const home = await mkdtemp(join(tmpdir(), "kite-cli-mesh-"));
   const kites = new Map<string, Kite>();
   for (const [name, methods] of Object.entries(served)) kites.set(name, await serve(name, methods));
   const found = [...kites.values()].map(entryOf);
-  const kontrol = await serve("kontrol", registry(found));
+  const kontrol = await serve("kontrol", { ...registry(found), ...more });
   await writeFile(join(home, "kite.key"), keyFor(kontrol));
   const children = new Set<ChildProcess>();
   const start = (...args: string[]) => startCommand(home, { ...outer, KITE_HOME: home }, args, children);

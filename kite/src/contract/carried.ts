@@ -1,5 +1,5 @@
 import type { RemoteFunction } from "../session/callbacks.ts";
-import { RemoteStream } from "../session/streams.ts";
+import { RemoteStream } from "../session/remote-stream.ts";
 import type { Schema, SchemaResult } from "./standard-schema.ts";
 
 type AnyFunction = (...args: never[]) => unknown;

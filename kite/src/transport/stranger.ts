@@ -83,9 +83,9 @@ class StrangersTransport implements Transport {
     });
   }
 
-  send(frame: RawFrame): void {
+  send(frame: RawFrame, taken?: () => void): void {
     this.#admitted();
-    this.#transport.send(frame);
+    this.#transport.send(frame, taken);
   }
 
   close(code: number, reason: string): void {
