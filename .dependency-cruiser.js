@@ -92,7 +92,7 @@ export default {
     },
     {
       name: "nobody-imports-deploy",
-      comment: "deploy composes the services; only the launchers of test databases borrow its PostgreSQL.",
+      comment: "deploy composes the services; only what launches databases for tests and benchmarks borrows its PostgreSQL.",
       severity: "error",
       from: { pathNot: ["^deploy/", "^test/(setup/cluster|postgres-server)[.]ts$", "^test/bench/"] },
       to: { path: "^deploy/" },

@@ -26,7 +26,7 @@ import type { Log } from "./log.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
-import { findKites, findToken, type QueryOptions, why } from "./query.ts";
+import { findKites, findToken, type QueryOptions, why, writeKites } from "./query.ts";
 import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
@@ -90,15 +90,16 @@ function registryMethods(services: Services) {
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
       await knowing(query, services);
-      const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;
-      return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
+      if (!callback) return writeKites(query, call, services);
+      const found = await findKites(query, call, services);
+      return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
       // It was seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
       if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
-      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt });
+      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt, written: true });
     }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
