@@ -8,7 +8,7 @@ import { startTestKontrol, type TestKontrol, type TestPerson } from "./testing.t
 
 const FRAME_BYTES = 64 * 1024;
 const BUFFERED_BYTES = 256 * 1024;
-vi.setConfig({ testTimeout: 20_000 });
+vi.setConfig({ testTimeout: 40_000 });
 const databaseUrl = await freshDatabase();
 let mesh: TestKontrol;
 let alice: TestPerson;
@@ -83,7 +83,7 @@ test("a caller that does not read stops the kite, and the relay keeps no more th
   expect(pulled()).toBeLessThan(COUNT / 2);
   const got = collect(socket);
   socket.resume();
-  await vi.waitFor(() => expect(got).toHaveLength(COUNT), { timeout: 4_000 });
+  await vi.waitFor(() => expect(got).toHaveLength(COUNT), { timeout: 20_000 });
 });
 
 test("a frame that is too large ends that link alone", async () => {
