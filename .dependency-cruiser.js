@@ -24,7 +24,7 @@ export default {
       comment: "The library is below everything: it must be usable, testable and publishable without the mesh.",
       severity: "error",
       from: { path: "^kite/src/" },
-      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(balancer|postgres|services)[.]ts$" },
+      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(postgres|services)[.]ts$" },
     },
     {
       name: "kite-depends-on-ws-and-jose-only",

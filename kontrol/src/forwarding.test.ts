@@ -133,8 +133,9 @@ test("a stopped replica's kites stay for two beats, kontrol itself for good, and
   const carol = await leaving.person("carol");
   const kite = await hidden(leaving, carol);
   const why = async () => await staying.root.why({ id: kite.identity.id });
-  await vi.waitFor(async () =>
-    expect(await why()).toMatchObject({ state: "present", reason: expect.stringContaining("with another kontrol") }),
+  await vi.waitFor(
+    async () => expect(await why()).toMatchObject({ state: "present", reason: expect.stringContaining("with another kontrol") }),
+    { timeout: 10_000 },
   );
   // It takes nobody out while it is younger than two beats; this one is waited for with a kontrol that left before.
   const early = await startTestKontrol(own, { heartbeatMs: BEAT_MS });
@@ -152,10 +153,13 @@ test("a stopped replica's kites stay for two beats, kontrol itself for good, and
 
   expect(gone).toMatchObject({ type: "gone", reason: "its kontrol stopped, and it did not come back" });
   expect(await silentMs(own)).toBeGreaterThanOrEqual(2 * BEAT_MS);
-  await vi.waitFor(async () => {
-    const found = only((await staying.root.getKites({ query: { name: "kontrol" } })).kites);
-    expect(found.url).toBe(staying.kontrol.url);
-  });
+  await vi.waitFor(
+    async () => {
+      const found = only((await staying.root.getKites({ query: { name: "kontrol" } })).kites);
+      expect(found.url).toBe(staying.kontrol.url);
+    },
+    { timeout: 10_000 },
+  );
   await leaving[Symbol.asyncDispose]();
 });
 

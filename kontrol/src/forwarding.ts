@@ -73,16 +73,15 @@ export class Forwarder {
 
   /** The beat of a kite that came by HTTP to another replica. Undefined: that one cannot be asked. */
   async beat(id: string): Promise<"pong" | "registeragain" | undefined> {
-    const at = await this.#elsewhere(id);
-    if (at === undefined || this.#beats >= MOST_BEATS) return undefined;
+    if (this.#beats >= MOST_BEATS) return undefined;
     this.#beats++;
     try {
-      const signal = AbortSignal.timeout(this.#timeoutMs);
-      const response = await fetch(`${at}/heartbeat?id=${encodeURIComponent(id)}`, { headers: { [FORWARDED]: "1" }, signal });
-      const answer = await response.text();
-      return answer === "pong" || answer === "registeragain" ? answer : undefined;
-    } catch {
-      return undefined;
+      return await this.#reach(id, async (at) => {
+        const signal = AbortSignal.timeout(this.#timeoutMs);
+        const response = await fetch(`${at}/heartbeat?id=${encodeURIComponent(id)}`, { headers: { [FORWARDED]: "1" }, signal });
+        const answer = await response.text();
+        return answer === "pong" || answer === "registeragain" ? answer : undefined;
+      });
     } finally {
       this.#beats--;
     }
@@ -100,17 +99,27 @@ export class Forwarder {
 
   /** False when it belongs here, or there is nobody to take it. Never rejects. */
   async #forward(request: IncomingMessage, near: Duplex, head: Buffer): Promise<boolean> {
-    const id = kiteOf(request) ?? "";
-    try {
+    const far = await this.#reach(kiteOf(request) ?? "", (at) => ask(at, requestText(request), head, this.#timeoutMs));
+    if (far === undefined) return false;
+    join(near, this.#track(far));
+    return true;
+  }
+
+  /** Tries the replica that has the kite, and once more when the kite has gone to another one meanwhile. Never rejects. */
+  async #reach<T>(id: string, attempt: (at: string) => Promise<T | undefined>): Promise<T | undefined> {
+    const { directory, fresh, logger } = this.#options;
+    for (let tries = 0; tries < 2; tries++) {
+      const seen = directory.revision;
       const at = await this.#elsewhere(id);
-      if (at === undefined || near.destroyed) return false;
-      const far = await ask(at, requestText(request), head, this.#timeoutMs);
-      join(near, this.#track(far));
-      return true;
-    } catch (thrown) {
-      this.#options.logger.info({ kite: id, err: KiteError.from(thrown, "unavailable") }, "a link could not be passed on to its replica");
-      return false;
+      if (at === undefined) return undefined;
+      try {
+        return await attempt(at);
+      } catch (thrown) {
+        logger.info({ kite: id, err: KiteError.from(thrown, "unavailable") }, "the replica that has a kite could not be reached");
+      }
+      if (!(await fresh(seen))) return undefined;
     }
+    return undefined;
   }
 
   /** Where the kite's session is, when that is another replica. */

@@ -8,6 +8,7 @@ import { startTestKontrol, type TestKontrol, type TestPerson, type WhoContract, 
 
 const FRAME_BYTES = 64 * 1024;
 const BUFFERED_BYTES = 256 * 1024;
+const SETTLED = { timeout: 15_000 };
 vi.setConfig({ testTimeout: 60_000 });
 const databaseUrl = await freshDatabase();
 let mesh: TestKontrol;
@@ -63,7 +64,7 @@ test.each(DOORS)("a kite that does not read stops a caller at %s, and none of 10
     const before = socket.bufferedAmount;
     await mesh.root.whoami();
     expect(socket.bufferedAmount).toBe(before);
-  });
+  }, SETTLED);
   expect(socket.bufferedAmount).toBeGreaterThan((COUNT * frame.length) / 2);
 
   let bytes = 0;
@@ -88,7 +89,7 @@ test.each(DOORS)("a caller at %s that does not read stops the kite, and the rela
     await mesh.root.whoami();
     expect(pulled()).toBe(before);
     expect(before).toBeGreaterThan(0);
-  });
+  }, SETTLED);
   expect(pulled()).toBeLessThan(COUNT / 2);
   const got = collect(socket);
   socket.resume();
@@ -111,7 +112,7 @@ test.each(DOORS)("a link at %s that moves as much as it can leaves room for the 
   const moved = (async () => {
     for await (const _ of await noisy.bulk()) chunks++;
   })();
-  await vi.waitFor(() => expect(chunks).toBeGreaterThan(0));
+  await vi.waitFor(() => expect(chunks).toBeGreaterThan(0), SETTLED);
 
   const between: number[] = [];
   for (let call = 0; call < 5; call++) {
@@ -176,7 +177,7 @@ test("a refusal in letters of several bytes is shortened to what a close frame h
 test("a caller may have so many links and no more", async () => {
   const { dial, links } = await hidden(mesh, await mesh.person("many"));
   const sockets = Array.from({ length: 64 }, () => dial());
-  await vi.waitFor(() => expect(links()).toBe(64));
+  await vi.waitFor(() => expect(links()).toBe(64), { timeout: 10_000 });
 
   const refused = dial();
   const [first] = (await once(refused, "message")) as [Buffer];
