@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { type Caller, type Identity, Kite, KiteError, type ListenOptions, type Logger, sourceOfAddress } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
 import { openDatabase } from "./database.ts";
+import { DeviceCodes } from "./device-codes.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
+import { EntryGuard, type EntryLimits } from "./entry-guard.ts";
 import { Follower } from "./follower.ts";
 import { kontrolHttp } from "./http.ts";
 import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts";
@@ -12,9 +14,11 @@ import { Leases } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
+import { Passwords } from "./passwords.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
+import { behindProxies, type SourceOf } from "./proxies.ts";
 import { Registrar } from "./registrar.ts";
-import { Relay } from "./relay.ts";
+import { Relay, refuseUpgrade } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
 import { Tokens } from "./tokens.ts";
@@ -39,6 +43,9 @@ export interface KontrolOptions {
   /** For how long what a retired signing key signed is still believed. Default a week. */
   readonly keyGraceMs?: number | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
+  /** Ranges of addresses whose X-Forwarded-For is believed. Default: none. */
+  readonly trustedProxies?: readonly string[] | undefined;
+  readonly entryLimits?: Partial<EntryLimits> | undefined;
 }
 
 /** A running kontrol. Whoever created it closes it. */
@@ -96,12 +103,16 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
   const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
   const trust = { keys, issuer: NAME, directory, now };
-  const authenticate = kontrolAuthenticator({ ...trust, audience: identity });
+  const guard = new EntryGuard(options.entryLimits);
+  const sourceOf = behindProxies(options.trustedProxies ?? []);
+  const authenticate = kontrolAuthenticator({ ...trust, audience: identity, guard });
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
-  const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
+  const signIn = { guard, passwords: new Passwords(pool, log), deviceCodes: new DeviceCodes({ ...memory, now }) };
+  const methods = kontrolMethods({ ...memory, ...signIn, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
   opened.push(() => kite.close());
-  const verify = (token: string, audience: Identity) => verifyOwnToken(token, audience, trust);
+  const verify = (token: string, audience: Identity, source: string) =>
+    guard.credential(token, source, () => verifyOwnToken(token, audience, trust));
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
   opened.push(() => relay.close());
@@ -116,14 +127,29 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   );
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
-  const listening = await kite.listen({ host, port, http, upgrade: (request, socket, head) => relay.upgrade(request, socket, head) });
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, guard, sourceOf, logger });
+  const upgrade = limitUpgrades(guard, sourceOf, relay);
+  const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
   url ||= listening.url;
   const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
+}
+
+/** A connection that has one too many before it from the same source is refused before anything is made for it. */
+function limitUpgrades(guard: EntryGuard, sourceOf: SourceOf, relay: Relay): NonNullable<ListenOptions["upgrade"]> {
+  return (request, socket, head) => {
+    const source = sourceOfAddress(sourceOf(request));
+    try {
+      guard.attempt({ handshakes: source });
+    } catch (thrown) {
+      refuseUpgrade(socket, "429 Too Many Requests", KiteError.from(thrown).message);
+      return true;
+    }
+    return relay.upgrade(request, socket, head, source);
+  };
 }
 
 /** The database, and the directory that follows it. */

@@ -1,8 +1,6 @@
 import {
   type Call,
   type ContractOf,
-  callerOf,
-  callWith,
   type Identity,
   type IssuedToken,
   KiteError,
@@ -17,29 +15,26 @@ import type { Pool } from "pg";
 import { audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
-import type { Follower } from "./follower.ts";
 import { addGrant, removeGrant } from "./grants.ts";
-import { createJoinToken, useJoinToken } from "./join-tokens.ts";
-import { issueKiteKey, type KiteKeyOptions, revokeKiteKey } from "./kite-keys.ts";
-import type { Log } from "./log.ts";
+import { createJoinToken } from "./join-tokens.ts";
+import { issueKiteKey, revokeKiteKey } from "./kite-keys.ts";
+import { loginMethods, setPasswordMethod } from "./login-methods.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
+import { enter, enterOlder, type SignInServices } from "./sign-in.ts";
 import type { SigningKey } from "./signing-keys.ts";
 import type { Watchers } from "./watch.ts";
 
-export interface Services extends QueryOptions {
+export interface Services extends QueryOptions, SignInServices {
   readonly pool: Pool;
-  readonly log: Log;
-  readonly follower: Follower;
   readonly registrar: Registrar;
   readonly watchers: Watchers;
   readonly older: OlderRegistrations;
   readonly logger: Logger;
-  readonly kiteKeys: () => KiteKeyOptions;
   /** kontrol itself. */
   readonly identity: Identity;
 }
@@ -120,31 +115,15 @@ function publicKeys({ caller }: Call, { keys }: Services): { keys: PublicJwk[]; 
   return (keys.currentOf("RS256") ?? own).publicPem as unknown as ReturnType<typeof publicKeys>; // see outsideContract
 }
 
-// Somebody has to find the token and type it.
-const ASK_TIMEOUT_MS = 60_000;
-
-/** An older machine is asked for its join token as for a password, and gets a key that it can read. */
-async function registerOlderMachine(call: Call, services: Services): Promise<string> {
-  const caller = callWith(callerOf<{ kite: { getPass(message: string): Promise<unknown> } }>(call), { timeoutMs: ASK_TIMEOUT_MS });
-  const joinToken = await caller.kite.getPass("Join token: ");
-  if (typeof joinToken !== "string") throw new KiteError("invalid_argument", "kite.getPass is answered with the join token, as text");
-  return join(joinToken.trim(), services, { signingKey: await services.keys.ensure("RS256", services.log) });
-}
-
-async function join(joinToken: string, { log, follower, kiteKeys }: Services, more: Pick<KiteKeyOptions, "signingKey"> = {}) {
-  const { kiteKey, revision } = await useJoinToken(log, joinToken, { ...kiteKeys(), ...more });
-  await follower.reached(revision);
-  return kiteKey;
-}
-
 function entryMethods(services: Services) {
   const { directory, registrar } = services;
   return {
     registerMachine: method({ role: "anyone", input: schemas.registerMachine }, async (asked, call) =>
-      "joinToken" in asked
-        ? { kiteKey: await join(asked.joinToken, services) }
-        : outsideContract<{ kiteKey: string }>(registerOlderMachine(call, services)),
+      "authType" in asked
+        ? outsideContract<{ kiteKey: string }>(enterOlder(asked, call, services))
+        : { kiteKey: await enter(asked, call, services) },
     ),
+    login: loginMethods(services),
     whoami: method({ role: "viewer" }, ({ caller }) => {
       const account = directory.account(caller.username);
       if (account === undefined) throw new KiteError("unauthenticated", "the account is gone");
@@ -183,6 +162,7 @@ function peopleMethods(services: Services) {
       await follower.reached(revision);
       return result;
     }),
+    setPassword: setPasswordMethod(services),
     token: method({ role: "owner", input: schemas.named }, ({ username }, call) => tokenFor(username, call, services)),
   };
 }

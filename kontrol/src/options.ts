@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { KiteError } from "@kite-mesh/kite";
+import { behindProxies } from "./proxies.ts";
 
 /** What `kontrol serve` and `kontrol init` read from the environment. */
 export interface ServeOptions {
@@ -14,6 +15,8 @@ export interface ServeOptions {
   readonly publicUrl: string | undefined;
   /** `KITE_HOME`, default `~/.kite`: where `init` puts the owner's kite.key. */
   readonly home: string;
+  /** `KONTROL_TRUSTED_PROXIES`: addresses and ranges of proxies before this kontrol, with commas between them; default none. */
+  readonly trustedProxies: readonly string[];
   /** `KONTROL_LOG_LEVEL`, default `info`. */
   readonly logLevel: string;
 }
@@ -33,6 +36,7 @@ export function readOptions(environment: Readonly<Record<string, string | undefi
     port: port(KONTROL_PORT || "4000"),
     publicUrl: publicUrl(KONTROL_URL),
     home: KITE_HOME || join(homedir(), ".kite"),
+    trustedProxies: proxies(environment.KONTROL_TRUSTED_PROXIES),
     logLevel: oneOf("KONTROL_LOG_LEVEL", LEVELS, KONTROL_LOG_LEVEL || "info"),
   };
 }
@@ -56,6 +60,17 @@ function publicUrl(text: string | undefined): string | undefined {
   if (!text) return undefined;
   if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
   throw wrong(`KONTROL_URL is an address such as https://kontrol.example.org, got "${text}"`);
+}
+
+function proxies(text: string | undefined): string[] {
+  const ranges = (text ?? "").split(",").map((range) => range.trim());
+  const given = ranges.filter((range) => range !== "");
+  try {
+    behindProxies(given);
+  } catch (thrown) {
+    throw wrong(`KONTROL_TRUSTED_PROXIES: ${KiteError.from(thrown).message}`);
+  }
+  return given;
 }
 
 function oneOf(name: string, allowed: readonly string[], value: string): string {

@@ -13,7 +13,7 @@ export interface RelayOptions {
   readonly directory: Directory;
   readonly registrar: Registrar;
   /** Decides whether a token opens that kite, and for whom. */
-  readonly verify: (token: string, audience: Identity) => Promise<Pick<Caller, "username" | "credential">>;
+  readonly verify: (token: string, audience: Identity, source: string) => Promise<Pick<Caller, "username" | "credential">>;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
@@ -62,8 +62,8 @@ export class Relay {
     });
   }
 
-  /** Takes the upgrade if it is for the relay. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+  /** Takes the upgrade if it is for the relay; `source` is where it comes from. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, source: string): boolean {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
     if (!path.startsWith(PREFIX)) return false;
     const id = decoded(path.slice(PREFIX.length));
@@ -76,7 +76,7 @@ export class Relay {
     } else if (!token) {
       refuseUpgrade(socket, "401 Unauthorized", `the relay wants a token for the kite, as subprotocol ${TOKEN_PROTOCOL}<token>`);
     } else {
-      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => void this.#accept(webSocket, id, token));
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => void this.#accept(webSocket, { id, token, source }));
     }
     return true;
   }
@@ -88,12 +88,12 @@ export class Relay {
   }
 
   /** Never rejects. */
-  async #accept(socket: WebSocket, id: string, token: string): Promise<void> {
+  async #accept(socket: WebSocket, { id, ...shown }: { id: string; token: string; source: string }): Promise<void> {
     // Frames that come before the kite has taken the link stay in the socket.
     socket.pause();
     socket.on("error", () => {});
     try {
-      const { caller, kite } = await this.#admit(id, token);
+      const { caller, kite } = await this.#admit(id, shown);
       if (socket.readyState === socket.OPEN) await this.#connect(socket, caller, kite);
     } catch (thrown) {
       const error = KiteError.from(thrown, "unavailable");
@@ -102,9 +102,9 @@ export class Relay {
     }
   }
 
-  async #admit(id: string, token: string) {
+  async #admit(id: string, { token, source }: { token: string; source: string }) {
     const audience = audienceOf(token, id);
-    const caller = await this.#options.verify(token, audience);
+    const caller = await this.#options.verify(token, audience, source);
     const record = this.#options.directory.kite(id);
     // Only somebody with a valid token for exactly this kite learns whether it is there.
     if (record === undefined || formatIdentity(record.kite) !== formatIdentity(audience)) {
@@ -180,7 +180,10 @@ function refuse(socket: WebSocket, error: KiteError): void {
   socket.once("close", () => clearTimeout(late));
 }
 
-function refuseUpgrade(socket: Duplex, status: string, sentence: string): void {
+/** Answers an upgrade in HTTP, and closes its connection. */
+export function refuseUpgrade(socket: Duplex, status: string, sentence: string): void {
+  // Also when the other side keeps its half open.
+  socket.once("finish", () => socket.destroy());
   socket.end(
     `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${sentence.length + 1}\r\n\r\n${sentence}\n`,
   );

@@ -1,6 +1,7 @@
-import type { Identity, Query, Register, Schema } from "@kite-mesh/kite";
+import type { Identity, Query, Register, Schema, SchemaInput, SchemaOutput } from "@kite-mesh/kite";
 import { z } from "zod";
 import { MAX_JOIN_TTL_MS } from "./join-tokens.ts";
+import { deviceJoin, passwordJoin } from "./login-schemas.ts";
 import type { WatchCallback } from "./older-watches.ts";
 import { MAX_LABELS } from "./registrar.ts";
 import { ALGORITHMS } from "./signing-keys.ts";
@@ -49,11 +50,12 @@ const ownRegister = z
   })
   .transform(withoutUndefined) as unknown as z.ZodType<Register, Register>;
 
-/** Names that would be mistaken for somebody who showed no credential, or for kontrol itself, are nobody's. */
+/** Names that would be mistaken for somebody who showed no credential, or for a service of the mesh, are nobody's. */
 const newUsername = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, "expected letters, digits, dots, dashes and underscores, at most 128")
-  .refine((name) => !["anonymous", "kontrol"].includes(name.toLowerCase()), "this username is reserved");
+  .refine((name) => !RESERVED.includes(name.toLowerCase()), "this username is reserved");
+const RESERVED = ["anonymous", "kontrol", "kloud", "gateway", "klient"];
 
 const username = z.string().min(1).max(253);
 const external = z.object({ issuer: z.string().min(1).max(512), subject: z.string().min(1).max(512) });
@@ -106,8 +108,12 @@ const callback = z.custom<WatchCallback>((value) => typeof value === "function",
 export const olderGetKites = z.object({ query, watchCallback: callback, watchHandler: callback });
 const olderGetToken = z.object({ ...names, force: z.boolean().nullish() });
 const olderRegister = z.object({ url });
-/** The join token is asked for in a call of its own, as a password is. */
-const olderRegisterMachine = z.object({ authType: z.enum(["password", "token", "joinToken"]) });
+/** What is not there is asked for in a call of its own. */
+const olderRegisterMachine = z.object({
+  authType: z.enum(["password", "token", "joinToken"]),
+  username: optional.nullable(),
+  token: z.string().max(256).nullish(),
+});
 export const watcherId = z.string().min(1).max(64);
 export const httpRegister = z.object({
   url,
@@ -117,15 +123,19 @@ export const httpRegister = z.object({
 
 export const register = either(has("kite"), ownRegister, olderRegister);
 export const getToken = either(has("query"), ownQueried, olderGetToken);
-export const registerMachine = either(has("joinToken"), ownJoinToken, olderRegisterMachine);
+export const registerMachine = either(
+  has("authType"),
+  olderRegisterMachine,
+  either(has("joinToken"), ownJoinToken, either(has("deviceCode"), deviceJoin, passwordJoin)),
+);
 
 /** Reads with the one schema or the other. A union would answer a mistake with the complaints of both. */
-function either<A extends z.ZodType, B extends z.ZodType>(
+function either<A extends Schema, B extends Schema>(
   isFirst: (value: unknown) => boolean,
   first: A,
   second: B,
-): Schema<z.input<A> | z.input<B>, z.output<A> | z.output<B>> {
-  // zod's own type is of the same shape, and says more than is needed.
+): Schema<SchemaInput<A> | SchemaInput<B>, SchemaOutput<A> | SchemaOutput<B>> {
+  // The type of what a schema answers depends on it; one of the two is answered as it is.
   const pick = (value: unknown) => (isFirst(value) ? first : second)["~standard"].validate(value) as never;
   return { "~standard": { version: 1, vendor: "kontrol", validate: pick } };
 }
