@@ -31,6 +31,8 @@ export interface KontrolContract extends RegistryContract {
     deny(request: { userCode: string }): Promise<{ hostname: string; source: string }>;
   };
   people: {
+    /** Whether the caller has a password. */
+    hasPassword(): Promise<boolean>;
     /** Sets a password; null removes it. One's own needs the `current` one, if there is one; administrators set anybody's. */
     setPassword(request: { username?: string; current?: string; password: string | null }): Promise<{ changed: boolean }>;
     list(): Promise<Person[]>;

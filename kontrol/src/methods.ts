@@ -162,6 +162,7 @@ function peopleMethods(services: Services) {
       await follower.reached(revision);
       return result;
     }),
+    hasPassword: method({ role: "viewer" }, ({ caller }) => services.passwords.has(caller.username)),
     setPassword: setPasswordMethod(services),
     token: method({ role: "owner", input: schemas.named }, ({ username }, call) => tokenFor(username, call, services)),
   };
