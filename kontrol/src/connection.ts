@@ -35,11 +35,16 @@ export function databaseError(cause: unknown): KiteError {
   if (cause instanceof KiteError) return cause;
   const state = (cause as { code?: unknown } | null)?.code;
   // What the server says about a statement is a mistake of ours; what it says about itself, or no answer, passes.
+  if (typeof state === "string" && UNSTORABLE.has(state)) {
+    return new KiteError("invalid_argument", "a text holds a character that cannot be stored, such as NUL", { cause });
+  }
   if (typeof state === "string" && /^[0-9A-Z]{5}$/.test(state) && !PASSING.test(state)) {
     return new KiteError("internal", "kontrol could not store the change", { cause });
   }
   return new KiteError("unavailable", "kontrol cannot reach its database; try again in a moment", { cause });
 }
 
+// What PostgreSQL has no place for in text (22021) and in JSON (22P05): the caller sent it.
+const UNSTORABLE: ReadonlySet<string> = new Set(["22021", "22P05"]);
 // Classes of SQLSTATE: connection, resources, operator intervention; and a database that takes no connections now.
 const PASSING = /^(08|53|57|55000)/;

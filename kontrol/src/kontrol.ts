@@ -46,6 +46,8 @@ export interface KontrolOptions {
   /** Ranges of addresses whose X-Forwarded-For is believed. Default: none. */
   readonly trustedProxies?: readonly string[] | undefined;
   readonly entryLimits?: Partial<EntryLimits> | undefined;
+  /** What a password costs to guess: the logarithm of scrypt's N, for passwords that are set from now on. Default 15. */
+  readonly passwordCost?: number | undefined;
 }
 
 /** A running kontrol. Whoever created it closes it. */
@@ -107,7 +109,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const sourceOf = behindProxies(options.trustedProxies ?? []);
   const authenticate = kontrolAuthenticator({ ...trust, audience: identity, guard });
   const older = new OlderRegistrations({ directory, registrar, authenticate, heartbeatMs, logger });
-  const signIn = { guard, passwords: new Passwords(pool, log), deviceCodes: new DeviceCodes({ ...memory, now }) };
+  const signIn = { guard, passwords: new Passwords(pool, log, options.passwordCost), deviceCodes: new DeviceCodes({ ...memory, now }) };
   const methods = kontrolMethods({ ...memory, ...signIn, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
   opened.push(() => kite.close());

@@ -38,12 +38,16 @@ export class Passwords {
   readonly #log: Log;
   readonly #waiting: (() => void)[] = [];
   #running = 0;
+  readonly #cost: Cost;
   /** Stands in for the hash of somebody who is not there: the answer takes as long. */
-  readonly #nobodys = format(COST, randomBytes(SALT_BYTES), randomBytes(HASH_BYTES));
+  readonly #nobodys: string;
 
-  constructor(pool: Pool, log: Log) {
+  /** `ln` is the logarithm of N for passwords that are set from now on. */
+  constructor(pool: Pool, log: Log, ln: number = COST.ln) {
     this.#pool = pool;
     this.#log = log;
+    this.#cost = { ...COST, ln };
+    this.#nobodys = format(this.#cost, randomBytes(SALT_BYTES), randomBytes(HASH_BYTES));
   }
 
   async has(username: string): Promise<boolean> {
@@ -65,7 +69,7 @@ export class Passwords {
    */
   async set(username: string, password: string | null, by: string): Promise<void> {
     const salt = randomBytes(SALT_BYTES);
-    const hash = password === null ? undefined : format(COST, salt, await this.#derive(password, salt, COST));
+    const hash = password === null ? undefined : format(this.#cost, salt, await this.#derive(password, salt, this.#cost));
     await this.#log.write(async (tx) => {
       const { rowCount } = await tx.query(ACTIVE, [username]);
       if (rowCount === 0) throw new KiteError("not_found", `there is no active person "${username}"`);
