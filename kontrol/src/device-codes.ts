@@ -123,7 +123,7 @@ export class DeviceCodes {
       if (row.state === "denied") throw new KiteError("permission_denied", `${row.username} has denied this login`);
       // A key that nobody waits for would be lost.
       signal.throwIfAborted();
-      if (row.state === "approved") return this.#use(hash, kiteKeys);
+      if (row.state === "approved") return await this.#use(hash, kiteKeys);
       const late = new AbortController();
       const stop = AbortSignal.any([signal, late.signal]);
       await Promise.race([decision.made, delay(LOOK_MS, undefined, { signal: stop }).catch(() => {})]);
