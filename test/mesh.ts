@@ -152,6 +152,12 @@ export class TestMesh implements AsyncDisposable {
     await this.#ended();
   }
 
+  /** As an init system or a container's runtime ends it: the signal reaches npm's own process and no other. */
+  async terminate(): Promise<void> {
+    this.#process?.kill("SIGTERM");
+    await this.#ended();
+  }
+
   /** What is still there of it: processes that mention its home, ports that answer, sockets and temporary files. */
   async leaks(): Promise<string[]> {
     const processes = (await processesMentioning(this.#folder)).map(({ pid, command }) => `process ${pid}: ${command}`);

@@ -81,6 +81,9 @@ export async function renewLeases(database: Database, leases: readonly string[],
 // Any number that no other lock of the mesh uses; it spells "take".
 const TAKE_LOCK = 0x74616b65;
 
+// Different from every other lease of the same delivery is all that it has to be. PostgreSQL 12 has no gen_random_uuid().
+const NEW_LEASE = "md5(random()::text || clock_timestamp())::uuid";
+
 const COLUMNS = "id, lease, instance, webhook_id, scope, kind, action, subject, order_key, body, tries, replays, received_at";
 
 // One round trip less than with a parameter; the number is ours.
@@ -106,7 +109,7 @@ const TAKE = `
       )
     limit $1
   )
-  update gateway.deliveries set lease = gen_random_uuid(), leased_until = now() + $2 * interval '1 ms', tries = tries + 1
+  update gateway.deliveries set lease = ${NEW_LEASE}, leased_until = now() + $2 * interval '1 ms', tries = tries + 1
   where id in (select id from free) and state = 'pending'
   returning ${COLUMNS}`;
 
@@ -118,7 +121,7 @@ const FINISH = `
     where id = $1 and lease = $2 and state = 'pending'
     returning order_key
   )
-  update gateway.deliveries set lease = gen_random_uuid(), leased_until = now() + $3::float8 * interval '1 ms', tries = tries + 1
+  update gateway.deliveries set lease = ${NEW_LEASE}, leased_until = now() + $3::float8 * interval '1 ms', tries = tries + 1
   where id = (
       select next.id from finished cross join lateral (
         select e.id from gateway.deliveries e

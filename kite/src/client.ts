@@ -1,108 +1,26 @@
-import { keyClaim } from "./auth/key-claim.ts";
-import { type Balance, Chooser, type PooledBalance } from "./calling/balance.ts";
+import { Chooser, type PooledBalance } from "./calling/balance.ts";
 import type { Connection } from "./calling/connection.ts";
 import { followCalls } from "./calling/context.ts";
-import { type Dialers, DialTable } from "./calling/dialers.ts";
-import { type Guard, Guarded } from "./calling/guard.ts";
+import { DialTable } from "./calling/dialers.ts";
+import { Guarded } from "./calling/guard.ts";
 import type { OpenMember } from "./calling/pool/member.ts";
-import type { PoolOptions } from "./calling/pool/pool.ts";
 import { callWith, type Remote, remote } from "./calling/remote.ts";
-import type { RetryOptions } from "./calling/retry-options.ts";
-import type { DialDnode, DnodePeer } from "./dnode/peer.ts";
+import type { ClientOptions, ClientParts, ConnectOptions, DialOptions, FindOptions, RemotePolicies } from "./client-options.ts";
+import type { DnodePeer } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
 import { checkIdentity, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
-import type { Caller, CallOptions, Methods } from "./method.ts";
-import { type ObservedSession, type Observer, type Watch, watchKite } from "./observe.ts";
+import type { Caller, CallOptions } from "./method.ts";
+import type { ObservedSession, Watch } from "./observe.ts";
+import type { DirectoryWatch } from "./registry/directory-watch.ts";
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
-import type { FoundKite, RegistryContract, WatchEvent } from "./registry/registry.ts";
+import type { FoundKite, RegistryContract } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
-import { type Explain, type ExposeErrors, explaining } from "./session/failure.ts";
+import { type Explain, explaining } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import { sharedController } from "./session/shared-signal.ts";
-import type { DialSocket } from "./transport/websocket.ts";
-
-export interface ClientOptions {
-  /** The kite's name. */
-  readonly name: string;
-  /** A SemVer version, such as `1.2.0`. */
-  readonly version: string;
-  /** Default: the kite.key's. */
-  readonly username?: string | undefined;
-  /** Default `local`, as is the region. */
-  readonly environment?: string | undefined;
-  readonly region?: string | undefined;
-  readonly hostname?: string | undefined;
-  /** Default: a new one for every process. */
-  readonly id?: string | undefined;
-  /** The credential of the user whose kite this is; see `readKiteKey`. */
-  readonly kiteKey?: string | undefined;
-  /** What is shown to kontrol in place of a kite.key, such as a browser's token. */
-  readonly auth?: (() => Promise<Auth & { expiresAt?: number }>) | undefined;
-  /** Default: the one that the kite.key names. */
-  readonly kontrolUrl?: string | undefined;
-  /** Where a kite that was found is dialled; default: at its own url. */
-  readonly route?: ((found: FoundKite) => string) | undefined;
-  /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
-  readonly dialers?: Dialers | undefined;
-  readonly log?: Logger | undefined;
-  readonly limits?: Partial<Limits> | undefined;
-  /**
-   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
-   * away. Default: only that there was one, and an id to find it in the log.
-   */
-  readonly exposeErrors?: ExposeErrors | undefined;
-  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
-  readonly observers?: readonly Observer[] | undefined;
-}
-
-export interface FindOptions {
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** How a remote kite is called; every field may be left out. */
-export interface RemotePolicies {
-  /**
-   * Which failed calls are made again; `false`: none. Default: those that certainly did not run, and those of `idempotent`
-   * and `keyed` methods. In a browser none is.
-   */
-  readonly retry?: RetryOptions | false | undefined;
-  /** Asked before every call, such as `breaker()` of `@kite-mesh/kite/breaker`. */
-  readonly guard?: Guard | undefined;
-  /**
-   * What the called kite may call on this session, through `callerOf(call)`. Offered to this one kite on purpose, so it
-   * calls them as `owner`, whatever they ask for; nobody else can reach them. Not in browsers: pass functions there.
-   */
-  readonly methods?: Methods | undefined;
-}
-
-export interface ConnectOptions extends RemotePolicies, FindOptions {
-  /** Which of the kites that match answers a call. Default `one`. Others than `one` are for Node. */
-  readonly balance?: Balance | undefined;
-  /** How many kites are called at most, when calls are balanced. Default 16. */
-  readonly poolSize?: number | undefined;
-}
-
-export interface DialOptions extends RemotePolicies {
-  readonly url: string;
-  readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
-  /**
-   * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,
-   * else over a plain WebSocket. Default `kite.v1`.
-   */
-  readonly dialect?: "kite.v1" | "dnode" | undefined;
-}
-
-/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
-export interface ClientParts {
-  readonly dial: DialSocket;
-  readonly pool?: ((options: PoolOptions) => Connection) | undefined;
-  readonly retry?: ((connection: Connection, options: RetryOptions | undefined, closing: AbortSignal) => Connection) | undefined;
-  readonly dialDnode?: DialDnode | undefined;
-  readonly serve?: ((methods: Methods) => Serve) | undefined;
-}
 
 /** The side of a kite that calls others. A browser has only this; {@link Kite} adds the side that serves. */
 export class KiteClient implements AsyncDisposable {
@@ -123,7 +41,7 @@ export class KiteClient implements AsyncDisposable {
 
   constructor(options: ClientOptions, parts: ClientParts) {
     const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
-    const username = options.username ?? keyClaim(options.kiteKey, "sub") ?? "anonymous";
+    const username = options.username ?? parts.keyClaim?.(options.kiteKey, "sub") ?? "anonymous";
     this.identity = checkIdentity({ username, environment, name, version, region, hostname, id });
     this.limits = { ...LIMITS, ...options.limits };
     this.log = options.log ?? silent;
@@ -132,7 +50,7 @@ export class KiteClient implements AsyncDisposable {
     this.#kiteKey = options.kiteKey;
     this.#parts = parts;
     this.#dialers = new DialTable(parts.dial, options.dialers);
-    this.observed = watchKite({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
+    this.observed = parts.watch?.({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
   }
 
   /**
@@ -177,8 +95,8 @@ export class KiteClient implements AsyncDisposable {
     return this.registry.find(query, signal === undefined ? {} : { signal });
   }
 
-  /** First what is there, then every change, also through restarts of kontrol. */
-  watch(query: Query, { signal }: FindOptions = {}): AsyncIterable<WatchEvent> {
+  /** First what is there, then every change, also through restarts of kontrol; `stale` and `asOf` tell of the time between. */
+  watch(query: Query, { signal }: FindOptions = {}): DirectoryWatch {
     return this.registry.watch(query, signal === undefined ? {} : { signal });
   }
 
@@ -207,7 +125,7 @@ export class KiteClient implements AsyncDisposable {
   }
 
   protected get kontrolUrl(): string {
-    const url = this.#options.kontrolUrl ?? keyClaim(this.#options.kiteKey, "kontrolURL");
+    const url = this.#options.kontrolUrl ?? this.#parts.keyClaim?.(this.#options.kiteKey, "kontrolURL");
     if (url === undefined) throw new KiteError("failed_precondition", "no kontrol is known; give this kite a kite.key or a kontrolUrl");
     return url;
   }

@@ -1,6 +1,6 @@
 // For authors of kites.
 export type { Balance, PooledBalance } from "./calling/balance.ts";
-export type { ConnectOptions, DialOptions, RemotePolicies } from "./client.ts";
+export type { ConnectOptions, DialOptions, RemotePolicies } from "./client-options.ts";
 export type { BuiltinContract, MethodSummary, SystemInfo } from "./serving/builtin.ts";
 export { type Contract, type ContractChange, compareContracts, contractHash } from "./contract/contract.ts";
 export type { KiteDescription, MethodDescription } from "./contract/description.ts";
@@ -11,6 +11,7 @@ export { hostMethods } from "./serving/host-methods.ts";
 export { formatIdentity, formatQuery, type Identity, parseIdentity, type Query } from "./identity.ts";
 export type { JsonSchema } from "./contract/json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
+export type { DirectoryWatch } from "./registry/directory-watch.ts";
 export type { Found } from "./registry/kontrol.ts";
 export type { ListenOptions } from "./listener.ts";
 export type { Logger } from "./log.ts";
@@ -46,7 +47,7 @@ export type {
 export type { Middleware } from "./serving/serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
-export { RemoteStream } from "./session/streams.ts";
+export { RemoteStream } from "./session/remote-stream.ts";
 
 // For authors of registries, agents, transports and tools.
 export { KeySet, type KeySetOptions, publishedKeys, type TrustedKey } from "./auth/key-set.ts";

@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { dnodeAuthenticator, inOriginalWords } from "./auth/dnode-authenticator.ts";
+import { keyClaim } from "./auth/key-claim.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
@@ -9,7 +10,8 @@ import { asyncCallFollower } from "./calling/call-follower.ts";
 import { offerCallFollower } from "./calling/context.ts";
 import { Pool } from "./calling/pool/pool.ts";
 import { Retrying } from "./calling/retry.ts";
-import { type ClientOptions, KiteClient } from "./client.ts";
+import { KiteClient } from "./client.ts";
+import type { ClientOptions } from "./client-options.ts";
 import { DnodeAcceptor } from "./dnode/acceptor.ts";
 import { DnodePeer } from "./dnode/peer.ts";
 import type { DnodeSession } from "./dnode/session.ts";
@@ -18,11 +20,12 @@ import { formatIdentity } from "./identity.ts";
 import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
-import type { ObservedSession } from "./observe.ts";
+import { type ObservedSession, watchKite } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
+import { beatFromThread } from "./registry/beat-thread.ts";
 import { RegistryClient } from "./registry/kontrol.ts";
-import { Registration } from "./registry/registration.ts";
-import type { RelayLink, Revocation, Visibility } from "./registry/registry.ts";
+import { type OwnBeats, Registration } from "./registry/registration.ts";
+import type { Registered, RelayLink, Revocation, Visibility } from "./registry/registry.ts";
 import { builtinMethods } from "./serving/builtin.ts";
 import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
@@ -87,6 +90,8 @@ export class Kite extends KiteClient {
         dialDnode: (dnode) => new DnodePeer({ ...dnode, dial: dialWebSocket }),
         pool: (pool) => new Pool(pool),
         retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
+        watch: watchKite,
+        keyClaim,
         // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
         serve: (offered) => {
           const builtin = builtinMethods({ identity: this.identity, dialects, methods: offered, log: this.log });
@@ -217,7 +222,7 @@ export class Kite extends KiteClient {
   protected override makeRegistry(): RegistryClient {
     return new RegistryClient({
       reach: (options) => this.reachKontrol(options),
-      keep: (options) => new Registration(options),
+      keep: (options) => new Registration({ ...options, beats: (registered) => this.#beatFor(registered) }),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),
@@ -226,6 +231,11 @@ export class Kite extends KiteClient {
         return this.#options.onKey?.(kiteKey);
       },
     });
+  }
+
+  #beatFor({ ticket, heartbeatMs }: Registered): OwnBeats | undefined {
+    if (ticket === undefined) return undefined;
+    return beatFromThread({ kontrolUrl: this.kontrolUrl, id: this.identity.id, ticket, heartbeatMs, log: this.log });
   }
 
   #onLink(link: RelayLink): AsyncIterable<string | Uint8Array> {

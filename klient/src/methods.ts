@@ -225,7 +225,9 @@ async function infoOf({ user, version, providerName }: MethodParts): Promise<Kli
 const text = z.string().min(1);
 const count = z.number().int().nonnegative();
 const pid = z.number().int().positive();
-const bytes = z.instanceof(Uint8Array);
+// `x-kite` is how a description names what JSON Schema has no word for.
+const bytes = z.instanceof(Uint8Array).meta({ "x-kite": "bytes" });
+const byteStream = z.custom<AsyncIterable<Uint8Array>>(isStream, "expected bytes or a stream").meta({ "x-kite": "stream" });
 const done = z.literal(true);
 // Looking twice is like looking once: a call whose answer was lost may be made again.
 const reading = { role: "viewer", repetition: "idempotent" } as const;
@@ -235,7 +237,8 @@ const size = z.number().int().min(1).max(1_000);
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function callback<Arguments extends unknown[]>() {
-  return z.custom<(...args: Arguments) => unknown>((value) => typeof value === "function", "expected a function");
+  const isFunction = (value: unknown) => typeof value === "function";
+  return z.custom<(...args: Arguments) => unknown>(isFunction, "expected a function").meta({ "x-kite": "callback" });
 }
 
 const osExec = z.object({
@@ -243,7 +246,7 @@ const osExec = z.object({
   args: z.array(z.string()).exactOptional(),
   envs: z.record(z.string(), z.string()).exactOptional(),
   workDir: text.exactOptional(),
-  stdin: z.union([bytes, z.custom<AsyncIterable<Uint8Array>>(isStream, "expected bytes or a stream")]).exactOptional(),
+  stdin: z.union([bytes, byteStream]).exactOptional(),
   stdout: callback<[Uint8Array]>().exactOptional(),
   stderr: callback<[Uint8Array]>().exactOptional(),
   exit: callback<[number]>().exactOptional(),

@@ -5,7 +5,8 @@
 create table kontrol.head (
   only_row boolean primary key default true check (only_row),
   revision bigint not null default 0,
-  mesh_id  uuid not null default gen_random_uuid()
+  -- Not gen_random_uuid(), which PostgreSQL 12 lacks.
+  mesh_id  uuid not null default md5(random()::text || clock_timestamp())::uuid
 ) with (fillfactor = 10);
 insert into kontrol.head default values;
 
@@ -88,7 +89,7 @@ create index kites_present_holder on kontrol.kites (holder) where gone_at is nul
 create index kites_gone on kontrol.kites (gone_at) where gone_at is not null;
 
 create table kontrol.grants (
-  id         uuid primary key default gen_random_uuid(),
+  id         uuid primary key default md5(random()::text || clock_timestamp())::uuid,
   owner      text not null references kontrol.accounts,
   username   text not null references kontrol.accounts,
   role       text not null check (role in ('viewer', 'operator', 'owner')),

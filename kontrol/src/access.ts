@@ -2,8 +2,13 @@ import { type Identity, matcher, type Role, roleAllows } from "@kite-mesh/kite";
 import type { AccountRecord, GrantRecord, KiteRecord } from "./record.ts";
 
 /** A grant with its query read once, since it is asked for every kite that its receiver looks at. */
-export interface PreparedGrant extends GrantRecord {
-  readonly covers: (kite: Identity) => boolean;
+export type PreparedGrant = GrantRecord & { readonly covers: (kite: Identity) => boolean };
+
+/** Who looks at a kite. */
+export interface Asking {
+  readonly account: AccountRecord;
+  /** The teams that the account is in now. */
+  readonly teams: ReadonlySet<string>;
 }
 
 /** What somebody may do with a kite, and until when. */
@@ -23,8 +28,8 @@ export function prepareGrant(grant: GrantRecord): PreparedGrant {
  */
 export function accessTo(
   record: KiteRecord,
-  account: AccountRecord,
   ownerKind: AccountRecord["kind"] | undefined,
+  { account, teams }: Asking,
   grants: Iterable<PreparedGrant>,
   nowMs: number,
 ): Access | undefined {
@@ -34,7 +39,9 @@ export function accessTo(
   if (account.admin && ownerKind === "service") return { role: "owner", until: null };
   let best: Access | undefined = visibility === "mesh" ? { role: "viewer", until: null } : undefined;
   for (const grant of grants) {
-    if (grant.owner !== kite.username || (grant.expiresAt ?? Number.POSITIVE_INFINITY) <= nowMs || !grant.covers(kite)) continue;
+    if (grant.owner !== kite.username || (grant.expiresAt ?? Number.POSITIVE_INFINITY) <= nowMs) continue;
+    const received = grant.team === undefined ? grant.username === account.username : teams.has(grant.team);
+    if (!received || !grant.covers(kite)) continue;
     best = better(best, { role: grant.role, until: grant.expiresAt });
   }
   return best;

@@ -3,6 +3,12 @@ import { ask } from "./connection.ts";
 import type { AuditEntry } from "./contract.ts";
 import type { LogTransaction } from "./log.ts";
 
+/** Who does something, and whether as an administrator. */
+export interface Actor {
+  readonly username: string;
+  readonly admin: boolean;
+}
+
 const ADD = "insert into kontrol.audit (actor, action, subject, details) values ($1, $2, $3, $4)";
 
 /** Remembers who did what to whom, in the transaction that does it. Details never hold a credential. */

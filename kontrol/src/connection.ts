@@ -13,7 +13,9 @@ export async function withConnection<T>(pool: pg.Pool, work: (client: pg.PoolCli
   try {
     return await work(client);
   } catch (thrown) {
-    await client.query("rollback").catch(onError);
+    // Who got no answer would wait as long again for that of the rollback; without the connection the server does it by itself.
+    if (thrown instanceof KiteError || isAnswer(thrown)) await client.query("rollback").catch(onError);
+    else broken = thrown instanceof Error ? thrown : new Error("the work on a connection failed");
     throw thrown;
   } finally {
     client.off("error", onError);
@@ -33,18 +35,21 @@ export async function ask<Row extends pg.QueryResultRow>(pool: pg.Pool, text: st
 /** A failure of the database as callers may see it: no statement, no data, no address. The cause is for the log. */
 export function databaseError(cause: unknown): KiteError {
   if (cause instanceof KiteError) return cause;
-  const state = (cause as { code?: unknown } | null)?.code;
   // What the server says about a statement is a mistake of ours; what it says about itself, or no answer, passes.
-  if (typeof state === "string" && UNSTORABLE.has(state)) {
+  if (isAnswer(cause) && UNSTORABLE.has(cause.code))
     return new KiteError("invalid_argument", "a text holds a character that cannot be stored, such as NUL", { cause });
-  }
-  if (typeof state === "string" && /^[0-9A-Z]{5}$/.test(state) && !PASSING.test(state)) {
-    return new KiteError("internal", "kontrol could not store the change", { cause });
-  }
+  if (isAnswer(cause) && !PASSING.test(cause.code)) return new KiteError("internal", "kontrol could not store the change", { cause });
   return new KiteError("unavailable", "kontrol cannot reach its database; try again in a moment", { cause });
+}
+
+/** Whether the server itself said no, with its SQLSTATE; else the connection is at fault. */
+function isAnswer(thrown: unknown): thrown is Error & { code: string } {
+  const state = (thrown as { code?: unknown } | null)?.code;
+  return typeof state === "string" && /^[0-9A-Z]{5}$/.test(state);
 }
 
 // What PostgreSQL has no place for in text (22021) and in JSON (22P05): the caller sent it.
 const UNSTORABLE: ReadonlySet<string> = new Set(["22021", "22P05"]);
-// Classes of SQLSTATE: connection, resources, operator intervention; and a database that takes no connections now.
-const PASSING = /^(08|53|57|55000)/;
+// Classes of SQLSTATE: connection, resources, operator intervention, the system; a database that takes no connections now,
+// a standby after a switch-over, a deadlock, a lock that did not come free, a transaction that took too long.
+const PASSING = /^(08|53|57|58|55000|25006|40|55P03|25P03)/;

@@ -11,10 +11,11 @@ export interface KontrolContract extends RegistryContract {
   ): Promise<{ kiteKey: string }>;
   /** Who the caller is to kontrol. */
   whoami(): Promise<{ username: string; admin: boolean; kind: AccountKind }>;
-  /** When and why a kite left the directory; `found: false` for an id that was never seen or is forgotten. */
-  why(request: {
-    id: string;
-  }): Promise<{ found: false } | { found: true; kite: Identity; state: "present" | "gone"; reason: string; at: string }>;
+  /**
+   * Whether a kite is there and how it is, or when and why it left the directory; `found: false` for an id that was never
+   * seen or is forgotten.
+   */
+  why(request: { id: string }): Promise<{ found: false } | WhyFound>;
 
   joinTokens: {
     /** For administrators (kloud): a one-time token with which a machine obtains `username`'s kite.key. */
@@ -45,10 +46,25 @@ export interface KontrolContract extends RegistryContract {
     token(request: { username: string }): Promise<IssuedToken>;
   };
   grants: {
-    /** Gives `username` a role on the caller's kites that match `query`, until a time. */
-    add(request: { username: string; role: Role; query: Query; expiresAt?: number }): Promise<Grant>;
+    /** Gives a person, or everybody in a team of the caller's, a role on the caller's kites that match `query`, until a time. */
+    add(request: GrantReceiver & { role: Role; query: Query; expiresAt?: number }): Promise<Grant>;
+    /** What the caller gave, what was given to the caller, and what was given to the caller's teams. */
     list(): Promise<Grant[]>;
     remove(request: { id: string }): Promise<{ removed: boolean }>;
+  };
+  /** Who is not in a team, and no administrator, cannot tell it from one that does not exist. */
+  teams: {
+    /** The caller's teams; to administrators all. */
+    list(): Promise<TeamSummary[]>;
+    get(request: { name: string }): Promise<Team>;
+    /** Whoever makes a team is its first maintainer; an administrator may name another person. A name is never given twice. */
+    create(request: { name: string; maintainer?: string }): Promise<Team>;
+    /** For its maintainers and administrators: ends the team, and what was given to it. Idempotent. */
+    remove(request: { name: string }): Promise<{ removed: boolean }>;
+    /** For its maintainers and administrators: adds somebody, or changes the role; a new one is a `member` unless said otherwise. */
+    add(request: { team: string; username: string; role?: TeamRole }): Promise<TeamMember & { added: boolean }>;
+    /** For its maintainers and administrators, and for everybody about themselves. Idempotent. */
+    removeMember(request: { team: string; username: string }): Promise<{ removed: boolean }>;
   };
   audit: {
     /** For administrators: who did what to whom, the newest first; `next` is the `before` of the next page, null on the last. */
@@ -87,6 +103,22 @@ export interface DeviceRequest {
   source: string;
   askedAt: number;
   expiresAt: number;
+}
+
+export interface WhyFound {
+  found: true;
+  kite: Identity;
+  state: "present" | "gone";
+  reason: string;
+  /** Since when. */
+  at: string;
+  /** The last beat of a kite whose session is with the kontrol that answers. The times are in milliseconds. */
+  beat?: {
+    agoMs: number;
+    /** For how long its event loop had been standing still as it beat, and how long at most since the beat before; a beat over the session says neither. */
+    blockedMs?: number;
+    lagMs?: number;
+  };
 }
 
 /** Something that was done to accounts, keys, grants or join tokens. */
@@ -135,11 +167,38 @@ export interface Person {
   createdAt: string;
 }
 
+/** Who gets a grant: one account, or everybody who is in a team. */
+export type GrantReceiver = { username: string } | { team: string };
+
 export interface Grant {
   id: string;
   owner: string;
-  username: string;
+  /** The one who got it, unless a team did. */
+  username?: string;
+  /** The team that got it: whoever joins has it, who leaves has it no more. */
+  team?: string;
   role: Role;
   query: Query;
   expiresAt: number | null;
+}
+
+/** A maintainer decides who is in the team; to what was given to the team both are the same. */
+export type TeamRole = "member" | "maintainer";
+
+export interface TeamSummary {
+  name: string;
+  /** How many are in it. */
+  members: number;
+  /** The caller's own role; null for an administrator who is not in it. */
+  role: TeamRole | null;
+}
+
+export interface Team {
+  name: string;
+  members: TeamMember[];
+}
+
+export interface TeamMember {
+  username: string;
+  role: TeamRole;
 }

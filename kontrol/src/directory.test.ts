@@ -61,6 +61,40 @@ test.each<[string, Change[], string | undefined]>([
     [account("bob"), grant({}), { kind: "grant.removed", id: "g", username: "bob" }],
     undefined,
   ],
+  ["a grant to a team gives its role to who is in it", [account("bob"), ...team("bob"), teamGrant({ role: "operator" })], "operator"],
+  [
+    "who maintains a team has no more by its grants than who is in it",
+    [account("bob"), ...team("bob", "maintainer"), teamGrant({})],
+    "viewer",
+  ],
+  ["who joins a team later has what it was given before", [account("bob"), ...team("carol"), teamGrant({}), joined("bob")], "viewer"],
+  ["a grant to a team gives nothing to others", [account("bob"), ...team("carol"), teamGrant({ role: "owner" })], undefined],
+  ["a person called like a team has nothing of it", [account("dev"), ...team("carol"), teamGrant({})], undefined],
+  ["a team called like a person has nothing of that one's", [account("bob"), ...team("bob"), grant({ username: "dev" })], undefined],
+  ["who left a team has what it was given no more", [account("bob"), ...team("bob"), teamGrant({}), left("bob")], undefined],
+  [
+    "a team that was removed gives nothing",
+    [account("bob"), ...team("bob"), teamGrant({}), { kind: "team.removed", name: "dev", members: ["bob"] }],
+    undefined,
+  ],
+  [
+    "a grant that was taken back from a team gives nothing",
+    [account("bob"), ...team("bob"), teamGrant({}), { kind: "team-grant.removed", id: "t", team: "dev" }],
+    undefined,
+  ],
+  ["a grant to a team that ended gives nothing", [account("bob"), ...team("bob"), teamGrant({ expiresAt: 1_000 })], undefined],
+  ["a grant to a team by somebody else gives nothing", [account("bob"), ...team("bob"), teamGrant({ owner: "carol" })], undefined],
+  ["a grant to a team on other kites gives nothing", [account("bob"), ...team("bob"), teamGrant({ query: { name: "other" } })], undefined],
+  [
+    "of a grant to a team and a person's own the higher counts",
+    [account("bob"), ...team("bob"), grant({ role: "operator" }), teamGrant({})],
+    "operator",
+  ],
+  [
+    "an account that was removed is in no team, also when it should come back",
+    [account("bob"), ...team("bob"), teamGrant({}), account("bob", { state: "removed" }), account("bob")],
+    undefined,
+  ],
 ])("%s", (_title, changes, role) => {
   const directory = emptyDirectory();
   let revision = 0;
@@ -77,6 +111,25 @@ test("an administrator owns the kites of services", () => {
   for (const [index, change] of changes.entries()) directory.apply({ revision: index + 1, change });
 
   expect(directory.access(directory.kite("k") as KiteRecord, "root", 0)?.role).toBe("owner");
+});
+
+test("of two grants with the same role the one that lasts longer counts, whoever got it", () => {
+  const directory = emptyDirectory();
+  const changes = [registered(kite({}), 1), account("bob"), ...team("bob"), grant({ expiresAt: 5_000 }), teamGrant({ expiresAt: 9_000 })];
+  for (const [index, change] of changes.entries()) directory.apply({ revision: index + 1, change });
+
+  expect(directory.access(directory.kite("k") as KiteRecord, "bob", 0)).toEqual({ role: "viewer", until: 9_000 });
+});
+
+test("an entry of a kind that only a later version knows is passed over", () => {
+  const directory = emptyDirectory();
+  const later = (kind: string) => ({ kind, name: "x", record: {} }) as unknown as Change;
+  const kinds = ["fleet.formed", "kite.renamed", "team.renamed", "grant.lent"];
+
+  for (const [index, kind] of kinds.entries()) expect(directory.apply({ revision: index + 1, change: later(kind) })).toBe(true);
+  directory.apply({ revision: kinds.length + 1, change: registered(kite({}), 1) });
+
+  expect(directory.kite("k")).toBeDefined();
 });
 
 test("the tail of the log is bounded, and says when it does not reach back", () => {
@@ -98,7 +151,7 @@ test("the tail of the log is bounded, and says when it does not reach back", () 
 
 function emptyDirectory(): Directory {
   const directory = new Directory({ tokenTtlMs: 600_000 });
-  directory.reset({ revision: 0, kites: [], accounts: [], grants: [], keys: [], revocations: [] });
+  directory.reset({ revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] });
   return directory;
 }
 
@@ -129,4 +182,21 @@ function grant(fields: Partial<Extract<Change, { kind: "grant.added" }>["grant"]
     expiresAt: null,
   };
   return { kind: "grant.added", grant: { ...grant, ...fields } };
+}
+
+function team(username: string, role: "member" | "maintainer" = "member"): Change[] {
+  return [{ kind: "team.created", name: "dev" }, joined(username, role)];
+}
+
+function joined(username: string, role: "member" | "maintainer" = "member"): Change {
+  return { kind: "member.added", member: { team: "dev", username, role } };
+}
+
+function left(username: string): Change {
+  return { kind: "member.removed", team: "dev", username };
+}
+
+function teamGrant(fields: Partial<Extract<Change, { kind: "team-grant.added" }>["grant"]>): Change {
+  const grant = { id: "t", owner: "alice", team: "dev", role: "viewer" as const, query: { name: "math" }, expiresAt: null };
+  return { kind: "team-grant.added", grant: { ...grant, ...fields } };
 }

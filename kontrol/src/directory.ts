@@ -1,7 +1,10 @@
 import { matcher, type Query } from "@kite-mesh/kite";
-import { type Access, accessTo, type PreparedGrant, prepareGrant } from "./access.ts";
+import { type Access, accessTo } from "./access.ts";
+import type { TeamRole } from "./contract.ts";
+import { GrantIndex } from "./grant-index.ts";
 import type { Entry } from "./log.ts";
-import type { AccountRecord, Change, GrantRecord, KiteRecord, RevocationRecord } from "./record.ts";
+import type { AccountRecord, Change, GrantRecord, KiteRecord, MemberRecord, RevocationRecord } from "./record.ts";
+import { Roster } from "./roster.ts";
 
 /** Everything that the directory starts from: the tables as they were at one revision. */
 export interface Snapshot {
@@ -9,6 +12,9 @@ export interface Snapshot {
   readonly kites: readonly KiteRecord[];
   readonly accounts: readonly AccountRecord[];
   readonly grants: readonly GrantRecord[];
+  /** The names of those that were not removed. */
+  readonly teams: readonly string[];
+  readonly members: readonly MemberRecord[];
   readonly keys: readonly IssuedKey[];
   readonly revocations: readonly PastRevocation[];
 }
@@ -57,8 +63,8 @@ export class Directory {
   readonly #byName = new Map<string, Set<KiteRecord>>();
   readonly #byUsername = new Map<string, Set<KiteRecord>>();
   readonly #accounts = new Map<string, AccountRecord>();
-  readonly #grants = new Map<string, PreparedGrant>();
-  readonly #grantsTo = new Map<string, Set<PreparedGrant>>();
+  readonly #grants = new GrantIndex();
+  readonly #roster = new Roster();
   readonly #keys = new Map<string, IssuedKey>();
   readonly #listeners = new Set<DirectoryListener>();
   readonly #tokenTtlMs: number;
@@ -80,10 +86,12 @@ export class Directory {
 
   /** Starts again from a snapshot. */
   reset(snapshot: Snapshot): void {
-    for (const map of [this.#kites, this.#byName, this.#byUsername, this.#accounts, this.#grants, this.#grantsTo, this.#keys]) map.clear();
+    for (const map of [this.#kites, this.#byName, this.#byUsername, this.#accounts, this.#grants, this.#roster, this.#keys]) map.clear();
     for (const record of snapshot.kites) this.#put(record);
     for (const account of snapshot.accounts) this.#accounts.set(account.username, account);
-    for (const grant of snapshot.grants) this.#addGrant(grant);
+    for (const grant of snapshot.grants) this.#grants.add(grant);
+    for (const team of snapshot.teams) this.#roster.create(team);
+    for (const member of snapshot.members) this.#roster.enter(member);
     for (const key of snapshot.keys) this.#keys.set(key.jti, key);
     this.#revocations = [...snapshot.revocations];
     this.#tail = [];
@@ -140,6 +148,20 @@ export class Directory {
     return this.#grants.get(id);
   }
 
+  teams(): Iterable<string> {
+    return this.#roster.teams();
+  }
+
+  /** Who is in a team, each with a role; undefined when there is no such team. */
+  members(team: string): ReadonlyMap<string, TeamRole> | undefined {
+    return this.#roster.members(team);
+  }
+
+  /** The teams that somebody is in. */
+  teamsOf(username: string): ReadonlySet<string> {
+    return this.#roster.teamsOf(username);
+  }
+
   /** What was revoked while tokens from before it may still be around. */
   recentRevocations(nowMs: number): readonly PastRevocation[] {
     this.#revocations = this.#revocations.filter(({ at }) => at > nowMs - this.#tokenTtlMs);
@@ -156,8 +178,10 @@ export class Directory {
   access(record: KiteRecord, username: string, nowMs: number): Access | undefined {
     const account = this.#accounts.get(username);
     if (account === undefined) return undefined;
-    const ownerKind = this.#accounts.get(record.kite.username)?.kind;
-    return accessTo(record, account, ownerKind, this.#grantsTo.get(username) ?? [], nowMs);
+    const owner = record.kite.username;
+    const teams = this.#roster.teamsOf(username);
+    const grants = this.#grants.reaching(owner, username, teams);
+    return accessTo(record, this.#accounts.get(owner)?.kind, { account, teams }, grants, nowMs);
   }
 
   /** The kites that the query means and the account may see, each with what it may do there. */
@@ -194,11 +218,14 @@ export class Directory {
     switch (change.kind) {
       case "account.changed":
         this.#accounts.set(change.account.username, change.account);
+        if (change.account.state === "removed") this.#roster.forget(change.account.username);
         return;
       case "grant.added":
-        return this.#addGrant(change.grant);
+      case "team-grant.added":
+        return this.#grants.add(change.grant);
       case "grant.removed":
-        return this.#removeGrant(change.id);
+      case "team-grant.removed":
+        return this.#grants.remove(change.id);
       case "key.issued":
         this.#keys.set(change.jti, { jti: change.jti, username: change.username, revoked: false, machine: change.machine ?? false });
         return;
@@ -207,6 +234,24 @@ export class Directory {
       case "login.decided":
       case "signing-keys.changed":
         return;
+      default:
+        return this.#changeTeams(change);
+    }
+  }
+
+  #changeTeams(change: Extract<Change, { kind: `team.${string}` | `member.${string}` }>): void {
+    switch (change.kind) {
+      case "team.created":
+        return this.#roster.create(change.name);
+      case "team.removed":
+        return this.#roster.remove(change.name);
+      case "member.added":
+        return this.#roster.enter(change.member);
+      case "member.removed":
+        return this.#roster.leave(change.team, change.username);
+      default:
+        // Of a later version, which wrote it beside what this one knows: to stop here would stop the mesh.
+        change satisfies never;
     }
   }
 
@@ -238,19 +283,6 @@ export class Directory {
   #unindex(record: KiteRecord): void {
     take(this.#byName, record.kite.name, record);
     take(this.#byUsername, record.kite.username, record);
-  }
-
-  #addGrant(grant: GrantRecord): void {
-    const prepared = prepareGrant(grant);
-    this.#grants.set(grant.id, prepared);
-    put(this.#grantsTo, grant.username, prepared);
-  }
-
-  #removeGrant(id: string): void {
-    const grant = this.#grants.get(id);
-    if (grant === undefined) return;
-    this.#grants.delete(id);
-    take(this.#grantsTo, grant.username, grant);
   }
 
   #revoke(revocation: PastRevocation): void {

@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { KiteError, type Logger } from "@kite-mesh/kite";
 import pg from "pg";
@@ -32,6 +33,7 @@ export class Follower {
   readonly #closing = new AbortController();
   readonly #waiting = new Set<{ revision: number; wake: () => void }>();
   #client: pg.Client | undefined;
+  #socket: Socket | undefined;
   #wanted = 0;
   #catching = false;
   #caughtUp: Promise<void> = Promise.resolve();
@@ -93,18 +95,31 @@ export class Follower {
     }
   }
 
+  /** Asks whether the server still answers here: one that stands still keeps the connection, and would not be missed. */
+  async check(): Promise<void> {
+    if (!this.#catching) this.#caughtUp = this.#catchUp({ ask: true });
+    await this.#caughtUp;
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     // Ending the connection ends a query that it waits for, too.
-    await this.#client?.end().catch(() => {});
+    this.#drop();
     await this.#running;
     await this.#caughtUp;
+  }
+
+  /** Without a goodbye: a server that stands still would not answer it. */
+  #drop(): void {
+    this.#socket?.destroy();
   }
 
   /** Connects and catches up; answers with what settles when the connection is lost. */
   async #connect(first: boolean): Promise<{ lost: Promise<void> }> {
     const { databaseUrl, directory, tokenTtlMs } = this.#options;
+    const socket = new Socket();
     const client = new pg.Client({
+      stream: () => socket,
       connectionString: databaseUrl,
       application_name: "kontrol follower",
       keepAlive: true,
@@ -124,13 +139,14 @@ export class Follower {
       const head = await client.query<{ revision: number }>(HEAD);
       if (this.#closing.signal.aborted) throw new KiteError("cancelled", "kontrol was closed while it connected");
       this.#client = client;
+      this.#socket = socket;
       this.expect(head.rows[0]?.revision ?? 0);
       const forgotten = lost.then(() => {
         this.#client = undefined;
       });
       return { lost: forgotten };
     } catch (cause) {
-      await client.end().catch(() => {});
+      socket.destroy();
       throw cause;
     }
   }
@@ -159,16 +175,18 @@ export class Follower {
     }
   }
 
-  async #catchUp(): Promise<void> {
+  async #catchUp({ ask = false } = {}): Promise<void> {
     const { directory, log } = this.#options;
     this.#catching = true;
     try {
+      const head = ask ? await this.#client?.query<{ revision: number }>(HEAD) : undefined;
+      this.#wanted = Math.max(this.#wanted, head?.rows[0]?.revision ?? 0);
       while (directory.revision < this.#wanted && this.#client !== undefined && !this.#closing.signal.aborted)
         await this.#bite(this.#client);
     } catch (cause) {
       if (this.#closing.signal.aborted) return;
       log.warn({ err: cause }, "the log could not be read; connecting again");
-      await this.#client?.end().catch(() => {});
+      this.#drop();
     } finally {
       this.#catching = false;
       this.#wake();

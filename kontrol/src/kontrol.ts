@@ -3,6 +3,7 @@ import { type Caller, type Identity, Kite, KiteError, type ListenOptions, type L
 import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken } from "./authenticate.ts";
+import { Beats } from "./beats.ts";
 import { openDatabase } from "./database.ts";
 import { DeviceCodes } from "./device-codes.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
@@ -21,6 +22,7 @@ import { Registrar } from "./registrar.ts";
 import { Relay, refuseUpgrade } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { SigningKeys } from "./signing-keys.ts";
+import { Slots } from "./slots.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -38,6 +40,8 @@ export interface KontrolOptions {
   readonly clock?: (() => number) | undefined;
   /** How often kites beat. Default 10,000. */
   readonly heartbeatMs?: number | undefined;
+  /** For how long the event loop of a kite may be blocked before it counts as dead. Default 30 s, and at least three beats. */
+  readonly hungMs?: number | undefined;
   /** How long tokens live. Default ten minutes. */
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
@@ -103,7 +107,11 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
   const renewKey = (caller: Caller) => renewKiteKey(log, caller, kiteKeys());
-  const registrar = new Registrar({ directory, leases, holder, relayUrl: () => `${url}/relay`, heartbeatMs, logger, now, renewKey });
+  const relayUrl = () => `${url}/relay`;
+  const slots = new Slots({ nowMs: () => performance.now() });
+  const { hungMs } = options;
+  const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
+  const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
   const guard = new EntryGuard(options.entryLimits);
   const sourceOf = behindProxies(options.trustedProxies ?? []);
@@ -118,6 +126,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
   opened.push(() => relay.close());
+  opened.push(() => beats.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
@@ -130,10 +139,13 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 
   const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, guard, sourceOf, logger });
-  const upgrade = limitUpgrades(guard, sourceOf, relay);
+  const limited = limitUpgrades(guard, sourceOf, relay);
+  // Beats show a ticket with their upgrade: a wrong one costs nothing, and a good one is no stranger's.
+  const upgrade: typeof limited = (...asked) => beats.upgrade(...asked) || limited(...asked);
   const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
   url ||= listening.url;
-  const upkeep = await Upkeep.start({ pool, directory, follower, leases, log, holder, heartbeatMs, logger, now });
+  const isExpected = (id: string) => slots.isExpected(id);
+  const upkeep = await Upkeep.start({ pool, directory, follower, leases, isExpected, log, holder, heartbeatMs, logger, now });
   opened.push(() => upkeep.close());
   await leases.enter({ kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() });
   logger.info({ url, kites: directory.size, revision: directory.revision }, "kontrol is up");
@@ -233,9 +245,12 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
   }
   for (const revocation of revokedBy(applied, directory, now())) {
     const why = new KiteError("unauthenticated", `the credential was revoked: ${revocation.reason}`);
-    tokens.forget((username) => revocation.username === username);
+    if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
-    kite.endSessions((caller) => isMeant(caller, revocation), why);
+    const end = () => kite.endSessions((caller) => isMeant(caller, revocation), why);
+    // A turn later: the kites of somebody who was removed are told first which grants have ended with that.
+    if (revocation.username === undefined) end();
+    else setImmediate(end);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);
   }
 }

@@ -48,6 +48,8 @@ test("a machine's kite.key is no administrator, whoever the owner is, and gives 
     () => machine.joinTokens.create({ username: "alice", purpose: "another machine" }),
     () => machine.grants.add({ username: "bob", role: "owner", query: { name: "klient" } }),
     () => machine.grants.list(),
+    () => machine.teams.create({ name: "machines" }),
+    () => machine.teams.list(),
     () => machine.getKites({ query: {} }),
     () => machine.watch({ query: {} }),
     () => machine.why({ id: "x" }),

@@ -23,10 +23,12 @@ import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
 import { findKites, findToken, type QueryOptions, why } from "./query.ts";
+import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
 import { enter, enterOlder, type SignInServices } from "./sign-in.ts";
 import type { SigningKey } from "./signing-keys.ts";
+import { actor, teamMethods } from "./team-methods.ts";
 import type { Watchers } from "./watch.ts";
 
 export interface Services extends QueryOptions, SignInServices {
@@ -47,6 +49,7 @@ export function kontrolMethods(services: Services) {
     joinTokens: joinTokenMethods(services),
     people: peopleMethods(services),
     grants: grantMethods(services),
+    teams: teamMethods(services),
     keys: keyMethods(services),
     audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
   };
@@ -75,7 +78,7 @@ function registryMethods(services: Services) {
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, ({ query, since }, { caller }) =>
-      watchers.watch({ query, since, username: caller.username }),
+      watchers.watch({ query, since, username: caller.username, until: caller.expiresAt }),
     ),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
@@ -84,9 +87,13 @@ function registryMethods(services: Services) {
   };
 }
 
-function narrowerToken({ query, ...less }: { query: Query } & Narrower, call: Call, services: Services): Promise<IssuedToken> {
+function narrowerToken(
+  { query, renew = false, ...less }: { query: Query; renew?: boolean } & Narrower,
+  call: Call,
+  services: Services,
+): Promise<IssuedToken> {
   // One with an end of its own is as good as unique, and would only fill what is kept.
-  return findToken(query, call, { ...services, less, renew: less.ttlMs !== undefined });
+  return findToken(query, call, { ...services, less, renew: renew || less.ttlMs !== undefined });
 }
 
 /** What an older kite is answered. Only such a kite asks in that form, so the contract knows nothing of it. */
@@ -130,7 +137,7 @@ function entryMethods(services: Services) {
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, isHeld: (held) => registrar.held(held) !== undefined }),
+      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
     ),
   };
 }
@@ -158,7 +165,7 @@ function peopleMethods(services: Services) {
       return result;
     }),
     remove: method({ role: "owner", input: schemas.whom }, async (whom, { caller }) => {
-      const { result, revision } = await removePerson(log, whom, caller.username, now());
+      const { result, revision } = await removePerson(log, whom, caller.username, now);
       await follower.reached(revision);
       return result;
     }),
@@ -185,21 +192,27 @@ function grantMethods({ log, directory, follower, now }: Services) {
       if (expiresAt !== undefined && expiresAt <= now()) {
         throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
       }
-      const { result, revision } = await addGrant(log, caller.username, { ...grant, expiresAt });
+      const { result, revision } = await addGrant(log, actor(caller), { ...grant, expiresAt });
       await follower.reached(revision);
       return result;
     }),
     list: method({ role: "viewer" }, ({ caller: { username } }) => {
-      const mine = [...directory.grants()].filter((grant) => grant.owner === username || grant.username === username);
-      return mine.map(({ id, owner, username, role, query, expiresAt }): Grant => ({ id, owner, username, role, query, expiresAt }));
+      const teams = directory.teamsOf(username);
+      const mine = [...directory.grants()].filter(
+        (grant) => grant.owner === username || grant.username === username || teams.has(grant.team ?? ""),
+      );
+      return mine.map(describeGrant);
     }),
     remove: method({ role: "viewer", input: schemas.id }, async ({ id }, { caller }) => {
-      const by = { username: caller.username, admin: caller.role === "owner" };
-      const { result, revision } = await removeGrant(log, id, by, now());
+      const { result, revision } = await removeGrant(log, id, actor(caller), now);
       await follower.reached(revision);
       return result;
     }),
   };
+}
+
+function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
+  return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
 function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {

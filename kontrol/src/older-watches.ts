@@ -57,7 +57,8 @@ export class OlderWatches {
       throw new KiteError("limit_exceeded", `this session watches ${PER_SESSION} queries already, the limit; cancelWatcher ends one`);
     }
     const watcherID = crypto.randomUUID();
-    const events = this.#options.watchers.watch({ query, since: revision, username: call.caller.username })[Symbol.asyncIterator]();
+    const { username, expiresAt: until } = call.caller;
+    const events = this.#options.watchers.watch({ query, since: revision, username, until })[Symbol.asyncIterator]();
     const stop = () => {
       closed.removeEventListener("abort", stop);
       watches.delete(watcherID);

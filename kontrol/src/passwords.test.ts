@@ -13,12 +13,13 @@ vi.mock("node:crypto", async (original) => {
   return { ...real, scrypt: vi.fn(real.scrypt) };
 });
 
-const pool = new pg.Pool({ connectionString: await freshDatabase() });
+const databaseUrl = await freshDatabase();
+const pool = new pg.Pool({ connectionString: databaseUrl });
 const log = new Log(pool);
 const passwords = new Passwords(pool, log, 4);
 
 beforeAll(async () => {
-  await migrate(pool);
+  await migrate(databaseUrl);
   await pool.query("insert into kontrol.accounts (username, kind, name) values ('alice', 'person', 'Alice'), ('bot', 'service', 'Bot')");
   await passwords.set("alice", "correct horse battery", "alice");
 });

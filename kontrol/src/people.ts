@@ -3,6 +3,7 @@ import type { Pool } from "pg";
 import { audit } from "./audit.ts";
 import { ask } from "./connection.ts";
 import type { AccountKind, ExternalIdentity, NewPerson, Person } from "./contract.ts";
+import { endGrantsOf } from "./grants.ts";
 import type { Log, LogTransaction } from "./log.ts";
 import { removeKites, revoke } from "./revocations.ts";
 
@@ -89,11 +90,10 @@ const LOOK = "select username, kind, admin from kontrol.accounts where username 
 const REMOVE = "update kontrol.accounts set state = 'removed', admin = false, removed_at = now() where username = $1";
 const END_KEYS = "update kontrol.kite_keys set revoked_at = now() where username = $1 and revoked_at is null";
 const END_PASSWORD = "delete from kontrol.passwords where username = $1";
-const END_GRANTS =
-  "update kontrol.grants set removed_at = now() where (username = $1 or owner = $1) and removed_at is null returning id, username";
+const LEAVE_TEAMS = "delete from kontrol.memberships where username = $1";
 
-/** Ends a person's access: account, keys, grants and kites in one transaction, and everybody who holds a session is told. */
-export async function removePerson(log: Log, who: { username: string } | { external: ExternalIdentity }, by: string, now: number) {
+/** Ends a person's access: account, keys, grants, memberships and kites in one transaction, and everybody who holds a session is told. */
+export async function removePerson(log: Log, who: { username: string } | { external: ExternalIdentity }, by: string, now: () => number) {
   return log.write(async (tx): Promise<{ removed: boolean; username?: string }> => {
     const username = "username" in who ? who.username : await usernameOf(tx, who.external);
     if (username === undefined) return { removed: false };
@@ -106,9 +106,9 @@ export async function removePerson(log: Log, who: { username: string } | { exter
     await tx.query(END_PASSWORD, [username]);
     const reason = "the person was removed";
     tx.append({ kind: "account.changed", account: { username, kind: "person", admin: false, state: "removed" } });
-    const grants = await tx.query<{ id: string; username: string }>(END_GRANTS, [username]);
-    for (const grant of grants.rows) tx.append({ kind: "grant.removed", ...grant });
-    await revoke(tx, { username, reason }, now);
+    await endGrantsOf(tx, username, reason, now);
+    await tx.query(LEAVE_TEAMS, [username]);
+    await revoke(tx, { username, reason }, now());
     await removeKites(tx, { username }, reason);
     await audit(tx, by, "people.remove", username);
     return { removed: true, username };

@@ -13,8 +13,9 @@ import {
 import type { Pool } from "pg";
 import type { Access } from "./access.ts";
 import { ask } from "./connection.ts";
-import type { KontrolContract } from "./contract.ts";
+import type { WhyFound } from "./contract.ts";
 import type { Directory } from "./directory.ts";
+import { type Pulse, seconds } from "./pulse.ts";
 import type { KiteRecord } from "./record.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { Tokens } from "./tokens.ts";
@@ -133,22 +134,33 @@ const WHY = `
 export async function why(
   id: string,
   { caller }: Call,
-  { pool, isHeld, directory, now }: QueryOptions & { pool: Pool; isHeld: (id: string) => boolean },
+  { pool, pulse, directory, now }: QueryOptions & { pool: Pool; pulse: (id: string) => Pulse | undefined },
 ) {
   const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
   const present = directory.kite(id);
-  if (present !== undefined) return mayKnow(present) ? explainPresent(present, isHeld(id)) : ({ found: false } as const);
+  if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
   const [gone] = (await ask<KiteRecord & { goneAt: number; reason: string }>(pool, WHY, [id])).rows;
   if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
   return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;
 }
 
-function explainPresent({ kite, registeredAt, jti }: KiteRecord, held: boolean): Awaited<ReturnType<KontrolContract["why"]>> {
+const HOLDER = `
+  select (extract(epoch from now() - beat_at) * 1000)::float8 as "agoMs" from kontrol.replicas where id = $1`;
+
+async function explainPresent({ kite, registeredAt, jti, holder }: KiteRecord, pulse: Pulse | undefined, pool: Pool): Promise<WhyFound> {
+  const answer = { found: true, kite, state: "present", at: new Date(registeredAt).toISOString() } as const;
+  if (jti === null) return { ...answer, reason: "it is kontrol itself" };
+  if (pulse !== undefined) {
+    const nowMs = performance.now();
+    const beat = { agoMs: Math.round(nowMs - pulse.lastBeatMs), ...pulse.loop };
+    return { ...answer, reason: `it registered, and its session is open; ${pulse.describe(nowMs)}`, beat };
+  }
+  const [other] = (await ask<{ agoMs: number }>(pool, HOLDER, [holder])).rows;
   const reason =
-    held || jti === null
-      ? "it registered, and its session is open"
-      : "it registered before kontrol restarted, and has two beats to come back";
-  return { found: true, kite, state: "present", reason, at: new Date(registeredAt).toISOString() };
+    other === undefined
+      ? "it registered before kontrol restarted, and has two beats to come back"
+      : `it registered, and its session is with another kontrol, which was heard ${seconds(other.agoMs)} ago`;
+  return { ...answer, reason };
 }
 
 /** What comes from a token ends with it: a stolen one cannot renew itself. */

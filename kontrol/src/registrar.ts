@@ -14,16 +14,22 @@ import { type Applied, type Directory, revokedBy } from "./directory.ts";
 import { Feed } from "./feed.ts";
 import type { RenewedKiteKey } from "./kite-keys.ts";
 import type { Leases, NewLease } from "./leases.ts";
+import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { KiteRecord } from "./record.ts";
+import type { Slots } from "./slots.ts";
 
 export interface RegistrarOptions {
   readonly directory: Directory;
   readonly leases: Leases;
+  /** Tells kites when to come back, when many come at once. */
+  readonly slots: Slots;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
   /** Where kites that cannot be dialled are reached: `<relayUrl>/<id>`. */
   readonly relayUrl: () => string;
   readonly heartbeatMs: number;
+  /** For how long an event loop may be blocked before its process counts as dead. Default 30 s, and at least three beats. */
+  readonly hungMs?: number | undefined;
   /** Signs a caller's kite.key anew when the key that signed it was retired. */
   readonly renewKey: (caller: Call["caller"]) => Promise<RenewedKiteKey | undefined>;
   readonly logger: Logger;
@@ -42,8 +48,7 @@ export interface Held {
   readonly renewed: RenewedKiteKey | undefined;
   /** How long it may be silent. */
   readonly silenceMs: number;
-  /** By a clock that never jumps. */
-  lastBeatMs: number;
+  readonly pulse: Pulse;
   /** What the labels will be when every change that is on its way is written. */
   labels: KiteRecord["labels"];
   /** Stops listening for the end of the session. */
@@ -62,6 +67,10 @@ const REVOCATIONS_QUEUED = 1_000;
 export const MAX_LABELS = 32;
 // Two: one lost packet must not make a healthy kite disappear.
 const BEATS = 2;
+// A process that collects garbage, compiles or computes stands still for seconds, and comes back. After three of a session's
+// heartbeats its own sessions have given it up, so whoever found it could not call it: it is as good as dead.
+const HUNG_MS = 30_000;
+const HUNG_BEATS = 3;
 
 /**
  * Keeps the kites whose sessions are here in the directory, and no longer than they live: a session that closes takes
@@ -94,10 +103,11 @@ export class Registrar {
    * @throws {KiteError} `permission_denied` without a kite.key, or for `mesh` by an account that may not; `already_exists`.
    */
   async register(register: Register, call: Call): Promise<Registered> {
-    const { heartbeatMs, directory, now } = this.#options;
-    const held = await this.enter(register, call, BEATS * heartbeatMs);
+    const { heartbeatMs, directory, now, slots } = this.#options;
+    const held = await slots.take(register.kite.id, () => this.enter(register, call, BEATS * heartbeatMs));
     const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
+      if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
       held.revocations.push({ ...revocation, revision: String(revision), at });
     }
     return {
@@ -106,6 +116,7 @@ export class Registrar {
       generation: String(record.generation),
       heartbeatMs,
       beat: () => this.#beat(held),
+      ticket: held.pulse.makeTicket(),
       ...(held.renewed === undefined ? {} : { kiteKey: held.renewed.kiteKey }),
       revocations: held.revocations,
     };
@@ -124,7 +135,7 @@ export class Registrar {
       revocations: new Feed<Revocation>(),
       renewed,
       silenceMs,
-      lastBeatMs: performance.now(),
+      pulse: new Pulse(this.#options.heartbeatMs, performance.now()),
       labels: record.labels,
       release: () => {},
     };
@@ -166,19 +177,32 @@ export class Registrar {
     for (const { record, revocations } of this.#held.values()) if (retired.has(record.kid ?? "")) revocations.end(why);
   }
 
-  /** Takes a beat; false when the registration has ended. */
-  beat(held: Held): boolean {
+  /** Takes a beat; false when the registration has ended, as it does when the beat says that nobody is at home. */
+  beat(held: Held, loop?: Loop): boolean {
     if (this.#held.get(held.record.kite.id) !== held) return false;
-    held.lastBeatMs = performance.now();
-    return true;
+    const { heartbeatMs, hungMs = Math.max(HUNG_MS, HUNG_BEATS * heartbeatMs) } = this.#options;
+    held.pulse.lastBeatMs = performance.now();
+    held.pulse.loop = loop;
+    if (loop === undefined || loop.blockedMs < hungMs) return true;
+    this.#end(held, `its event loop was blocked for ${seconds(loop.blockedMs)}, so it could not answer`);
+    return false;
   }
 
-  /** Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. */
+  /**
+   * Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. Each kite is
+   * told when to come back, within a beat, since it has two of them.
+   */
   close(): void {
+    const { slots, heartbeatMs } = this.#options;
     this.#closed = true;
     clearInterval(this.#timer);
     this.#stopListening();
-    for (const held of [...this.#held.values()]) this.#forget(held, new KiteError("disconnected", "kontrol is stopping"));
+    const all = [...this.#held.values()];
+    const times = slots.spread(all.length, heartbeatMs);
+    for (const held of all) {
+      const details = { retryAfterMs: times.next().value ?? 0 };
+      this.#forget(held, new KiteError("disconnected", "kontrol is stopping", { details }));
+    }
   }
 
   #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, caller: Call["caller"]): NewLease {
@@ -243,8 +267,8 @@ export class Registrar {
     const stalledMs = at - this.#lastSweepMs - heartbeatMs / 2;
     this.#lastSweepMs = at;
     for (const held of this.#held.values()) {
-      if (stalledMs > 0) held.lastBeatMs += stalledMs;
-      if (at - held.lastBeatMs <= held.silenceMs) continue;
+      if (stalledMs > 0) held.pulse.lastBeatMs += stalledMs;
+      if (at - held.pulse.lastBeatMs <= held.silenceMs) continue;
       const missed = Math.round(held.silenceMs / heartbeatMs);
       logger.info({ kite: held.record.kite.id, username: held.record.kite.username, missed }, "a kite missed its heartbeats");
       this.#end(held, `it missed ${missed} heartbeats`);
@@ -288,12 +312,14 @@ export class Registrar {
     if (this.#held.get(id) === held) this.#held.delete(id);
     if (held.sessionId !== undefined && this.#bySession.get(held.sessionId) === held) this.#bySession.delete(held.sessionId);
     held.release();
+    held.pulse.link?.end("ended");
     held.revocations.end(why);
   }
 
   #passOn(revocation: Revocation): void {
-    for (const { record, revocations } of this.#held.values()) {
-      if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
+    const one = this.#held.get(revocation.kite ?? "");
+    const meant = revocation.kite === undefined ? this.#held.values() : one === undefined ? [] : [one];
+    for (const { revocations } of meant) {
       if (revocations.size >= REVOCATIONS_QUEUED)
         revocations.end(new KiteError("overloaded", "too many revocations wait to be read; register again"));
       else revocations.push(revocation);

@@ -68,7 +68,17 @@ export const newPerson = z
   .transform(withoutUndefined);
 export const whom = z.union([z.strictObject({ username }), z.strictObject({ external })]);
 const role = z.enum(["viewer", "operator", "owner"]);
-export const newGrant = z.object({ username, role, query: granted, expiresAt: z.number().int().positive().optional() });
+/** As in addresses, and small: two teams whose names look the same would be mistaken for one another. */
+const newTeamName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "expected small letters, digits, dots, dashes and underscores, at most 63");
+const teamName = z.string().min(1).max(63);
+const newGrantTerms = { role, query: granted, expiresAt: z.number().int().positive().optional() };
+export const newGrant = either(has("team"), z.strictObject({ ...newGrantTerms, team: teamName }), z.object({ ...newGrantTerms, username }));
+export const newTeam = z.object({ name: newTeamName, maintainer: username.optional() });
+export const team = z.object({ name: teamName });
+export const newMember = z.object({ team: teamName, username, role: z.enum(["member", "maintainer"]).optional() });
+export const member = z.object({ team: teamName, username });
 export const id = z.object({ id: z.string().min(1).max(253) });
 const ownJoinToken = z.object({ joinToken: z.string().min(1).max(256) });
 export const newJoinToken = z.object({
@@ -96,6 +106,7 @@ const ownQueried = z
     role: role.optional(),
     methods: z.array(methodName).min(1).max(64).optional(),
     ttlMs: z.number().int().min(1_000).optional(),
+    renew: z.boolean().optional(),
   })
   .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });

@@ -1,6 +1,6 @@
 import type { ClientBase } from "pg";
 import type { IssuedKey, Snapshot } from "./directory.ts";
-import type { AccountRecord, GrantRecord, KiteRecord, RevocationRecord } from "./record.ts";
+import type { AccountRecord, KiteRecord, MemberRecord, PersonalGrant, RevocationRecord, TeamGrant } from "./record.ts";
 
 const HEAD = "select revision::float8 as revision from kontrol.head";
 const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
@@ -14,6 +14,13 @@ const KITES = `
 const GRANTS = `
   select id, owner, username, role, query, floor(extract(epoch from expires_at) * 1000)::float8 as "expiresAt"
     from kontrol.grants where removed_at is null`;
+const TEAM_GRANTS = `
+  select id, owner, team, role, query, floor(extract(epoch from expires_at) * 1000)::float8 as "expiresAt"
+    from kontrol.team_grants where removed_at is null`;
+const TEAMS = "select name from kontrol.teams where removed_at is null";
+// Of accounts that were removed by a version that knows no teams rows are left; the log takes them out by the account.
+const MEMBERS = `
+  select team, username, m.role from kontrol.memberships m join kontrol.accounts a using (username) where a.state = 'active'`;
 const REVOCATIONS = `
   select revision::float8 as revision, floor(extract(epoch from at) * 1000)::float8 as at,
          jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'reason', reason)) as revoked
@@ -26,14 +33,19 @@ export async function readSnapshot(client: ClientBase, tokenTtlMs: number): Prom
     const head = await client.query<{ revision: number }>(HEAD);
     const kites = await client.query<KiteRecord>(KITES);
     const accounts = await client.query<AccountRecord>(ACCOUNTS);
-    const grants = await client.query<GrantRecord>(GRANTS);
+    const grants = await client.query<PersonalGrant>(GRANTS);
+    const teamGrants = await client.query<TeamGrant>(TEAM_GRANTS);
+    const teams = await client.query<{ name: string }>(TEAMS);
+    const members = await client.query<MemberRecord>(MEMBERS);
     const keys = await client.query<IssuedKey>(KEYS);
     const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [tokenTtlMs]);
     return {
       revision: head.rows[0]?.revision ?? 0,
       kites: kites.rows,
       accounts: accounts.rows,
-      grants: grants.rows,
+      grants: [...grants.rows, ...teamGrants.rows],
+      teams: teams.rows.map(({ name }) => name),
+      members: members.rows,
       keys: keys.rows,
       revocations: revocations.rows.map(({ revoked, revision, at }) => ({ ...revoked, revision, at })),
     };

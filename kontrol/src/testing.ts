@@ -66,13 +66,14 @@ export interface TestWire extends AsyncDisposable {
   readonly url: string;
   /** Drops all connections, as a machine does that lost its power, and takes no more. */
   cut(): void;
-  /** Keeps the connections, and carries nothing any more, in either direction. */
+  /** Keeps the connections, also those to come, and carries nothing any more, in either direction. */
   freeze(): void;
 }
 
 export async function openTestWire(url: string): Promise<TestWire> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();
+  let frozen = false;
   const server = createServer((near) => {
     const far = connect(Number(port), hostname);
     for (const [socket, other] of [
@@ -82,7 +83,7 @@ export async function openTestWire(url: string): Promise<TestWire> {
       sockets.add(socket);
       socket.on("error", () => socket.destroy());
       socket.on("close", () => other.destroy());
-      socket.pipe(other);
+      if (!frozen) socket.pipe(other);
     }
   });
   server.listen(0, "127.0.0.1");
@@ -92,6 +93,7 @@ export async function openTestWire(url: string): Promise<TestWire> {
     for (const socket of sockets) socket.resetAndDestroy();
   };
   const freeze = () => {
+    frozen = true;
     for (const socket of sockets) socket.unpipe().pause();
   };
   return {

@@ -30,6 +30,12 @@ export interface TokenRequest {
   readonly renew?: boolean;
 }
 
+interface Kept {
+  readonly username: string;
+  readonly freshUntil: number;
+  readonly token: Promise<IssuedToken>;
+}
+
 // About 15 MB when full. A mesh with more pairs of caller and callee than this signs some tokens twice.
 const MAX_KEPT = 20_000;
 
@@ -40,7 +46,9 @@ const MAX_KEPT = 20_000;
 export class Tokens {
   readonly #options: TokenOptions;
   #forgottenAtMs = Number.NEGATIVE_INFINITY;
-  readonly #kept = new Map<string, { username: string; freshUntil: number; token: Promise<IssuedToken> }>();
+  readonly #kept = new Map<string, Kept>();
+  /** The end of a team's grant forgets hundreds of people at once, and must not look at what is kept for everybody else. */
+  readonly #keysOf = new Map<string, Set<string>>();
 
   constructor(options: TokenOptions) {
     this.#options = options;
@@ -58,17 +66,39 @@ export class Tokens {
     const token = this.#sign(request, now, expiresAt);
     // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
     if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
-    this.#kept.delete(key);
-    this.#kept.set(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
-    for (const oldest of this.#kept.keys()) if (this.#kept.size > MAX_KEPT) this.#kept.delete(oldest);
-    token.catch(() => this.#kept.delete(key));
+    this.#keep(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
+    token.catch(() => this.#drop(key));
     return token;
   }
 
-  /** What was signed for somebody is not given out again: kites take tokens from before a revocation for revoked. */
-  forget(matches: (username: string) => boolean): void {
+  /**
+   * What was signed for somebody, or for anybody, is not given out again: kites take tokens from before a revocation for
+   * revoked.
+   */
+  forget(username: string | undefined): void {
     this.#forgottenAtMs = this.#options.now();
-    for (const [key, { username }] of this.#kept) if (matches(username)) this.#kept.delete(key);
+    const keys = username === undefined ? this.#kept.keys() : (this.#keysOf.get(username) ?? []);
+    for (const key of [...keys]) this.#drop(key);
+  }
+
+  #keep(key: string, kept: Kept): void {
+    this.#drop(key);
+    this.#kept.set(key, kept);
+    const keys = this.#keysOf.get(kept.username);
+    if (keys === undefined) this.#keysOf.set(kept.username, new Set([key]));
+    else keys.add(key);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= MAX_KEPT) return;
+      this.#drop(oldest);
+    }
+  }
+
+  #drop(key: string): void {
+    const username = this.#kept.get(key)?.username ?? "";
+    this.#kept.delete(key);
+    const keys = this.#keysOf.get(username);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#keysOf.delete(username);
   }
 
   async #sign(request: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {

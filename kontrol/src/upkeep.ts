@@ -11,6 +11,8 @@ export interface UpkeepOptions {
   readonly directory: Directory;
   readonly follower: Follower;
   readonly leases: Leases;
+  /** Whether a kite was told to come back later than others. Default: none was. */
+  readonly isExpected?: ((id: string) => boolean) | undefined;
   readonly log: Log;
   /** This process, as the `holder` of its leases. */
   readonly holder: string;
@@ -25,6 +27,10 @@ const LONGEST_WAIT_MS = 60 * 60_000;
 const TIDY_MS = 60 * 60_000;
 // After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
 const GRACE_BEATS = 2;
+// A beat that comes later than this had something in its way, and that of another kontrol may still have it.
+const LATE_BEATS = 1.5;
+// The process is to end, whether the database is there or not.
+const LEAVE_LIMIT_MS = 2_000;
 
 /**
  * What has to happen from time to time: this process says that it lives, takes out the kites of processes that do not,
@@ -32,7 +38,9 @@ const GRACE_BEATS = 2;
  */
 export class Upkeep {
   readonly #options: UpkeepOptions;
-  readonly #startedMs = performance.now();
+  /** Since when the beats of all kontrols can be trusted. */
+  #trustedMs = performance.now();
+  #lastBeatMs = performance.now();
   readonly #stopListening: () => void;
   readonly #beating: NodeJS.Timeout;
   readonly #tidying: NodeJS.Timeout;
@@ -45,7 +53,8 @@ export class Upkeep {
     this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
-      if (applied === "reset" || applied.change.kind === "grant.added") this.#scheduleExpiry();
+      const granted = applied === "reset" || applied.change.kind === "grant.added" || applied.change.kind === "team-grant.added";
+      if (granted) this.#scheduleExpiry();
     });
   }
 
@@ -65,7 +74,8 @@ export class Upkeep {
     clearInterval(this.#tidying);
     clearTimeout(this.#expiring);
     await this.#work;
-    await this.#options.pool.query(LEAVE, [this.#options.holder]).catch(() => {}); // its beat goes stale by itself
+    const leave = { text: LEAVE, values: [this.#options.holder], query_timeout: LEAVE_LIMIT_MS };
+    await this.#options.pool.query(leave).catch(() => {}); // its beat goes stale by itself
   }
 
   /** One after the other; what fails is tried again when its time comes. */
@@ -78,14 +88,19 @@ export class Upkeep {
   }
 
   async #beat(): Promise<void> {
-    const { pool, holder, heartbeatMs, follower, leases } = this.#options;
-    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder]);
-    // Also finds a LISTEN connection that is dead without knowing it.
+    const { pool, holder, heartbeatMs, follower, leases, isExpected = () => false } = this.#options;
+    // Finds a LISTEN connection that is dead without knowing it.
+    const [, { rows }] = await Promise.all([follower.check(), pool.query<{ revision: number }>(BEAT, [holder])]);
     for (const { revision } of rows) follower.expect(revision);
     const graceMs = GRACE_BEATS * heartbeatMs;
-    if (performance.now() - this.#startedMs < graceMs) return;
+    const [now, lastMs] = [performance.now(), this.#lastBeatMs];
+    this.#lastBeatMs = now;
+    // While the database was away nobody's beat was written: those who live get the time to say so.
+    if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
+    if (now - this.#trustedMs < graceMs) return;
     const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
-    for (const orphan of orphans.rows) leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
+    for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id)))
+      leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
   }
 
   #scheduleExpiry(): void {
@@ -101,7 +116,7 @@ export class Upkeep {
   async #expire(): Promise<void> {
     const { log, now, follower } = this.#options;
     try {
-      const { revision } = await expireGrants(log, now());
+      const { revision } = await expireGrants(log, now);
       await follower.reached(revision);
     } finally {
       this.#scheduleExpiry();
@@ -120,12 +135,18 @@ const ORPHANS = `
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
 const TIDY = [
-  "delete from kontrol.log where at < now() - interval '7 days'",
   "delete from kontrol.kites where gone_at < now() - interval '7 days'",
   "delete from kontrol.revocations where at < now() - interval '1 day'",
   "delete from kontrol.replicas where beat_at < now() - interval '1 day'",
 ];
 
+// In bites that a statement has the time for, however long nobody has tidied.
+const TIDY_LOG = `
+  delete from kontrol.log where revision in
+   (select revision from kontrol.log where at < now() - interval '7 days' order by revision limit $1)`;
+const TIDY_BITE = 20_000;
+
 async function tidy(pool: Pool): Promise<void> {
+  while (((await pool.query(TIDY_LOG, [TIDY_BITE])).rowCount ?? 0) === TIDY_BITE);
   for (const statement of TIDY) await pool.query(statement);
 }

@@ -8,10 +8,14 @@ export interface WatchRequest {
   readonly query: Query;
   readonly since?: string | undefined;
   readonly username: string;
+  /** When the credential ends that it was opened with, in milliseconds since the epoch; undefined for one without an end. */
+  readonly until?: number | undefined;
 }
 
 // About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
 const QUEUE = 256;
+// Another kontrol's changes are here within milliseconds, unless the connection that follows the log was just lost.
+const BEHIND_LIMIT_MS = 5_000;
 
 /**
  * Tells many readers what changes among the kites that they asked for and may see. Each change is looked up by name,
@@ -22,11 +26,14 @@ export class Watchers {
   readonly #now: () => number;
   readonly #all = new Set<Watcher>();
   readonly #byKey = new Map<string, Set<Watcher>>();
+  readonly #behindMs: number;
   readonly #stop: () => void;
 
-  constructor(directory: Directory, now: () => number) {
+  /** `behindMs`: how long a revision that this directory has not reached is waited for; default five seconds. */
+  constructor(directory: Directory, now: () => number, { behindMs = BEHIND_LIMIT_MS } = {}) {
     this.#directory = directory;
     this.#now = now;
+    this.#behindMs = behindMs;
     this.#stop = directory.listen((applied) => this.#tell(applied));
   }
 
@@ -34,12 +41,17 @@ export class Watchers {
     return this.#all.size;
   }
 
-  /** A snapshot and then changes; or, with a `since` that is still remembered, only what came after it. */
+  /**
+   * A snapshot and then changes; or, with a `since` that is still remembered, only what came after it. One that another
+   * kontrol has told and that is not known here yet is waited for: a snapshot from before it would lead the watcher back.
+   */
   watch(request: WatchRequest): AsyncIterable<WatchEvent> {
     const since = request.since === undefined ? undefined : readRevision(request.since);
     const watcher = new Watcher(this.#directory, this.#now, request, () => this.#remove(watcher));
     this.#add(watcher);
-    watcher.begin(since === undefined ? undefined : this.#directory.since(since));
+    watcher.expire();
+    if (since !== undefined && since > this.#directory.revision) watcher.beginAfter(since, this.#behindMs);
+    else watcher.begin(since === undefined ? undefined : this.#directory.since(since));
     return watcher;
   }
 
@@ -69,14 +81,14 @@ export class Watchers {
 
   #tell(applied: Applied | "reset"): void {
     if (applied === "reset") {
-      for (const watcher of this.#all) watcher.startAgain();
+      for (const watcher of this.#all) watcher.startAgain(this.#directory.revision);
       return;
     }
     const { before, after } = applied;
     const keys = new Set([before, after].flatMap((record) => (record === undefined ? [] : keysOf(record))));
     for (const key of keys) for (const watcher of this.#byKey.get(key) ?? []) watcher.tell(applied);
-    const username = affectedUser(applied);
-    if (username !== undefined) for (const watcher of this.#all) if (watcher.username === username) watcher.startAgain();
+    const affects = affected(applied, this.#directory);
+    if (affects !== undefined) for (const watcher of this.#all) if (affects(watcher.username)) watcher.startAgain(applied.revision);
   }
 }
 
@@ -91,25 +103,47 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #means: ReturnType<typeof matcher>;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
+  readonly #until: number | undefined;
+  #expiring: NodeJS.Timeout | undefined;
+  /** What the watcher knows already, from a kontrol that was ahead. */
+  #after = 0;
+  #overdue: NodeJS.Timeout | undefined;
 
-  constructor(directory: Directory, now: () => number, { query, username }: WatchRequest, onStop: () => void) {
+  constructor(directory: Directory, now: () => number, { query, username, until }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
     this.#now = now;
     this.#query = query;
     this.#means = matcher(query);
     this.username = username;
     this.key = keyOf(query);
-    this.#feed = new Feed({ onStop });
+    this.#feed = new Feed({
+      onStop: () => {
+        clearTimeout(this.#expiring);
+        clearTimeout(this.#overdue);
+        onStop();
+      },
+    });
+    this.#until = until;
+  }
+
+  /** Goes on after a revision that is to come; when it does not, it was never one of this mesh, and a snapshot says so. */
+  beginAfter(revision: number, limitMs: number): void {
+    this.#after = revision;
+    this.#overdue = setTimeout(() => {
+      this.#after = 0;
+      if (this.#directory.revision < revision) this.startAgain();
+    }, limitMs);
+    this.#overdue.unref();
   }
 
   begin(missed: readonly Applied[] | undefined): void {
-    // A grant or account that changed meanwhile changes what was visible before: only a snapshot is right then.
-    if (missed === undefined || missed.some((applied) => affectedUser(applied) === this.username)) return this.startAgain();
+    // A grant, team or account that changed meanwhile changes what was visible before: only a snapshot is right then.
+    if (missed === undefined || missed.some((applied) => affected(applied, this.#directory)?.(this.username))) return this.startAgain();
     for (const applied of missed) this.tell(applied);
   }
 
   tell({ revision, change, before, after }: Applied): void {
-    if (this.#startingAgain) return;
+    if (this.#startingAgain || revision <= this.#after) return;
     if (this.#feed.size >= QUEUE) return this.startAgain();
     const was = before !== undefined && this.#sees(before) !== undefined;
     const access = after === undefined ? undefined : this.#sees(after);
@@ -121,8 +155,9 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     }
   }
 
-  startAgain(): void {
-    if (this.#startingAgain) return;
+  /** `revision` is that of what makes it necessary: a watcher that knows it already needs nothing. */
+  startAgain(revision = this.#after + 1): void {
+    if (this.#startingAgain || revision <= this.#after) return;
     this.#startingAgain = true;
     this.#feed.clear();
     this.#feed.push(SNAPSHOT);
@@ -147,6 +182,14 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     return this;
   }
 
+  /** Ends it with its token. Looks from time to time as well: timers end at 24.8 days, and the clock may be set. */
+  expire(): void {
+    if (this.#until === undefined) return;
+    const leftMs = this.#until - this.#now();
+    if (leftMs <= 0) return this.end(expired());
+    this.#expiring = setTimeout(() => this.expire(), Math.min(leftMs, LONGEST_WAIT_MS)).unref();
+  }
+
   #snapshot(): WatchEvent {
     this.#startingAgain = false;
     const kites: DirectoryKite[] = [];
@@ -160,12 +203,17 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   }
 }
 
+const LONGEST_WAIT_MS = 60 * 60_000;
 const SNAPSHOT = Symbol("snapshot");
 /** Why a kite that is still there is not meant any more. */
 const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
   "kite.registered": "it registered again as something else",
   "kite.labelled": "its labels changed, and are not what was asked for",
 };
+
+function expired(): KiteError {
+  return new KiteError("token_expired", "the token that this watch was opened with has ended; go on from its revision with a new one");
+}
 
 /** A kite as somebody with this access is told of it. */
 export function describeKite(record: KiteRecord, { role }: Access): DirectoryKite {
@@ -183,12 +231,34 @@ function keysOf({ kite }: KiteRecord): string[] {
   return [`id ${kite.id}`, `name ${kite.name}`, `username ${kite.username}`, "any"];
 }
 
-/** Whose view of the mesh changed as a whole. */
-function affectedUser({ change }: Applied): string | undefined {
-  if (change.kind === "account.changed") return change.account.username;
-  if (change.kind === "grant.added") return change.grant.username;
-  if (change.kind === "grant.removed") return change.username;
-  return undefined;
+/**
+ * Whose view of the mesh changed as a whole. Who is in a team is asked now, also about the past: those who left since, or whose
+ * team was removed, are affected by that.
+ */
+function affected({ change }: Applied, directory: Directory): ((username: string) => boolean) | undefined {
+  const only = (one: string) => (username: string) => username === one;
+  const all = (team: string) => (username: string) => directory.teamsOf(username).has(team);
+  switch (change.kind) {
+    case "account.changed":
+      return only(change.account.username);
+    case "grant.added":
+      return only(change.grant.username);
+    case "grant.removed":
+    case "member.removed":
+      return only(change.username);
+    case "member.added":
+      return only(change.member.username);
+    case "team-grant.added":
+      return all(change.grant.team);
+    case "team-grant.removed":
+      return all(change.team);
+    case "team.removed": {
+      const members = new Set(change.members);
+      return (username) => members.has(username);
+    }
+    default:
+      return undefined;
+  }
 }
 
 function readRevision(since: string): number {

@@ -279,6 +279,17 @@ describe("GitLab", () => {
   }
 });
 
+describe("after SIGTERM to npm", () => {
+  test("nothing runs on, and npm start brings the machines back", async () => {
+    await mesh.terminate();
+
+    expect(mesh.output).toMatch(/postgres +stopped/);
+    expect((await mesh.leaks()).filter((leak) => !leak.startsWith("file "))).toEqual([]);
+    await mesh.start();
+    expect(await mesh.run("exec", "hello", "--", "echo", "usable")).toMatchObject({ status: 0, stdout: "usable\n" });
+  });
+});
+
 describe("after kill -9", () => {
   test("npm start finds the same people, stacks and machines, and klients reconnect by themselves", async () => {
     const before = {

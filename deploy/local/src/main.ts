@@ -6,6 +6,8 @@ import { Scope } from "./scope.ts";
 import { startMesh } from "./start.ts";
 
 const INTERRUPTED = 130;
+// A terminal sends Ctrl-C to everybody in it, and npm passes on what it got itself: nobody presses a key twice as fast.
+const ECHO_MS = 300;
 
 // Files and locks go too; only what a person knows by name is told.
 const TOLD = ["gateway", "kloud", "machines", "kontrol", "postgres"];
@@ -51,13 +53,15 @@ function explain(cause: unknown, home: string | undefined): string {
 /** Aborted by the first Ctrl-C or SIGTERM; a second one ends the process at once, whatever is left. */
 function stopSignal(progress: Progress): AbortSignal {
   const controller = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => {
-      if (!controller.signal.aborted) return controller.abort(new KiteError("cancelled", `${signal} was received`));
-      progress.say("Ended at once; what is left running is taken over by the next npm start.");
-      process.exit(INTERRUPTED);
-    });
-  }
+  let firstMs: number | undefined;
+  const onSignal = (signal: NodeJS.Signals) => {
+    firstMs ??= performance.now();
+    controller.abort(new KiteError("cancelled", `${signal} was received`));
+    if (performance.now() - firstMs < ECHO_MS) return;
+    progress.say("Ended at once; what is left running is taken over by the next npm start.");
+    process.exit(INTERRUPTED);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
   return controller.signal;
 }
 

@@ -32,6 +32,8 @@ export interface Postgres {
   readonly describe: string;
   /** Makes the database unless it exists, and answers with its url. */
   createDatabase(name: string): Promise<string>;
+  /** False once the server's process has ended. Of a server that was only joined by url nothing is known: always true. */
+  isRunning(): boolean;
   /** Fast shutdown, within {@link STOP_LIMIT_MS}. A server that was only joined by url goes on. */
   close(): Promise<void>;
 }
@@ -61,6 +63,7 @@ export async function startPostgres(given: PostgresOptions): Promise<Postgres> {
     url: server.url,
     describe: `PostgreSQL ${binaries.version} (${binaries.origin})`,
     createDatabase: (name) => createDatabase(server.url, name),
+    isRunning: () => !hasEnded(server),
     async close() {
       await stop(server, options.log);
       // The cluster's own folder has other things in it and stays; one that was made for the socket does not.
@@ -113,6 +116,7 @@ async function joinPostgres(url: string): Promise<Postgres> {
     url,
     describe: `PostgreSQL ${row?.server_version.split(" ")[0]} (by KITE_POSTGRES_URL)`,
     createDatabase: (name) => createDatabase(url, name),
+    isRunning: () => true,
     close: async () => {},
   };
 }

@@ -11,7 +11,8 @@ import type { MeshLog } from "./log.ts";
 import { stopMachines } from "./machines.ts";
 import type { LocalOptions } from "./options.ts";
 import { HOST } from "./ports.ts";
-import { type Postgres, startPostgres } from "./postgres.ts";
+import type { Postgres } from "./postgres.ts";
+import { keepPostgres } from "./postgres-keeper.ts";
 import type { Scope } from "./scope.ts";
 
 /** What every part of the mesh is opened with; what it opens it puts into the scope. */
@@ -30,8 +31,13 @@ const POSTGRES_LIMIT_MS = 22_000;
 // A machine's programs get five seconds, and are killed then.
 const MACHINES_LIMIT_MS = 15_000;
 
-export async function openPostgres({ home, options, log, scope, signal }: Ground): Promise<Postgres> {
-  const postgres = await startPostgres({
+/** `onGivenUp` is told when it ended and could not be started again. */
+export async function openPostgres(
+  { home, options, log, scope, signal }: Ground,
+  onGivenUp: (sentence: string) => void,
+): Promise<Postgres> {
+  const postgres = await keepPostgres({
+    onGivenUp,
     dataDir: join(home.path, "postgres"),
     url: options.postgresUrl,
     log: log.child("postgres"),

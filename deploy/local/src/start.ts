@@ -87,7 +87,7 @@ async function openParts(ground: Ground, ports: Required<PickedPorts>, progress:
   bundling.catch(() => {});
   const postgres = await step(
     "postgres",
-    () => openPostgres(ground),
+    () => openPostgres(ground, (sentence) => progress.failed("postgres", sentence)),
     ({ describe }) => describe,
   );
   const databaseUrl = await postgres.createDatabase("mesh");

@@ -7,11 +7,11 @@ import { connectTo, methodOf } from "./remote-kite.ts";
 /** The name of the hidden command; scripts that were printed long ago know it, so it stays. */
 export const CANDIDATES = "__complete";
 
-/** `kite __complete kites` and `methods <kite>`: what completion scripts ask while somebody types. */
+/** `kite __complete kites`, `methods <kite>` and `teams`: what completion scripts ask while somebody types. */
 export function addCandidatesCommand(program: Command): void {
   program
     .command(CANDIDATES, { hidden: true })
-    .argument("<what>", "kites or methods")
+    .argument("<what>", "kites, methods or teams")
     .argument("[kite]", "whose methods")
     // A person who has pressed Tab waits a second or two, not more.
     .option("--limit <ms>", "how long to look for them", "1500")
@@ -23,13 +23,23 @@ export function addCandidatesCommand(program: Command): void {
 async function candidates(what: string, kite: string | undefined, options: { limit: string }): Promise<void> {
   const limit = setTimeout(() => process.exit(EXIT.ok), Number(options.limit));
   try {
-    const names = what === "methods" && kite !== undefined ? await methodNames(kite) : await kiteNames();
+    const names = await namesOf(what, kite);
     for (const name of new Set(names.filter(isPlain).sort())) print(name);
   } catch {
     // Nothing to offer.
   } finally {
     clearTimeout(limit);
   }
+}
+
+function namesOf(what: string, kite: string | undefined): Promise<string[]> {
+  if (what === "teams") return teamNames();
+  return what === "methods" && kite !== undefined ? methodNames(kite) : kiteNames();
+}
+
+async function teamNames(): Promise<string[]> {
+  await using mesh = await openMesh();
+  return (await mesh.kontrol.teams.list()).map(({ name }) => name);
 }
 
 async function kiteNames(): Promise<string[]> {

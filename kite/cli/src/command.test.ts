@@ -3,9 +3,12 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { completionScript } from "./completion.ts";
 import { createProgram } from "./main.ts";
+
+// Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
+vi.setConfig({ testTimeout: 60_000 });
 
 const bin = join(import.meta.dirname, "../bin/kite.js");
 let root: string;
@@ -72,6 +75,16 @@ test.each([
   [["call", "--timeout", "soon", "math", "square"], /^kite: --timeout should be a number of seconds/],
   [["ssh", "hello"], /^kite: kite ssh needs a terminal/],
   [["stack", "plan", "-f", "/nowhere.yaml"], /^kite: the stack's template \/nowhere\.yaml cannot be read/],
+  [["grant", "add", "math"], /^kite: who gets it\? Add a username, or --team <team>/],
+  [["grant", "add", "math", "bob", "--team", "ops"], /^kite: a grant is for one receiver, got the person bob and the team ops/],
+  [["grant", "add", "math", "bob", "--until", "tomorrow"], /^kite: --until should be a time such as 30m.*"tomorrow"/],
+  [["grant", "add", "math", "bob", "--until", "2020-01-01"], /^kite: --until is in the past/],
+  [
+    ["grant", "add", "math", "bob", "--role", "boss"],
+    /^kite: option '--role <role>' argument 'boss' is invalid. Allowed choices are viewer/,
+  ],
+  [["team", "add", "ops"], /^kite: missing required argument 'username'/],
+  [["team", "add", "ops", "bob", "--role", "boss"], /^kite: option '--role <role>' argument 'boss' is invalid/],
 ])("%j is used wrongly: status 2, one line", async (args, message) => {
   const { status, stdout, stderr } = await kite(args, { cwd: root });
 

@@ -17,6 +17,7 @@ beforeAll(async () => {
       mail: { kite: { methods: method({ role: "viewer" }, () => new Promise(() => {})) } },
     },
     process.env,
+    { teams: { list: method({ role: "viewer" }, () => ["ops", "dev"].map((name) => ({ name, members: 1, role: "member" }))) } },
   );
 });
 afterAll(() => mesh[Symbol.asyncDispose]());
@@ -35,6 +36,14 @@ test("bash completes the new commands and their options", async () => {
   expect(await complete("__")).toBe("");
 });
 
+test("bash completes the names of teams, and the kites that a grant is about", async () => {
+  expect(await complete("team", "add", "")).toBe("--role --json --help dev ops");
+  expect(await complete("team", "remove-member", "o")).toBe("ops");
+  expect(await complete("grant", "add", "math", "--team", "")).toBe("dev ops");
+  expect(await complete("grant", "add", "mat")).toBe("math");
+  expect(await complete("grant", "add", "math", "--te")).toBe("--team");
+});
+
 test("a name that a shell would run is not offered", async () => {
   expect((await mesh.run("__complete", "methods", "math", "--limit", "20000")).stdout).toBe("fs.readFile\nsqrt\nsquare\n");
 });
@@ -50,6 +59,7 @@ test("fish and zsh ask for names as well", () => {
   expect(completionScript(program, "fish")).toMatch(
     /from call; and test \(count \(commandline -opc\)\) -eq 3' -a '\(kite __complete methods/,
   );
+  expect(completionScript(program, "fish")).toMatch(/from team; and __fish_seen_subcommand_from leave; and .*\(kite __complete teams/);
   expect(completionScript(program, "zsh")).toMatch(/kite __complete methods "\$\{given\[0\]\}"/);
 });
 

@@ -58,9 +58,10 @@ ${bashNames()}
 complete -o default -F _kite kite`;
 }
 
-/** Which commands take the name of a kite, and at which places. */
-const TAKE_KITES = ["call:0", "repl:0", "docs:0", "compat:0", "compat:1"];
-const TAKE_VALUES = ["--timeout", "--format", "--output", "-o"];
+/** Which commands take the name of a kite, and at which places; the second word of a command is at the first. */
+const TAKE_KITES = ["call:0", "repl:0", "docs:0", "compat:0", "compat:1", "grant add:1"];
+const TAKE_TEAMS = ["show", "remove", "add", "leave", "remove-member"].map((command) => `team ${command}:1`);
+const TAKE_VALUES = ["--timeout", "--format", "--output", "-o", "--team", "--role", "--until", "--maintainer"];
 
 /** Kites and their methods are asked for; whatever does not come at once is left out. */
 function bashNames(): string {
@@ -72,10 +73,16 @@ function bashNames(): string {
   done
   if [[ "\${COMP_WORDS[COMP_CWORD]}" != -* && -z "$skip" ]]; then
     case "$path:\${#given[@]}" in
-      ${TAKE_KITES.join("|")}) words+=" $(kite ${CANDIDATES} kites 2>/dev/null)" ;;
+      ${bashPlaces(TAKE_KITES)}) words+=" $(kite ${CANDIDATES} kites 2>/dev/null)" ;;
+      ${bashPlaces(TAKE_TEAMS)}) words+=" $(kite ${CANDIDATES} teams 2>/dev/null)" ;;
       call:1) words+=" $(kite ${CANDIDATES} methods "\${given[0]}" 2>/dev/null)" ;;
     esac
-  fi`;
+  fi
+  [[ "\${COMP_WORDS[COMP_CWORD-1]}" == --team ]] && words="$(kite ${CANDIDATES} teams 2>/dev/null)"`;
+}
+
+function bashPlaces(places: readonly string[]): string {
+  return places.map((place) => `"${place}"`).join("|");
 }
 
 function fish(words: Map<string, string[]>): string {
@@ -85,15 +92,18 @@ function fish(words: Map<string, string[]>): string {
       steps.length === 0 ? "__fish_use_subcommand" : steps.map((step) => `__fish_seen_subcommand_from ${step}`).join("; and ");
     return `complete -c kite -n '${condition}' -a '${own.join(" ")}'`;
   });
-  const takeKites = TAKE_KITES.map((place) => {
-    const [command = "", index = "0"] = place.split(":");
-    return fishNames(command, Number(index), `${CANDIDATES} kites`);
-  });
+  const take = (places: readonly string[], what: string) =>
+    places.map((place) => {
+      const [command = "", index = "0"] = place.split(":");
+      return fishNames(command, Number(index), `${CANDIDATES} ${what}`);
+    });
   const methods = fishNames("call", 1, `${CANDIDATES} methods (commandline -opc)[3]`);
-  return ["complete -c kite -f", ...lines, ...takeKites, methods].join("\n");
+  const team = `complete -c kite -n '__fish_seen_subcommand_from grant' -l team -x -a '(kite ${CANDIDATES} teams 2>/dev/null)'`;
+  return ["complete -c kite -f", ...lines, ...take(TAKE_KITES, "kites"), ...take(TAKE_TEAMS, "teams"), methods, team].join("\n");
 }
 
 function fishNames(command: string, index: number, question: string): string {
-  const place = `__fish_seen_subcommand_from ${command}; and test (count (commandline -opc)) -eq ${index + 2}`;
+  const seen = command.split(" ").map((word) => `__fish_seen_subcommand_from ${word}; and`);
+  const place = `${seen.join(" ")} test (count (commandline -opc)) -eq ${index + 2}`;
   return `complete -c kite -n '${place}' -a '(kite ${question} 2>/dev/null)'`;
 }

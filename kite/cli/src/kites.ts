@@ -1,9 +1,10 @@
-import type { DirectoryKite, Identity, WatchEvent } from "@kite-mesh/kite";
+import type { DirectoryKite, DirectoryWatch, Identity, Query, WatchEvent } from "@kite-mesh/kite";
 import type { Command } from "commander";
 import { addCallCommand } from "./call.ts";
-import { Failure } from "./failure.ts";
-import { type Mesh, openMesh } from "./mesh.ts";
-import { dim, isTerminal, json, print, table } from "./output.ts";
+import { EXIT, explain, Failure, isKiteError } from "./failure.ts";
+import { keepList, keptList } from "./kept-list.ts";
+import { type Mesh, type MeshPlace, meshPlace, openMesh } from "./mesh.ts";
+import { dim, isTerminal, json, note, print, table } from "./output.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 
 /** `kite list`, `call` and `why`: what is in the mesh, and speaking to it. */
@@ -13,7 +14,7 @@ export function addKiteCommands(program: Command): void {
     .argument("[query]", "a name, name@version, or a path such as /alice/dev/math", "")
     .option("--json", "JSON on one line; with --watch one line per event")
     .option("--watch", "go on with what changes")
-    .description("kites that you may call, live")
+    .description("kites that you may call, live; while kontrol does not answer those of its last answer, with exit status 5")
     .action(list);
   addCallCommand(program);
   program
@@ -26,19 +27,56 @@ export function addKiteCommands(program: Command): void {
 }
 
 async function list(text: string, options: { json?: boolean; watch?: boolean }): Promise<void> {
-  await using mesh = await openMesh();
-  const { parseQuery } = await import("@kite-mesh/kite");
-  const query = text === "" ? {} : parseQuery(text);
-  if (options.watch) return await follow(mesh, mesh.kite.watch(query), options.json ?? false);
-  for await (const event of mesh.kite.watch(query)) {
-    if (event.type !== "snapshot") continue;
-    print(options.json ? json(event.kites) : render(event.kites));
-    return;
+  const place = await meshPlace();
+  if (options.watch) {
+    await using mesh = await openMesh();
+    return await follow(mesh, mesh.kite.watch(await queryOf(text)), options.json ?? false);
+  }
+  try {
+    const kites = await askForList(place, text);
+    print(options.json ? json(kites) : render(kites));
+    await keepList(place, await queryOf(text), kites);
+  } catch (thrown) {
+    if (!isAway(thrown)) throw thrown;
+    const kept = await keptList(place, await queryOf(text));
+    if (kept === undefined) throw thrown;
+    const { asOf, kites } = kept;
+    print(options.json ? json(kites.map((found) => ({ ...found, asOf, stale: true }))) : render(kites));
+    note(`kite: as of ${ago(asOf)}; kontrol does not answer: ${explain(thrown).line}`);
+    process.exitCode = EXIT.stale;
   }
 }
 
-async function follow(mesh: Mesh, events: AsyncIterable<WatchEvent>, asJson: boolean): Promise<void> {
+// kontrol answers from memory; who took the connection and says nothing for so long is not going to.
+const ANSWER_LIMIT_MS = 5_000;
+
+async function askForList({ kontrolUrl }: MeshPlace, text: string): Promise<readonly DirectoryKite[]> {
+  await using mesh = await openMesh();
+  const limit = new AbortController();
+  const late = setTimeout(() => limit.abort(), ANSWER_LIMIT_MS);
+  try {
+    for await (const event of mesh.kite.watch(await queryOf(text), { signal: limit.signal })) {
+      if (event.type === "snapshot") return event.kites;
+    }
+  } finally {
+    clearTimeout(late);
+  }
+  throw new Failure(`${kontrolUrl} took the connection, and did not answer in ${ANSWER_LIMIT_MS / 1000} s`, EXIT.noMesh);
+}
+
+async function queryOf(text: string): Promise<Query> {
+  const { parseQuery } = await import("@kite-mesh/kite");
+  return text === "" ? {} : parseQuery(text);
+}
+
+function isAway(thrown: unknown): boolean {
+  if (thrown instanceof Failure) return thrown.exitCode === EXIT.noMesh;
+  return isKiteError(thrown) && ["unavailable", "disconnected", "deadline_exceeded"].includes(thrown.code);
+}
+
+async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Promise<void> {
   const kites = new Map<string, DirectoryKite>();
+  using _telling = tellWhenStale(events);
   interrupted(() => mesh.kite.close());
   // While kontrol is away nothing else holds the process: the library's waits let a program end that has nothing else to do.
   using _stay = stayAlive();
@@ -53,6 +91,19 @@ async function follow(mesh: Mesh, events: AsyncIterable<WatchEvent>, asJson: boo
       print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${new Date().toLocaleTimeString()} · Ctrl-C ends`)}`);
     else for (const line of asLines(event)) print(line);
   }
+}
+
+/** Says on standard error when kontrol is lost, and when it is back: until then a list without changes looks like a quiet mesh. */
+function tellWhenStale(events: DirectoryWatch): Disposable {
+  let stale = true;
+  let heard = false;
+  const looking = setInterval(() => {
+    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${new Date(events.asOf ?? 0).toLocaleTimeString()}`);
+    if (!events.stale && stale && heard) note("kite: kontrol is back");
+    stale = events.stale;
+    heard ||= !stale;
+  }, 1_000);
+  return { [Symbol.dispose]: () => clearInterval(looking) };
 }
 
 function asLines(event: WatchEvent): string[] {
@@ -91,6 +142,21 @@ function age(since: number): string {
   return unit === undefined ? `${seconds}s` : `${Math.floor(seconds / unit[0])}${unit[1]}`;
 }
 
+/** For people: "just now", "3 minutes ago". */
+function ago(since: number): string {
+  const seconds = Math.max(0, Math.round((Date.now() - since) / 1000));
+  const units = [
+    [86_400, "day"],
+    [3600, "hour"],
+    [60, "minute"],
+    [1, "second"],
+  ] as const;
+  const unit = units.find(([size]) => seconds >= size);
+  if (unit === undefined) return "just now";
+  const count = Math.floor(seconds / unit[0]);
+  return `${count} ${unit[1]}${count === 1 ? "" : "s"} ago`;
+}
+
 async function why(text: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const id = text.split("/").at(-1) ?? text;
@@ -101,7 +167,7 @@ async function why(text: string, options: { json?: boolean }): Promise<void> {
   const since = new Date(answer.at).toLocaleString();
   print(
     answer.state === "present"
-      ? `${path(answer.kite)} is there since ${since}`
+      ? `${path(answer.kite)} is there since ${since}: ${answer.reason}`
       : `${path(answer.kite)} is gone since ${since}: ${answer.reason}`,
   );
 }

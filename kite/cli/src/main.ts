@@ -6,6 +6,7 @@ import { addCompletionCommand } from "./completion.ts";
 import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
+import { addGrantCommands } from "./grants.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addLoginCommand } from "./login.ts";
 import { addLogoutCommand } from "./logout.ts";
@@ -16,6 +17,7 @@ import { addPasswordCommand } from "./password.ts";
 import { addPeopleCommands } from "./people.ts";
 import { addReplCommand } from "./repl.ts";
 import { addStackCommands } from "./stacks.ts";
+import { addTeamCommands } from "./teams.ts";
 import { VERSION } from "./version.ts";
 
 /** The `kite` command: parses, runs, and turns whatever goes wrong into one line and an exit status. */
@@ -57,6 +59,8 @@ export function createProgram(): Command {
   addMachineCommands(program);
   addStackCommands(program);
   addPeopleCommands(program);
+  addTeamCommands(program);
+  addGrantCommands(program);
   addLoginCommand(program);
   addApproveCommand(program);
   addLogoutCommand(program);

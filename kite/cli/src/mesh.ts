@@ -22,6 +22,20 @@ export interface Mesh extends AsyncDisposable {
   klient(machine: string): Promise<Remote<KlientContract>>;
 }
 
+/** Which mesh the kite.key in the home folder belongs to, and whose it is. */
+export interface MeshPlace {
+  readonly home: string;
+  readonly username: string;
+  readonly kontrolUrl: string;
+}
+
+/** Reads the key and asks nobody. */
+export async function meshPlace(): Promise<MeshPlace> {
+  const options = readOptions();
+  const key = await readKey(options);
+  return { home: options.home, username: key.username, kontrolUrl: options.kontrolUrl ?? key.kontrolUrl };
+}
+
 /**
  * Opens the mesh that the kite.key in the home folder belongs to. Everything of it that is not needed to fail fast is loaded
  * while the answer is on its way.

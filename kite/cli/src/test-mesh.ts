@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type FoundKite, Kite, type Methods, matcher, method } from "@kite-mesh/kite";
+import { type FoundKite, Kite, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { z } from "zod";
 
@@ -12,6 +12,8 @@ export interface TestMesh extends AsyncDisposable {
   /** What commands get as KITE_HOME; it is gone with the mesh. */
   readonly home: string;
   readonly kites: ReadonlyMap<string, Kite>;
+  /** The registry. */
+  readonly kontrol: Kite;
   /** Runs the command to its end. */
   run(...args: string[]): Promise<{ status: number | string; stdout: string; stderr: string }>;
   /** Runs the command with this on its standard input. */
@@ -28,13 +30,17 @@ export interface StartedCommand {
 /** The `kite` command as it is in this checkout. */
 export const KITE_BIN = join(import.meta.dirname, "../bin/kite.js");
 
-/** A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. */
-export async function openTestMesh(served: Readonly<Record<string, Methods>>, outer: NodeJS.ProcessEnv): Promise<TestMesh> {
+/** A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own, `more` is what kontrol answers. */
+export async function openTestMesh(
+  served: Readonly<Record<string, Methods>>,
+  outer: NodeJS.ProcessEnv,
+  more: Methods = {},
+): Promise<TestMesh> {
   const home = await mkdtemp(join(tmpdir(), "kite-cli-mesh-"));
   const kites = new Map<string, Kite>();
   for (const [name, methods] of Object.entries(served)) kites.set(name, await serve(name, methods));
   const found = [...kites.values()].map(entryOf);
-  const kontrol = await serve("kontrol", registry(found));
+  const kontrol = await serve("kontrol", { ...registry(found), ...more });
   await writeFile(join(home, "kite.key"), keyFor(kontrol));
   const children = new Set<ChildProcess>();
   const start = (...args: string[]) => startCommand(home, { ...outer, KITE_HOME: home }, args, children);
@@ -46,6 +52,7 @@ export async function openTestMesh(served: Readonly<Record<string, Methods>>, ou
   return {
     home,
     kites,
+    kontrol,
     start,
     feed,
     run: (...args) => feed("", ...args),
@@ -70,16 +77,13 @@ function entryOf(kite: Kite): FoundKite {
 
 function registry(entries: readonly FoundKite[]): Methods {
   const any = z.any();
-  const find = method({ role: "viewer", input: any }, ({ query }) => ({
-    kites: entries.filter(({ kite }) => matcher(query)(kite)),
-    revision: "1",
-  }));
+  const find = (query: Query) => ({ kites: entries.filter(({ kite }) => matcher(query)(kite)), revision: "1" });
   return {
-    getKites: find,
+    getKites: method({ role: "viewer", input: any }, ({ query }) => find(query)),
     getToken: method({ role: "viewer", input: any }, () => ({ token: "t", expiresAt: Date.now() + 600_000 })),
-    watch: method({ role: "viewer", input: any }, async function* () {
+    watch: method({ role: "viewer", input: any }, async function* ({ query }) {
+      yield { type: "snapshot", ...find(query) };
       await new Promise(() => {});
-      yield {};
     }),
   };
 }

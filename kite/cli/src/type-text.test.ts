@@ -28,6 +28,8 @@ test.each([
   [tree, "{ leaves?: Tree[] }"],
   [{ $ref: "https://elsewhere.example/schema" }, "unknown"],
   [{ $ref: "#" }, "unknown"],
+  [{ type: "array", items: { "x-kite": "callback" } }, "((...args: unknown[]) => void)[]"],
+  [{ anyOf: [{ "x-kite": "bytes" }, { "x-kite": "stream" }] }, "Uint8Array | AsyncIterable<unknown>"],
 ])("%j is written %s", (schema, text) => {
   expect(typeText(schema)).toBe(text);
 });

@@ -46,6 +46,13 @@ interface Written {
   readonly compound?: boolean;
 }
 
+/** What travels beside JSON, and has no word in JSON Schema. */
+const CARRIED: Readonly<Record<string, Written>> = {
+  callback: { text: "(...args: unknown[]) => void", compound: true },
+  stream: { text: "AsyncIterable<unknown>" },
+  bytes: { text: "Uint8Array" },
+};
+
 function write(schema: unknown, place: Place): Written {
   if (schema === false) return { text: "never" };
   if (!isObject(schema) || place.depth > MAX_DEPTH) return { text: "unknown" };
@@ -56,6 +63,8 @@ function write(schema: unknown, place: Place): Written {
   const choices = schema["anyOf"] ?? schema["oneOf"];
   if (Array.isArray(choices)) return union(choices.map((choice) => write(choice, inner)));
   if (Array.isArray(schema["allOf"])) return both(schema["allOf"].map((part) => write(part, inner)));
+  const carried = CARRIED[String(schema["x-kite"])];
+  if (carried !== undefined) return carried;
   const type = schema["type"];
   if (Array.isArray(type)) return union(type.map((name) => write({ ...schema, type: name }, inner)));
   return named(type, schema, inner);

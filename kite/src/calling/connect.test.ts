@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "vitest";
 import { z } from "zod";
 import { breaker } from "../breaker/breaker.ts";
-import type { ClientOptions } from "../client.ts";
+import type { ClientOptions } from "../client-options.ts";
 import type { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type Methods, method } from "../method.ts";

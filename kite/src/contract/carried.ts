@@ -1,5 +1,5 @@
 import type { RemoteFunction } from "../session/callbacks.ts";
-import { RemoteStream } from "../session/streams.ts";
+import { RemoteStream } from "../session/remote-stream.ts";
 import type { Schema, SchemaResult } from "./standard-schema.ts";
 
 type AnyFunction = (...args: never[]) => unknown;
@@ -10,6 +10,7 @@ export type Callback<F extends AnyFunction> = ((...args: Parameters<F>) => Promi
 
 /**
  * The schema of an argument that is a function. What it is called with is not checked: that is the callee's own word.
+ * In a description it is `{ "x-kite": "callback" }`; a library's own schema, say of zod, shows the same with `.meta`.
  *
  * @example
  * const join = method({ role: "viewer", input: callback<(line: string) => void>() }, async (onLine) => {

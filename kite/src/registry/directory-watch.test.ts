@@ -46,6 +46,33 @@ test("a watch starts again with a snapshot when kontrol does not know its revisi
   await events.return?.();
 });
 
+test("a watch says since when it may have missed changes, while kontrol is away", async () => {
+  let now = 1_000;
+  const registry = new TestRegistry();
+  registry.enter(math);
+  await using client = new RegistryClient({ reach: () => registry, backoff: FAST, now: () => now });
+  const events = client.watch({});
+  expect([events.stale, events.asOf]).toEqual([true, undefined]);
+  await events.next();
+
+  now = 5_000;
+  expect([events.stale, events.asOf]).toEqual([false, 5_000]);
+  const next = events.next();
+  registry.away = new KiteError("unavailable", "no connection");
+  registry.drop();
+  await until(() => events.stale);
+  now = 65_000;
+  expect(events.asOf).toBe(5_000);
+  registry.away = undefined;
+
+  // Nothing has changed, and that is known again.
+  await until(() => !events.stale);
+  expect(events.asOf).toBe(65_000);
+  registry.enter({ ...math, id: "math-2" });
+  expect(await next).toMatchObject({ value: { type: "registered" } });
+  await events.return?.();
+});
+
 test("a watch is refused to who may not watch", async () => {
   const registry = new TestRegistry();
   registry.away = new KiteError("permission_denied", "anonymous callers may not watch");

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { KiteError } from "../errors.ts";
-import { formatIdentity } from "../identity.ts";
+import { formatIdentity, type Query } from "../identity.ts";
 import { testIdentity } from "../testing.ts";
 import { RegistryClient } from "./kontrol.ts";
 import { serveRegistry, TestRegistry } from "./test-registry.ts";
@@ -135,6 +135,23 @@ describe("tokens", () => {
     await client.token(math);
 
     expect(await client.token(math, { renew: true })).toMatchObject({ token: "token-2" });
+  });
+
+  test("that a kite did not accept are not replaced by one that was asked for before", async () => {
+    const registry = new TestRegistry();
+    registry.enter(math);
+    const asked: (boolean | undefined)[] = [];
+    const getToken = registry.getToken.bind(registry);
+    registry.getToken = (request: { query: Query; renew?: boolean }) => {
+      asked.push(request.renew);
+      return getToken(request);
+    };
+    await using client = new RegistryClient({ reach: () => registry });
+
+    const [first, renewed] = await Promise.all([client.token(math), client.token(math, { renew: true })]);
+
+    expect(asked).toEqual([undefined, true]);
+    expect(renewed.token).not.toBe(first.token);
   });
 
   test("are forgotten when kontrol refuses them", async () => {

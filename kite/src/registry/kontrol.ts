@@ -4,9 +4,9 @@ import { KiteError } from "../errors.ts";
 import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } from "../identity.ts";
 import type { LabelChange } from "../labels.ts";
 import { type Logger, silent } from "../log.ts";
-import { watchDirectory } from "./directory-watch.ts";
+import { type DirectoryWatch, watchDirectory } from "./directory-watch.ts";
 import { isLasting, type ReachRegistry, type Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
-import type { FoundKite, IssuedToken, Register, Registered, Revocation, WatchEvent } from "./registry.ts";
+import type { FoundKite, IssuedToken, Register, Registered, Revocation } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
@@ -155,14 +155,16 @@ export class RegistryClient implements AsyncDisposable {
    */
   async token(kite: Identity, options: { renew?: boolean; signal?: AbortSignal } = {}): Promise<IssuedToken> {
     this.#checkOpen();
-    if (options.renew) this.#tokens.forget(kite);
+    const { renew = false } = options;
+    if (renew) this.#tokens.forget(kite);
     const kept = this.#tokens.get(kite);
     if (kept?.fresh) return { token: kept.token, expiresAt: kept.expiresAt };
     const path = formatIdentity(kite);
     try {
-      return await this.#once(`token ${path}`, options.signal, async () => {
+      // One that is on its way already may be the one that was not accepted.
+      return await this.#once(`${renew ? "new " : ""}token ${path}`, options.signal, async () => {
         const registry = await this.#options.reach({ timeoutMs: ASK_TIMEOUT_MS });
-        const issued = await registry.getToken({ query: kite });
+        const issued = await registry.getToken(renew ? { query: kite, renew } : { query: kite });
         this.#tokens.keep(kite, issued);
         return issued;
       });
@@ -183,7 +185,7 @@ export class RegistryClient implements AsyncDisposable {
    * First what there is, then every change; goes on by itself after a lost connection. Ends when the reader stops,
    * with the signal, or with this client.
    */
-  watch(query: Query, options: { signal?: AbortSignal } = {}): AsyncIterableIterator<WatchEvent> {
+  watch(query: Query, options: { signal?: AbortSignal } = {}): DirectoryWatch {
     this.#checkOpen();
     const signal = options.signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, options.signal]);
     return watchDirectory(plainQuery(query), {

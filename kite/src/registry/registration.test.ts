@@ -1,9 +1,10 @@
 import { afterEach, expect, test, vi } from "vitest";
+import { sleep } from "../backoff.ts";
 import { KiteError } from "../errors.ts";
 import { testIdentity, until } from "../testing.ts";
 import { RegistryClient } from "./kontrol.ts";
-import { Registration, type RegistrationOptions } from "./registration.ts";
-import type { Revocation } from "./registry.ts";
+import { type OwnBeats, Registration, type RegistrationOptions } from "./registration.ts";
+import type { Register, Revocation } from "./registry.ts";
 import { FAST, serveRegistry, TestRegistry } from "./test-registry.ts";
 
 const keep = (options: RegistrationOptions) => new Registration(options);
@@ -159,6 +160,93 @@ test("a kite that is refused later asks again, but seldom", async () => {
   await vi.advanceTimersByTimeAsync(2_000);
 
   expect(client.state).toMatchObject({ state: "registered" });
+});
+
+test("a kite that kontrol gave a time comes then, and not before", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry();
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await client.register({ kite: math });
+
+  registry.drop(new KiteError("disconnected", "kontrol is stopping", { details: { retryAfterMs: 7_000 } }));
+  await vi.advanceTimersByTimeAsync(6_900);
+  expect(registry.registrations).toBe(1);
+  registry.refuse = new KiteError("overloaded", "this one's turn comes later", { details: { retryAfterMs: 3_000 } });
+  await vi.advanceTimersByTimeAsync(200);
+  registry.refuse = undefined;
+  await vi.advanceTimersByTimeAsync(2_800);
+  expect(registry).toMatchObject({ registrations: 1, refusals: 1 });
+  await vi.advanceTimersByTimeAsync(200);
+
+  expect(client.state).toMatchObject({ state: "registered" });
+});
+
+test("a kite that is told to come at once, again and again, waits longer each time", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry();
+  registry.refuse = new KiteError("overloaded", "now", { details: { retryAfterMs: 0 } });
+  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 1 });
+  const registering = client.register({ kite: math }).catch((thrown) => thrown);
+
+  await vi.advanceTimersByTimeAsync(20_000);
+
+  expect(registry.refusals).toBeLessThan(10);
+  await client[Symbol.asyncDispose]();
+  expect(await registering).toMatchObject({ code: "overloaded" });
+});
+
+test("a registration whose labels could not be brought up to date lets go of what came with it", async () => {
+  const registry = new TestRegistry();
+  const released = vi.fn();
+  let changing = false;
+  const register = registry.register.bind(registry);
+  registry.register = async (asked: Register) => {
+    const registered = await register(asked);
+    // While the registration is on its way, so that it comes with the labels of before.
+    if (!changing) void client.updateLabels({ load: "0.9" });
+    changing = true;
+    registry.away ??= new KiteError("unavailable", "the database does not answer");
+    return { ...registered, beat: Object.assign(registered.beat, { [Symbol.dispose]: released }) };
+  };
+  await using client = new RegistryClient({ keep, reach: () => registry, backoff: FAST });
+
+  const registering = client.register({ kite: math, labels: { load: "0.1" } });
+  await until(() => released.mock.calls.length > 0);
+  registry.register = register;
+  registry.away = undefined;
+
+  await registering;
+  expect(registry.labelled.at(-1)).toEqual({ load: "0.9" });
+});
+
+test("a kite that beats from elsewhere leaves its session alone while kontrol answers, and beats over it at once when it does not", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry({ heartbeatMs: 1_000 });
+  const lapse = new AbortController();
+  const ended = vi.fn();
+  const own: OwnBeats = {
+    get answered() {
+      return !lapse.signal.aborted;
+    },
+    async wait(ms, signal) {
+      if (lapse.signal.aborted) return sleep(ms, { signal });
+      await sleep(ms, { signal: AbortSignal.any([signal, lapse.signal]) }).catch(() => signal.throwIfAborted());
+    },
+    [Symbol.dispose]: ended,
+  };
+  const client = new RegistryClient({ keep: (options) => keep({ ...options, beats: () => own }), reach: () => registry, random: () => 0 });
+  await client.register({ kite: math });
+
+  await vi.advanceTimersByTimeAsync(5_500);
+  expect(registry.beats).toBe(0);
+  lapse.abort();
+  await vi.advanceTimersByTimeAsync(1);
+  expect(registry.beats).toBe(1);
+  await vi.advanceTimersByTimeAsync(2_100);
+  expect(registry.beats).toBe(3);
+  await client[Symbol.asyncDispose]();
+
+  expect(ended).toHaveBeenCalledOnce();
 });
 
 test("a kite that cannot reach kontrol at first gives up in time, with the reason", async () => {

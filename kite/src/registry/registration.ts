@@ -20,12 +20,22 @@ export type RegistrationState =
   | { readonly state: "registered"; readonly registered: Registered; readonly since: number }
   | { readonly state: "closed" };
 
+/** Beats that do not need this thread's event loop. */
+export interface OwnBeats extends Disposable {
+  /** Whether kontrol answers them. While it does not, the session has to beat. */
+  readonly answered: boolean;
+  /** Waits this long, or until kontrol ceases to answer. */
+  wait(ms: number, signal: AbortSignal): Promise<void>;
+}
+
 export interface RegistrationOptions {
   readonly reach: ReachRegistry;
   readonly register: Register;
   readonly onState: (state: RegistrationState) => void;
   readonly onKey: (kiteKey: string) => unknown;
   readonly onRevoked: (revocation: Revocation) => unknown;
+  /** Begins to beat for a registration from elsewhere; left out or undefined, its session beats alone. */
+  readonly beats?: ((registered: Registered) => OwnBeats | undefined) | undefined;
   readonly log: Logger;
   readonly backoff: BackoffOptions;
   readonly now: () => number;
@@ -127,7 +137,13 @@ export class Registration {
     const registered = await waitUntil(registry.register(register), signal);
     this.#stands = true;
     const missed = labelDifference(register.labels ?? {}, this.#register.labels ?? {});
-    if (missed !== undefined) await waitUntil(registry.updateLabels({ labels: missed }), signal);
+    try {
+      if (missed !== undefined) await waitUntil(registry.updateLabels({ labels: missed }), signal);
+    } catch (thrown) {
+      this.#stands = false;
+      release(registered);
+      throw thrown;
+    }
     onState({ state: "registered", registered, since: now() });
     log.info({ url: registered.url, generation: registered.generation }, "registered");
     if (registered.kiteKey !== undefined) await this.#tell("the new kite.key", () => onKey(registered.kiteKey as string));
@@ -143,15 +159,18 @@ export class Registration {
     } finally {
       this.#stands = false;
       over.abort();
-      (registered.beat as Partial<Disposable>)[Symbol.dispose]?.(); // a remote function is held until it is released
+      release(registered);
     }
   }
 
-  async #beat({ beat, heartbeatMs }: Registered, signal: AbortSignal): Promise<void> {
+  async #beat(registered: Registered, signal: AbortSignal): Promise<void> {
+    const { beat, heartbeatMs } = registered;
+    using own = this.#options.beats?.(registered);
     for (;;) {
       // A little early, by chance: kites that registered together do not beat together, and none comes late.
-      await sleep(heartbeatMs * (1 - this.#options.random() * BEAT_SPREAD), { signal });
-      await answered(beat, heartbeatMs * 2, signal);
+      const pauseMs = heartbeatMs * (1 - this.#options.random() * BEAT_SPREAD);
+      await (own === undefined ? sleep(pauseMs, { signal }) : own.wait(pauseMs, signal));
+      if (!own?.answered) await answered(beat, heartbeatMs * 2, signal);
       // Stands since a whole beat: the next loss is a new one.
       this.#backoff.reset();
     }
@@ -174,10 +193,17 @@ export class Registration {
     }
   }
 
-  /** A refusal is not cured by asking often, but may be by kontrol's administrator; so it is asked seldom, not never. */
+  /**
+   * When kontrol gave this kite a time of its own, it comes then, and not before its own patience says if it was sent away
+   * before. A refusal is not cured by asking often, but may be by kontrol's administrator; so it is asked seldom, not never.
+   */
   #pauseMs(error: KiteError): number {
+    const again = this.#backoff.tries > 0;
     const pauseMs = this.#backoff.next() ?? REFUSED_PAUSE_MS;
-    return isLasting(error) ? REFUSED_PAUSE_MS * (1 - this.#options.random() / 2) : pauseMs;
+    if (isLasting(error)) return REFUSED_PAUSE_MS * (1 - this.#options.random() / 2);
+    const slotMs = Number(error.details?.retryAfterMs ?? Number.NaN);
+    if (!(slotMs >= 0)) return pauseMs;
+    return Math.min(again ? Math.max(slotMs, pauseMs) : slotMs, LONGEST_SLOT_MS);
   }
 
   #end(onRefused: (error: KiteError) => void, error: KiteError): void {
@@ -208,6 +234,14 @@ const BEAT_SPREAD = 0.1;
 // More than kontrol repeats, which is what it revoked within the life of a token.
 const MAX_HEARD = 10_000;
 const REFUSED_PAUSE_MS = 60_000;
+// A registry that has 100,000 kites come back one after the other needs less.
+const LONGEST_SLOT_MS = 120_000;
+
+/** What came with a registration is held until it is released: a function, and a stream that is not read yet. */
+function release({ beat, revocations }: Registered): void {
+  (beat as Partial<Disposable>)[Symbol.dispose]?.();
+  void Promise.resolve(revocations[Symbol.asyncIterator]().return?.()).catch(() => {}); // its session may be gone
+}
 
 /** Two missed beats end a registration, so an answer that takes longer than two is none. */
 async function answered(beat: () => unknown, limitMs: number, signal: AbortSignal): Promise<void> {

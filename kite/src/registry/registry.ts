@@ -15,8 +15,11 @@ export interface RegistryContract {
   getKites(request: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }>;
   /** First a `snapshot`, then changes in the order of their revisions; `since` resumes after that revision. */
   watch(request: { query: Query; since?: string }): Promise<AsyncIterable<WatchEvent>>;
-  /** A token for the one kite that matches, with everything that the caller may do there or with less. */
-  getToken(request: { query: Query } & Narrower): Promise<IssuedToken>;
+  /**
+   * A token for the one kite that matches, with everything that the caller may do there or with less. Who asks often may be
+   * given the same one; with `renew` it is a new one, for a token that its kite did not accept.
+   */
+  getToken(request: { query: Query; renew?: boolean } & Narrower): Promise<IssuedToken>;
   /** The public keys that tokens and kite.keys are verified with, and the id of the one that signs now. */
   getKey(): Promise<{ keys: PublicJwk[]; current: string }>;
 }
@@ -61,6 +64,8 @@ export interface Registered {
   /** How often to call `beat`, in milliseconds. Two missed beats end the registration. */
   heartbeatMs: number;
   beat: () => void;
+  /** Opens `<kontrol>/beats/<kite id>`, where beats come from a thread of their own; ends with the registration. */
+  ticket?: string;
   /** A new kite.key to write to the file, after a rotation. */
   kiteKey?: string;
   /**

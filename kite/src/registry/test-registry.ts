@@ -71,10 +71,10 @@ export class TestRegistry implements RegistryContract {
   }
 
   /** Ends every registration and watch, as a restart does. */
-  drop(): void {
+  drop(why = new KiteError("disconnected", "the registry was restarted")): void {
     const dropped = this.#dropped;
     this.#dropped = new AbortController();
-    dropped.abort();
+    dropped.abort(why);
     this.#wake();
   }
 
@@ -141,7 +141,7 @@ export class TestRegistry implements RegistryContract {
         yield* first;
         for (let at = from; !signal.aborted; ) {
           while (at < list.length && !dropped.aborted) yield list[at++] as T;
-          if (dropped.aborted) throw new KiteError("disconnected", "the registry was restarted");
+          if (dropped.aborted) throw dropped.reason;
           await new Promise<void>((resolve) => {
             const wake = () => {
               signal.removeEventListener("abort", wake);

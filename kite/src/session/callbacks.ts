@@ -24,8 +24,9 @@ export interface RemoteFunction extends Disposable {
 /** Functions that were sent to the peer, by the id that they got. The same function keeps its id while the peer holds it. */
 export class ExportedFunctions {
   readonly #limits: Limits;
-  readonly #byId = new Map<number, { fn: AnyFunction; sent: number }>();
-  readonly #ids = new Map<AnyFunction, number>();
+  /** Both made with the first function: most sessions carry none. */
+  #byId: Map<number, { fn: AnyFunction; sent: number }> | undefined;
+  #ids: Map<AnyFunction, number> | undefined;
   #next = 1;
 
   constructor(limits: Limits) {
@@ -33,19 +34,21 @@ export class ExportedFunctions {
   }
 
   get size(): number {
-    return this.#byId.size;
+    return this.#byId?.size ?? 0;
   }
 
   add(fn: AnyFunction): number {
-    const known = this.#ids.get(fn);
-    const entry = known === undefined ? undefined : this.#byId.get(known);
+    const known = this.#ids?.get(fn);
+    const entry = known === undefined ? undefined : this.#byId?.get(known);
     if (known !== undefined && entry !== undefined) {
       entry.sent++;
       return known;
     }
-    if (this.#byId.size >= this.#limits.callbacks) throw limitError("callbacks", this.#limits, "the peer holds as many functions already");
+    if (this.size >= this.#limits.callbacks) throw limitError("callbacks", this.#limits, "the peer holds as many functions already");
     const id = this.#next++;
+    this.#byId ??= new Map();
     this.#byId.set(id, { fn, sent: 1 });
+    this.#ids ??= new Map();
     this.#ids.set(fn, id);
     return id;
   }
@@ -54,24 +57,24 @@ export class ExportedFunctions {
    * @throws {KiteError} `not_found` when the peer has let it go.
    */
   get(id: number): AnyFunction {
-    const entry = this.#byId.get(id);
+    const entry = this.#byId?.get(id);
     if (entry === undefined) throw new KiteError("not_found", `function ${id} is not there any more; it was released`);
     return entry.fn;
   }
 
   /** The peer has let go of `count` of the times that it received the function. */
   release(id: number, count: number): void {
-    const entry = this.#byId.get(id);
+    const entry = this.#byId?.get(id);
     if (entry === undefined) return;
     entry.sent -= count;
     if (entry.sent > 0) return;
-    this.#byId.delete(id);
-    this.#ids.delete(entry.fn);
+    this.#byId?.delete(id);
+    this.#ids?.delete(entry.fn);
   }
 
   clear(): void {
-    this.#byId.clear();
-    this.#ids.clear();
+    this.#byId = undefined;
+    this.#ids = undefined;
   }
 }
 
@@ -86,11 +89,12 @@ export interface ImportOptions {
 /** Functions that came from the peer. It is told when one is no longer held here. */
 export class ImportedFunctions {
   readonly #options: ImportOptions;
-  readonly #held = new Map<number, ImportedFunction>();
+  /** Made with the first function. */
+  #held: Map<number, ImportedFunction> | undefined;
   #collected: FinalizationRegistry<ImportedFunction> | undefined;
   readonly #letGo = (fn: ImportedFunction) => {
     // A newer stub for the same id may have taken its place, and its copies.
-    if (this.#held.get(fn.id) !== fn) return;
+    if (this.#held?.get(fn.id) !== fn) return;
     this.#held.delete(fn.id);
     fn.gone();
   };
@@ -100,24 +104,25 @@ export class ImportedFunctions {
   }
 
   get size(): number {
-    return this.#held.size;
+    return this.#held?.size ?? 0;
   }
 
   get(id: number): RemoteFunction {
-    const held = this.#held.get(id);
+    const held = this.#held?.get(id);
     const known = held?.ref?.deref();
     if (held !== undefined && known !== undefined) {
       held.received++;
       return known;
     }
     const { limits } = this.#options;
-    if (held === undefined && this.#held.size >= limits.callbacks) {
+    if (held === undefined && this.size >= limits.callbacks) {
       throw limitError("callbacks", limits, "the peer sent one function more");
     }
     // For one that was collected, but not yet told of, the new one takes over its copies.
     const fn = new ImportedFunction(id, (held?.received ?? 0) + 1, this.#options, this.#letGo);
     const stub = remoteFunction(fn);
     fn.ref = new WeakRef(stub);
+    this.#held ??= new Map();
     this.#held.set(id, fn);
     this.#collected ??= new FinalizationRegistry(this.#letGo);
     this.#collected.register(stub, fn);
@@ -127,11 +132,11 @@ export class ImportedFunctions {
   /** The function of this peer's that is behind `fn`, if it is held here. */
   find(fn: object): ImportedFunction | undefined {
     const imported = (fn as Partial<Stub>)[IMPORTED];
-    return imported !== undefined && this.#held.get(imported.id) === imported ? imported : undefined;
+    return imported !== undefined && this.#held?.get(imported.id) === imported ? imported : undefined;
   }
 
   clear(): void {
-    this.#held.clear();
+    this.#held = undefined;
   }
 }
 

@@ -20,7 +20,8 @@ export class OutgoingCalls {
   readonly #limits: Limits;
   readonly #cancel: (id: number, departure: Departure | undefined) => void;
   readonly #pending = new Map<number, PendingCall>();
-  readonly #signals = new SharedSignals();
+  /** Made with the first call that has a signal. */
+  #signals: SharedSignals | undefined;
   #next = 1;
 
   constructor(limits: Limits, cancel: (id: number, departure: Departure | undefined) => void) {
@@ -51,7 +52,9 @@ export class OutgoingCalls {
       const call = new PendingCall({ id, name, timeoutMs, frame, departure, signal, resolve, reject, calls: this });
       this.#pending.set(id, call);
       call.deadline = deadlines.add(call, timeoutMs);
-      if (signal !== undefined) this.#signals.add(signal, call);
+      if (signal === undefined) return;
+      this.#signals ??= new SharedSignals();
+      this.#signals.add(signal, call);
     });
   }
 
@@ -85,7 +88,7 @@ export class OutgoingCalls {
     if (call === undefined) return undefined;
     this.#pending.delete(id);
     deadlines.remove(call, call.deadline);
-    if (call.signal !== undefined) this.#signals.remove(call.signal, call);
+    if (call.signal !== undefined) this.#signals?.remove(call.signal, call);
     return call;
   }
 }

@@ -8,8 +8,9 @@ import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
+import { IncomingStreams } from "./remote-stream.ts";
 import { Serving, type ServingOptions } from "./serving.ts";
-import { IncomingStreams, OutgoingStreams } from "./streams.ts";
+import { OutgoingStreams } from "./streams.ts";
 import { MessageWriter, type Prepared, type Written } from "./writer.ts";
 
 export interface ConversationOptions extends ServingOptions {

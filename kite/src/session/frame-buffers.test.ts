@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { LIMITS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
-import type { RawFrame } from "../wire/v1.ts";
-import { isReusable, returnFrameBytes, takeFrameBytes } from "./frame-buffers.ts";
+import { type RawFrame, readFrame } from "../wire/v1.ts";
+import { FrameDraft, isReusable, returnFrameBytes, takeFrameBytes } from "./frame-buffers.ts";
 import { Outbox } from "./outbox.ts";
 
 test("bytes that were returned serve the next frame of about that size", () => {
@@ -15,7 +15,7 @@ test("bytes that were returned serve the next frame of about that size", () => {
   expect(next.byteLength).toBe(40 * 1024);
 });
 
-test.each([1_000, 100 * 1024])("a frame of %i bytes gets bytes of exactly its size, and keeps them", (size) => {
+test.each([1_000, 200 * 1024])("a frame of %i bytes gets bytes of exactly its size, and keeps them", (size) => {
   const frame = takeFrameBytes(size);
 
   expect(frame.buffer.byteLength).toBe(size);
@@ -59,12 +59,49 @@ test("what was passed is what is sent, also if its owner fills the same bytes ag
 
   outbox.push(`[7,1,["b",${outbox.addSegment(bytes)}]]`);
   bytes.fill(2);
+  outbox.flush();
 
   expect((transport.frames[0] as Uint8Array).at(-1)).toBe(1);
 });
 
+test("chunks of 64 KiB leave two in a frame, without waiting for the tick's end", () => {
+  const outbox = newOutbox();
+  const transport = recorded();
+  outbox.attach(transport, 0);
+
+  for (let chunk = 0; chunk < 5; chunk++) outbox.push(`[7,1,["b",${outbox.addSegment(new Uint8Array(64 * 1024).fill(chunk))}]]`);
+
+  const sent = transport.frames.map((frame) => readFrame(frame).segments.map((segment) => segment[0]));
+  expect(sent).toEqual([
+    [0, 1],
+    [2, 3],
+  ]);
+});
+
+test.each([
+  ["of a few bytes", 1, 10],
+  ["of a few bytes behind a long text", 1, 10, 2_000],
+  ["of 64 KiB", 2, 64 * 1024 - 10],
+  ["of 64 KiB behind a long text", 1, 64 * 1024, 2_000],
+  ["larger than any other", 1, 250 * 1024],
+  ["that have grown", 12, 20 * 1024],
+])("segments %s arrive as they were passed", (_, count, length, textLength = 0) => {
+  const draft = new FrameDraft();
+  const segments = Array.from({ length: count }, (_, at) => new Uint8Array(length).fill(at + 1));
+  const text = JSON.stringify([4, "x".repeat(textLength)]);
+
+  for (const segment of segments) draft.add(segment);
+  const { segments: arrived, ...rest } = readFrame(draft.finish(1, 2, [text]));
+
+  expect(rest).toEqual({ sequence: 1, ack: 2, messages: [JSON.parse(text)], marked: true });
+  expect(arrived.map((segment) => segment.byteLength)).toEqual(segments.map((segment) => segment.byteLength));
+  expect(Buffer.concat(arrived).equals(Buffer.concat(segments))).toBe(true);
+  expect(draft.count).toBe(0);
+});
+
 function push(outbox: Outbox, { frames }: { frames: RawFrame[] }): Uint8Array {
   outbox.push(`[7,1,["b",${outbox.addSegment(new Uint8Array(64 * 1024))}]]`);
+  outbox.flush();
   return frames[0] as Uint8Array;
 }
 

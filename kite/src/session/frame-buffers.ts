@@ -1,26 +1,95 @@
+import { writeFrameHead } from "../wire/v1.ts";
+
 /**
- * The bytes of a new frame. Frames about as large as a stream's usual chunk get a buffer that an earlier frame has left: a
- * fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions share them.
+ * The segments of the next frame, in the bytes that it is sent from: each is copied once, when it is passed, so that its owner
+ * may fill it again. The frame's JSON, which is known last, comes into the room before them. The outbox owns it.
+ */
+export class FrameDraft {
+  #bytes: Uint8Array = NONE;
+  #end = HEAD_BYTES;
+  #lengths: number[] = [];
+
+  /** How many segments there are. */
+  get count(): number {
+    return this.#lengths.length;
+  }
+
+  add(segment: Uint8Array): void {
+    const end = this.#end + segment.byteLength;
+    if (end > this.#bytes.byteLength) this.#grow(end);
+    this.#bytes.set(segment, this.#end);
+    this.#end = end;
+    this.#lengths.push(segment.byteLength);
+  }
+
+  /** The frame with these messages; the draft is empty again. */
+  finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array {
+    const head = writeFrameHead(sequence, ack, messages, this.#lengths);
+    const [bytes, end] = [this.#bytes, this.#end];
+    this.#bytes = NONE;
+    this.#end = HEAD_BYTES;
+    this.#lengths = [];
+    const begin = HEAD_BYTES - head.byteLength;
+    // A small frame would keep all of these bytes until it is acknowledged.
+    if (begin < 0 || end < SMALLEST_BYTES) return copied(head, bytes, end);
+    bytes.set(head, begin);
+    return bytes.subarray(begin, end);
+  }
+
+  #grow(size: number): void {
+    const before = this.#bytes;
+    this.#bytes = new Uint8Array(takeFrameBytes(Math.max(size, 2 * before.byteLength)).buffer);
+    this.#bytes.set(before.subarray(0, this.#end));
+    returnFrameBytes(before);
+  }
+}
+
+/**
+ * The bytes of a new frame. Frames about as large as a stream's usual chunks, or as a piece of a large message, get a buffer that an earlier
+ * frame has left: a fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions
+ * share them.
  */
 export function takeFrameBytes(size: number): Uint8Array {
-  if (size < SMALLEST_BYTES || size > BUFFER_BYTES) return new Uint8Array(size);
-  return new Uint8Array(free.pop() ?? new ArrayBuffer(BUFFER_BYTES), 0, size);
+  const kind = KINDS.find(({ smallest, bytes }) => size >= smallest && size <= bytes);
+  return kind === undefined ? new Uint8Array(size) : new Uint8Array(kind.free.pop() ?? new ArrayBuffer(kind.bytes), 0, size);
 }
 
 /** Whether a frame's bytes may serve another one, once nobody needs them. */
-export function isReusable(frame: Uint8Array): boolean {
-  return frame.buffer.byteLength === BUFFER_BYTES;
+export function isReusable({ buffer }: Uint8Array): boolean {
+  return KINDS.some(({ bytes }) => bytes === buffer.byteLength);
 }
 
 /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
-export function returnFrameBytes(frame: Uint8Array): void {
-  if (free.length < MOST_FREE) free.push(frame.buffer as ArrayBuffer);
+export function returnFrameBytes({ buffer }: Uint8Array): void {
+  const kind = KINDS.find(({ bytes }) => bytes === buffer.byteLength);
+  if (kind !== undefined && kind.free.length < kind.mostFree) kind.free.push(buffer as ArrayBuffer);
 }
 
-const free: ArrayBuffer[] = [];
-// The chunk of a file or a socket in Node and the piece of a large message, with room for what is around it.
-const BUFFER_BYTES = 65 * 1024;
-// Smaller frames would waste most of it while they wait to be acknowledged.
-const SMALLEST_BYTES = 32 * 1024;
-// Four MiB: what one fast stream has on its way. Of more streams at once, some allocate.
-const MOST_FREE = 64;
+/** How much of messages goes into one frame, if it can be chosen: two chunks of a file or a socket in Node. */
+export const FRAME_BYTES = 129 * 1024;
+
+/**
+ * How much of a large message goes into one frame. Node reads 64 KiB of a socket at a time; most frames of a quarter of that are
+ * whole in what was read, where larger ones are gathered in fresh memory, which more than doubles the work of whoever reads them.
+ */
+export const PIECE_BYTES = 16 * 1024;
+
+function copied(head: Uint8Array, bytes: Uint8Array, end: number): Uint8Array {
+  const frame = new Uint8Array(head.byteLength + end - HEAD_BYTES);
+  frame.set(head);
+  frame.set(bytes.subarray(HEAD_BYTES, end), head.byteLength);
+  returnFrameBytes(bytes);
+  return frame;
+}
+
+const NONE = new Uint8Array(0);
+// The JSON of a few chunks and of what was called beside them; a longer one costs one more copy.
+const HEAD_BYTES = 1024;
+// Smaller frames would waste most of a buffer while they wait to be acknowledged.
+const SMALLEST_BYTES = 8 * 1024;
+
+/** Sizes that are used again: two MiB of the small ones, four of the large ones, which is what two fast streams have on their way. */
+const KINDS: readonly { smallest: number; bytes: number; mostFree: number; free: ArrayBuffer[] }[] = [
+  { smallest: SMALLEST_BYTES, bytes: HEAD_BYTES + PIECE_BYTES, mostFree: 128, free: [] },
+  { smallest: 32 * 1024, bytes: HEAD_BYTES + FRAME_BYTES, mostFree: 32, free: [] },
+];

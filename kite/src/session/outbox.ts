@@ -2,7 +2,7 @@ import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
-import { isReusable, returnFrameBytes, takeFrameBytes } from "./frame-buffers.ts";
+import { FRAME_BYTES, FrameDraft, isReusable, returnFrameBytes } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
 export interface OutboxOptions {
@@ -25,10 +25,11 @@ export class Outbox implements Flushable {
   readonly #largest: number;
   #transport: Transport | undefined;
   #messages: string[] = [];
-  #segments: Uint8Array[] = [];
-  #blobs: Map<number, Blob> | undefined;
-  #committed = 0;
-  #uncommittedBytes = 0;
+  /** Made when the first bytes are sent: most sessions send none. */
+  #draft: FrameDraft | undefined;
+  /** Bytes of the message that is being written. */
+  #staged: Segment[] = [];
+  #stagedLength = 0;
   #pendingBytes = 0;
   #scheduled = false;
   #pinged = false;
@@ -69,62 +70,64 @@ export class Outbox implements Flushable {
 
   /** Whether a message, with the bytes that were added for it, may travel in a frame; a larger one goes in pieces. */
   fits(message: string): boolean {
-    return message.length + this.#uncommittedBytes <= this.#largest;
+    return message.length + this.#stagedLength <= this.#largest;
   }
 
   /** The bytes that were added for the message that is being written; with a Blob's size, though its bytes are not read yet. */
   get stagedBytes(): number {
-    return this.#blobs === undefined ? this.#uncommittedBytes : this.#staged.reduce((sum, segment) => sum + sizeOf(segment), 0);
+    return Number.isFinite(this.#stagedLength) ? this.#stagedLength : this.#staged.reduce((sum, segment) => sum + sizeOf(segment), 0);
   }
 
   /** Adds one message, already JSON text, and the bytes added since the last one, to the frame of this tick. */
   push(message: string): void {
     this.#messages.push(message);
-    this.#pendingBytes += message.length + this.#uncommittedBytes;
-    const full =
-      this.#messages.length >= EAGER_FLUSH_MESSAGES || this.#pendingBytes > EAGER_FLUSH_BYTES || this.#uncommittedBytes > COPIED_BYTES;
-    if (!full && this.#segments.length > this.#committed) this.#copySegments();
-    this.#committed = this.#segments.length;
-    this.#uncommittedBytes = 0;
-    if (full) this.flush();
+    const length = message.length + this.#stagedLength;
+    this.#pendingBytes += length;
+    if (this.#staged.length > 0) this.#draw();
+    // One more like this would make the frame too long.
+    if (this.#messages.length >= EAGER_FLUSH_MESSAGES || this.#pendingBytes + length > FRAME_BYTES) this.flush();
     else this.#schedule();
   }
 
   /** Adds bytes for the message that is being written; answers with their segment's number. */
   addSegment(bytes: Uint8Array): number {
-    this.#uncommittedBytes += bytes.byteLength;
-    return this.#segments.push(bytes) - 1;
+    this.#stagedLength += bytes.byteLength;
+    return this.#drawn + this.#staged.push(bytes) - 1;
   }
 
   /** Adds what has yet to be read; its message fits in no frame of this tick. */
   addBlob(blob: Blob): number {
-    const segment = this.#segments.push(EMPTY) - 1;
-    this.#blobs ??= new Map();
-    this.#blobs.set(segment, blob);
-    this.#uncommittedBytes = Number.POSITIVE_INFINITY;
-    return segment;
+    this.#stagedLength = Number.POSITIVE_INFINITY;
+    return this.#drawn + this.#staged.push(blob) - 1;
   }
 
   /**
    * Takes back the bytes of a message that does not go into this tick's frame. Empty segments stand for those before its
    * own, so that the numbers in its text stay right.
    */
-  takeStaged(): Segment[] {
-    if (this.#segments.length === this.#committed) return [];
-    const staged = [...this.#segments.slice(0, this.#committed).map(() => EMPTY), ...this.#staged];
+  takeStaged(): readonly Segment[] {
+    if (this.#staged.length === 0) return NO_SEGMENTS;
+    const staged = [...Array.from({ length: this.#drawn }, () => EMPTY), ...this.#staged];
     this.discard();
     return staged;
   }
 
   /** Takes back the bytes of a message that could not be written. */
   discard(): void {
-    this.#segments.length = this.#committed;
-    this.#uncommittedBytes = 0;
-    this.#blobs = undefined;
+    if (this.#staged.length > 0) this.#staged = [];
+    this.#stagedLength = 0;
   }
 
-  get #staged(): Segment[] {
-    return this.#segments.slice(this.#committed).map((bytes, index) => this.#blobs?.get(this.#committed + index) ?? bytes);
+  /** What was passed is what arrives, also if its owner fills the same bytes again before the tick ends. */
+  #draw(): void {
+    this.#draft ??= new FrameDraft();
+    for (const segment of this.#staged) if (segment instanceof Uint8Array) this.#draft.add(segment);
+    this.discard();
+  }
+
+  /** How many segments the frame of this tick has already. */
+  get #drawn(): number {
+    return this.#draft === undefined ? 0 : this.#draft.count;
   }
 
   /** Sends a message that is neither numbered nor replayed, at once. */
@@ -147,11 +150,9 @@ export class Outbox implements Flushable {
       if (this.#pinged || this.#ackSent < this.#received) this.#acknowledgeIfRead();
       return;
     }
-    const raw = writeFrame(++this.#sequence, this.#received, this.#messages, this.#segments, takeFrameBytes);
+    const raw = this.#write(++this.#sequence);
     const size = raw.length;
     this.#messages = [];
-    if (this.#segments.length > 0) this.#segments = [];
-    this.#committed = 0;
     this.#pendingBytes = 0;
     const entry = { sequence: this.#sequence, raw, size, lease: leaseOf(raw) };
     this.#unacked.push(entry);
@@ -249,10 +250,9 @@ export class Outbox implements Flushable {
     if (why !== undefined) queueMicrotask(() => this.#options.onOverflow(why));
   }
 
-  /** What was passed is what arrives, also if its owner fills the same bytes again before the tick ends. */
-  #copySegments(): void {
-    const kept = this.#segments.slice(0, this.#committed);
-    this.#segments = [...kept, ...this.#segments.slice(this.#committed).map((segment) => new Uint8Array(segment))];
+  #write(sequence: number): RawFrame {
+    if (this.#draft === undefined || this.#draft.count === 0) return writeFrame(sequence, this.#received, this.#messages, NO_SEGMENTS);
+    return this.#draft.finish(sequence, this.#received, this.#messages);
   }
 
   #schedule(): void {
@@ -309,14 +309,11 @@ export function sizeOf(segment: Segment): number {
 }
 
 const EMPTY = new Uint8Array(0);
+const NO_SEGMENTS: readonly Uint8Array[] = [];
 // What a small call may have to wait behind. A link of 100 Mbit/s carries it in 20 ms.
 const PARCEL_BYTES = 256 * 1024;
 // The peer works on the first part of a burst while the rest is written; in one frame, both sides would take turns.
 const EAGER_FLUSH_MESSAGES = 16;
-// Enough to fill socket buffers; a longer wait for the end of the tick only adds memory.
-const EAGER_FLUSH_BYTES = 256 * 1024;
-// More than this is written into its frame at once, which copies it anyway; less is copied and waits for the tick's end.
-const COPIED_BYTES = 16 * 1024;
 // When nothing flows back that could carry it, an acknowledgement goes out after this much.
 const ACK_FRAMES = 64;
 const ACK_BYTES = 512 * 1024;

@@ -1,6 +1,7 @@
 import { KiteError } from "../errors.ts";
 import { type AgreedLimits, type Limits, limitError } from "../limits.ts";
-import { isCount, MESSAGE, writeParcelHead } from "../wire/v1.ts";
+import { isCount, MESSAGE, writeFrameHead } from "../wire/v1.ts";
+import { PIECE_BYTES } from "./frame-buffers.ts";
 import { type Outbox, type Segment, sizeOf } from "./outbox.ts";
 
 /** What becomes of a message that travels in pieces; one of the three is told, once. */
@@ -228,7 +229,7 @@ export class Parcel {
 
   constructor(id: number, message: string, segments: readonly Segment[]) {
     const lengths = segments.map(sizeOf);
-    const head = writeParcelHead(message, lengths);
+    const head = writeFrameHead(0, 0, [message], lengths);
     this.id = id;
     this.size = lengths.reduce((sum, length) => sum + length, head.byteLength);
     this.#parts = [head, ...segments.filter((segment) => sizeOf(segment) > 0)];
@@ -346,11 +347,9 @@ export class IncomingParcels {
   }
 }
 
-// A piece is on a link of 100 Mbit/s for 5 ms; smaller ones would cost more for their frames than they save.
-const PIECE_BYTES = 64 * 1024;
 // What a small call may wait for behind pieces, in each direction.
-const QUEUE_MS = 4;
-const FIRST_WINDOW_BYTES = 2 * PIECE_BYTES;
+const QUEUE_MS = 2;
+const FIRST_WINDOW_BYTES = 128 * 1024;
 // Four MiB fill a link of 400 Mbit/s at 80 ms; a 16th of what may be unacknowledged, so that the rest of the session goes on.
 const MAX_WINDOW_BYTES = 4 * 1024 * 1024;
-const READ_BYTES = 4 * PIECE_BYTES;
+const READ_BYTES = 256 * 1024;

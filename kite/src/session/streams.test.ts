@@ -6,7 +6,7 @@ import { KiteError } from "../errors.ts";
 import type { Call } from "../method.ts";
 import { method } from "../method.ts";
 import { connectedPair, type PairOptions, until } from "../testing.ts";
-import type { RemoteStream } from "./streams.ts";
+import type { RemoteStream } from "./remote-stream.ts";
 
 const never = new Promise<never>(() => {});
 const stream = z.custom<AsyncIterable<unknown>>();

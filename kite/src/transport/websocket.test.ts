@@ -1,11 +1,14 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { peerOf } from "../calling/remote.ts";
 import { Kite } from "../kite.ts";
+import { LIMITS } from "../limits.ts";
+import { Listener } from "../listener.ts";
 import { type ContractOf, method } from "../method.ts";
 import { testCaller, until } from "../testing.ts";
 import { PROTOCOL } from "../wire/v1.ts";
+import type { Transport } from "./transport.ts";
 import { dialWebSocket } from "./websocket.ts";
 
 const methods = { length: method({ role: "viewer", input: z.string() }, (text) => text.length) };
@@ -57,6 +60,20 @@ test("a frame of text that is not UTF-8 ends the session", async () => {
 
   await until(() => [...server.sessions].length === 1);
   expect(await remote.length("ab")).toBe(2);
+});
+
+test("a port's transports tell when the bytes of a frame are not needed any more, so that the next frame may have them", async () => {
+  const accepted: Transport[] = [];
+  const listener = await Listener.open({}, LIMITS, { onTransport: (transport) => void accepted.push(transport) });
+  const socket = new WebSocket(listener.url, [PROTOCOL]);
+  const taken = vi.fn();
+  await until(() => accepted.length === 1);
+
+  accepted[0]?.send(new Uint8Array(64 * 1024), taken);
+
+  await until(() => taken.mock.calls.length === 1);
+  socket.terminate();
+  await listener.close();
 });
 
 test("an address that is none is refused as what it is", async () => {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KiteError } from "../errors.ts";
-import { readFrame, writeControl, writeFrame, writeParcelHead } from "./v1.ts";
+import { readFrame, writeControl, writeFrame, writeFrameHead } from "./v1.ts";
 
 const protocol = readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
 
@@ -35,7 +35,7 @@ test("a binary frame is its length, its JSON and its segments", () => {
 });
 
 test("a large message is written as PROTOCOL.md shows it, up to its segments", () => {
-  const head = writeParcelHead('[0,1,"echo",[{"$":["b",0]}]]', [2]);
+  const head = writeFrameHead(0, 0, ['[0,1,"echo",[{"$":["b",0]}]]'], [2]);
 
   const json = new TextDecoder().decode(head.subarray(4));
   expect(protocol).toContain(json);

@@ -38,25 +38,16 @@ export interface Frame {
 export type RawFrame = string | Uint8Array;
 
 /**
- * Writes a frame from messages that are JSON text already. With bytes it becomes a binary frame: the length of the JSON
- * (four bytes, big endian), the JSON, then the segments; their lengths are the frame's third element. `allocate` gives the
- * bytes to fill, all of which are written.
+ * Writes a frame from messages that are JSON text already. With bytes it becomes a binary frame: its head, then the segments
+ * one after the other.
  */
-export function writeFrame(
-  sequence: number,
-  ack: number,
-  messages: readonly string[],
-  segments: readonly Uint8Array[],
-  allocate: (size: number) => Uint8Array = (size) => new Uint8Array(size),
-): RawFrame {
+export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
   if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
   const lengths = segments.map((segment) => segment.byteLength);
-  const head = encoder.encode(`[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`);
-  const size = lengths.reduce((sum, length) => sum + length, HEADER_BYTES + head.byteLength);
-  const frame = allocate(size);
-  new DataView(frame.buffer, frame.byteOffset).setUint32(0, head.byteLength);
-  frame.set(head, HEADER_BYTES);
-  let offset = HEADER_BYTES + head.byteLength;
+  const head = writeFrameHead(sequence, ack, messages, lengths);
+  const frame = new Uint8Array(lengths.reduce((sum, length) => sum + length, head.byteLength));
+  frame.set(head);
+  let offset = head.byteLength;
   for (const segment of segments) {
     frame.set(segment, offset);
     offset += segment.byteLength;
@@ -65,11 +56,11 @@ export function writeFrame(
 }
 
 /**
- * How a message begins that travels in pieces: as a binary frame without numbers, up to its first segment. The segments
- * follow it, from wherever they are.
+ * How a binary frame begins, up to its first segment: the length of its JSON (four bytes, big endian), then the JSON; the
+ * lengths of the segments are its third element. A message that travels in pieces is such a frame, without numbers.
  */
-export function writeParcelHead(message: string, lengths: readonly number[]): Uint8Array {
-  const json = encoder.encode(`[0,0,[${lengths.join(",")}],${message}]`);
+export function writeFrameHead(sequence: number, ack: number, messages: readonly string[], lengths: readonly number[]): Uint8Array {
+  const json = encoder.encode(`[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`);
   const head = new Uint8Array(HEADER_BYTES + json.byteLength);
   new DataView(head.buffer).setUint32(0, json.byteLength);
   head.set(json, HEADER_BYTES);

@@ -1,0 +1,99 @@
+import type { keyClaim } from "./auth/key-claim.ts";
+import type { Balance } from "./calling/balance.ts";
+import type { Connection } from "./calling/connection.ts";
+import type { Dialers } from "./calling/dialers.ts";
+import type { Guard } from "./calling/guard.ts";
+import type { PoolOptions } from "./calling/pool/pool.ts";
+import type { RetryOptions } from "./calling/retry-options.ts";
+import type { DialDnode } from "./dnode/peer.ts";
+import type { Limits } from "./limits.ts";
+import type { Logger } from "./log.ts";
+import type { Methods } from "./method.ts";
+import type { Observer, watchKite } from "./observe.ts";
+import type { FoundKite } from "./registry/registry.ts";
+import type { Serve } from "./session/calls.ts";
+import type { ExposeErrors } from "./session/failure.ts";
+import type { Auth } from "./session/handshake.ts";
+import type { DialSocket } from "./transport/websocket.ts";
+
+export interface ClientOptions {
+  /** The kite's name. */
+  readonly name: string;
+  /** A SemVer version, such as `1.2.0`. */
+  readonly version: string;
+  /** Default: the kite.key's. */
+  readonly username?: string | undefined;
+  /** Default `local`, as is the region. */
+  readonly environment?: string | undefined;
+  readonly region?: string | undefined;
+  readonly hostname?: string | undefined;
+  /** Default: a new one for every process. */
+  readonly id?: string | undefined;
+  /** The credential of the user whose kite this is; see `readKiteKey`. */
+  readonly kiteKey?: string | undefined;
+  /** What is shown to kontrol in place of a kite.key, such as a browser's token. */
+  readonly auth?: (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+  /** Default: the one that the kite.key names. */
+  readonly kontrolUrl?: string | undefined;
+  /** Where a kite that was found is dialled; default: at its own url. */
+  readonly route?: ((found: FoundKite) => string) | undefined;
+  /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
+  readonly dialers?: Dialers | undefined;
+  readonly log?: Logger | undefined;
+  readonly limits?: Partial<Limits> | undefined;
+  /**
+   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
+   * away. Default: only that there was one, and an id to find it in the log.
+   */
+  readonly exposeErrors?: ExposeErrors | undefined;
+  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
+  readonly observers?: readonly Observer[] | undefined;
+}
+
+export interface FindOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How a remote kite is called; every field may be left out. */
+export interface RemotePolicies {
+  /**
+   * Which failed calls are made again; `false`: none. Default: those that certainly did not run, and those of `idempotent`
+   * and `keyed` methods. In a browser none is.
+   */
+  readonly retry?: RetryOptions | false | undefined;
+  /** Asked before every call, such as `breaker()` of `@kite-mesh/kite/breaker`. */
+  readonly guard?: Guard | undefined;
+  /**
+   * What the called kite may call on this session, through `callerOf(call)`. Offered to this one kite on purpose, so it
+   * calls them as `owner`, whatever they ask for; nobody else can reach them. Not in browsers: pass functions there.
+   */
+  readonly methods?: Methods | undefined;
+}
+
+export interface ConnectOptions extends RemotePolicies, FindOptions {
+  /** Which of the kites that match answers a call. Default `one`. Others than `one` are for Node. */
+  readonly balance?: Balance | undefined;
+  /** How many kites are called at most, when calls are balanced. Default 16. */
+  readonly poolSize?: number | undefined;
+}
+
+export interface DialOptions extends RemotePolicies {
+  readonly url: string;
+  readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+  /**
+   * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,
+   * else over a plain WebSocket. Default `kite.v1`.
+   */
+  readonly dialect?: "kite.v1" | "dnode" | undefined;
+}
+
+/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
+export interface ClientParts {
+  readonly dial: DialSocket;
+  readonly pool?: ((options: PoolOptions) => Connection) | undefined;
+  readonly retry?: ((connection: Connection, options: RetryOptions | undefined, closing: AbortSignal) => Connection) | undefined;
+  readonly dialDnode?: DialDnode | undefined;
+  readonly serve?: ((methods: Methods) => Serve) | undefined;
+  readonly watch?: typeof watchKite | undefined;
+  readonly keyClaim?: typeof keyClaim | undefined;
+}

@@ -1,0 +1,128 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Logger } from "@kite-mesh/kite";
+import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import type { Loop } from "./pulse.ts";
+import type { Held, Registrar } from "./registrar.ts";
+
+export interface BeatsOptions {
+  readonly registrar: Registrar;
+  readonly logger: Logger;
+}
+
+const PREFIX = "/beats/";
+const BEATS_PROTOCOL = "kite.beats";
+const TICKET_PROTOCOL = "kite.ticket.";
+// A beat is two numbers.
+const MAX_BEAT_BYTES = 32;
+const ANSWER = "[]";
+
+/** Why a socket for beats is closed: a code in WebSocket's range for applications, and a sentence. */
+const CLOSES = {
+  broken: [4001, "a beat is [blockedMs,lagMs], as text"],
+  flood: [4002, "one beat for each heartbeat is enough"],
+  replaced: [4004, "this kite beats over a newer socket"],
+  ended: [4404, "the registration has ended; register again"],
+} as const;
+
+/**
+ * Takes beats that come over a socket of their own, at `/beats/<kite id>`: from a thread that beats while the process's
+ * event loop is blocked, and says for how long. A ticket, which the registration was answered with, opens it. The socket
+ * alone keeps nobody in the directory: it ends with the registration, and that with its session.
+ */
+export class Beats {
+  readonly #options: BeatsOptions;
+  readonly #sockets: WebSocketServer;
+
+  constructor(options: BeatsOptions) {
+    this.#options = options;
+    this.#sockets = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      maxPayload: MAX_BEAT_BYTES,
+      // There is nothing else to choose; whoever did not offer it was refused before.
+      handleProtocols: () => BEATS_PROTOCOL,
+    });
+  }
+
+  /** Takes the upgrade if it is for beats. A ticket that is not good cannot be told from a kite that is not here. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+    if (!path.startsWith(PREFIX)) return false;
+    const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
+    const ticket = offered.find((name) => name.startsWith(TICKET_PROTOCOL))?.slice(TICKET_PROTOCOL.length) ?? "";
+    const held = this.#options.registrar.held(decoded(path.slice(PREFIX.length)) ?? "");
+    if (!offered.includes(BEATS_PROTOCOL)) {
+      refuse(socket, "426 Upgrade Required", `beats are sent over a WebSocket; offer ${BEATS_PROTOCOL} as subprotocol`);
+    } else if (held === undefined || !held.pulse.isOpenedBy(ticket)) {
+      refuse(socket, "401 Unauthorized", `no registration here has this ticket; register again, and offer ${TICKET_PROTOCOL}<ticket>`);
+    } else if (!held.pulse.hasRoom(performance.now())) {
+      refuse(socket, "429 Too Many Requests", "too many beats came; send one for each heartbeat");
+    } else {
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#accept(webSocket, held));
+    }
+    return true;
+  }
+
+  /** Takes no more; the sockets that are open end with their registrations. */
+  close(): void {
+    this.#sockets.close();
+  }
+
+  #accept(socket: WebSocket, held: Held): void {
+    const { registrar, logger } = this.#options;
+    const { pulse } = held;
+    const link = { end: (why: keyof typeof CLOSES) => close(socket, CLOSES[why]) };
+    // It has ended between the handshake's two ends.
+    if (registrar.held(held.record.kite.id) !== held) return link.end("ended");
+    pulse.link?.end("replaced");
+    pulse.link = link;
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      if (pulse.link === link) pulse.link = undefined;
+    });
+    socket.on("message", (data, isBinary) => {
+      const loop = isBinary ? undefined : readBeat(data);
+      if (loop === undefined) return link.end("broken");
+      if (!pulse.take(performance.now())) {
+        logger.warn({ kite: held.record.kite.id }, "a kite beats far too often; its socket is closed");
+        return link.end("flood");
+      }
+      if (registrar.beat(held, loop)) socket.send(ANSWER);
+      else link.end("ended");
+    });
+  }
+}
+
+// Whoever has not answered a close by then is gone, or does not mean to.
+const CLOSE_MS = 2_000;
+
+function close(socket: WebSocket, [code, why]: readonly [number, string]): void {
+  // What still comes is not for us any more; unread it would keep the answer to our close from coming.
+  socket.removeAllListeners("message");
+  socket.close(code, why);
+  const late = setTimeout(() => socket.terminate(), CLOSE_MS);
+  socket.once("close", () => clearTimeout(late));
+}
+
+function readBeat(data: RawData): Loop | undefined {
+  const [, blocked, lag] = /^\[(\d{1,9}),(\d{1,9})\]$/.exec(String(data)) ?? [];
+  return blocked === undefined || lag === undefined ? undefined : { blockedMs: Number(blocked), lagMs: Number(lag) };
+}
+
+/** Undefined for what cannot be a kite's id. */
+function decoded(encoded: string): string | undefined {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    return undefined;
+  }
+}
+
+function refuse(socket: Duplex, status: string, sentence: string): void {
+  // Also when the peer keeps its half of the connection open, which would hold the socket for ever.
+  socket.once("finish", () => socket.destroy());
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${sentence.length + 1}\r\n\r\n${sentence}\n`,
+  );
+}
