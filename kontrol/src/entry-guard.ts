@@ -21,7 +21,7 @@ export interface EntryLimits {
 }
 
 const MINUTE_MS = 60_000;
-export const ENTRY_LIMITS: EntryLimits = {
+const ENTRY_LIMITS: EntryLimits = {
   // Nobody guesses a signature; a source that shows bad ones without end is kept from costing more than a thousandth of a processor.
   credentials: { tries: 300, perMs: MINUTE_MS },
   joinTokens: { tries: 120, perMs: MINUTE_MS },

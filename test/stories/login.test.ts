@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { Kite, writeKiteKey } from "@kite-mesh/kite";
 import { createKontrol, type Kontrol } from "@kite-mesh/kontrol";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { freshDatabase } from "../../../test/postgres.ts";
-import { TerminalProgram } from "../../../test/terminal-program.ts";
-import { KITE_BIN } from "./test-mesh.ts";
+import { freshDatabase } from "../postgres.ts";
+import { TerminalProgram } from "../terminal-program.ts";
+
+const KITE_BIN = join(import.meta.dirname, "../../kite/cli/bin/kite.js");
 
 // Against a real kontrol: a person alice who is signed in at `desk`, and a machine without a key.
 
