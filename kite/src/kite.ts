@@ -31,6 +31,7 @@ import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import type { Session } from "./session/session.ts";
+import { StrangerCount } from "./session/stranger-count.ts";
 import { linkTransport } from "./transport/link.ts";
 import type { Transport } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
@@ -119,6 +120,7 @@ export class Kite extends KiteClient {
       identity: this.identity,
       log: this.log,
       watch: this.observed,
+      strangers: new StrangerCount(this.limits),
     };
     const { authenticate } = options;
     const by =

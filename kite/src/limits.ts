@@ -26,6 +26,15 @@ export interface Limits {
   readonly unackedBytes: number;
   /** Transports on one kite whose peer has not yet shown who it is; also, of sessions without a credential, how many may wait for their peer. */
   readonly unauthenticated: number;
+  /** Sessions on one kite whose peer showed no credential. */
+  readonly strangers: number;
+  /** Of those, from one address; of IPv6, from one /64. */
+  readonly strangersPerSource: number;
+  /**
+   * Bytes that a peer without a credential may have in one message, in all messages that arrive in pieces, and in the windows
+   * of all its streams; see {@link strangerLimits}.
+   */
+  readonly strangerBytes: number;
   /** Time for a peer to say hello after its socket opened. */
   readonly helloMs: number;
 }
@@ -48,6 +57,12 @@ export const LIMITS: Limits = {
   streamWindow: 1024 * 1024,
   unackedBytes: 64 * 1024 * 1024,
   unauthenticated: 1_000,
+  // Each holds half a MiB at most: half a GiB when all of them try.
+  strangers: 1_000,
+  // An office behind one address signs in at the same time, and leaves room for everybody else.
+  strangersPerSource: 250,
+  // Far more than a person's name and password; what is larger is worth a credential.
+  strangerBytes: 256 * 1024,
   helloMs: 10_000,
 };
 
@@ -55,6 +70,28 @@ export const LIMITS: Limits = {
 export function limitError(limit: keyof Limits, limits: Limits, came: string): KiteError {
   return new KiteError("limit_exceeded", `the limit ${limit} is ${limits[limit]}; ${came}`, { details: { limit, allowed: limits[limit] } });
 }
+
+/** What holds for a session whose peer showed no credential: anybody may open one, so it must not hold much. */
+export function strangerLimits(limits: Limits): Limits {
+  const { strangerBytes, messageBytes, reassemblyBytes, streamWindow, unackedBytes } = limits;
+  return {
+    ...limits,
+    messageBytes: Math.min(messageBytes, strangerBytes),
+    reassemblyBytes: Math.min(reassemblyBytes, strangerBytes),
+    parcels: Math.min(limits.parcels, STRANGER_PARCELS),
+    streams: Math.min(limits.streams, STRANGER_STREAMS),
+    streamWindow: Math.min(streamWindow, Math.ceil(strangerBytes / STRANGER_STREAMS)),
+    pendingCalls: Math.min(limits.pendingCalls, STRANGER_CALLS),
+    callbacks: Math.min(limits.callbacks, STRANGER_CALLBACKS),
+    // A few answers of the largest size, which this side has written itself.
+    unackedBytes: Math.min(unackedBytes, 4 * strangerBytes),
+  };
+}
+
+const STRANGER_PARCELS = 4;
+const STRANGER_STREAMS = 8;
+const STRANGER_CALLS = 64;
+const STRANGER_CALLBACKS = 256;
 
 /** What each side tells the other in the handshake that it takes in; what is left out is as {@link LIMITS} has it. */
 export type AgreedLimits = Pick<Limits, "streamWindow" | "messageBytes" | "reassemblyBytes" | "parcels">;

@@ -20,6 +20,8 @@ export interface ListenOptions {
   http?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
   /** May take an upgrade for itself by returning true; others become sessions of this kite. */
   upgrade?: ((request: IncomingMessage, socket: Duplex, head: Buffer) => boolean) | undefined;
+  /** Where a request comes from, for a kite behind proxies that say so. Default: the other end of its socket. */
+  sourceOf?: ((request: IncomingMessage) => string | undefined) | undefined;
 }
 
 /** Who takes the transports of a port, by the dialect that they carry. */
@@ -52,7 +54,7 @@ export class Listener {
    * @throws {KiteError} `unavailable` naming the port when it is taken or not allowed.
    */
   static async open(options: ListenOptions, limits: Limits, takers: Takers): Promise<Listener> {
-    const { port = 0, host = "127.0.0.1", http = notFound, upgrade } = options;
+    const { port = 0, host = "127.0.0.1", http = notFound, upgrade, sourceOf = otherEnd } = options;
     const strangers = new Strangers(limits.frameBytes * 4);
     const sockets = new WebSocketServer({
       noServer: true,
@@ -73,9 +75,10 @@ export class Listener {
       const spoken = dialectOf(request, takers);
       if (spoken === undefined) return refuseUpgrade(socket);
       const { until, framed, take } = spoken;
+      const remoteAddress = sourceOf(request);
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
         const transport = framed(webSocketTransport(webSocket));
-        take(strangers.admit({ socket, webSocket, transport, until }));
+        take(strangers.admit({ socket, webSocket, transport, remoteAddress, until }));
       });
     });
     await listening(server, port, host);
@@ -149,7 +152,7 @@ function dialectOf(request: IncomingMessage, { onTransport, onDnode }: Takers): 
   const bare = (socket: Transport): Transport => socket;
   if (offers(request, PROTOCOL)) return { until: "answered", framed: bare, take: onTransport };
   if (onDnode === undefined || request.headers["sec-websocket-protocol"] !== undefined) return undefined;
-  return { until: "heard", framed: isSockjsSocket(request) ? (socket) => acceptSockjs(socket) : bare, take: onDnode };
+  return { until: "now", framed: isSockjsSocket(request) ? (socket) => acceptSockjs(socket) : bare, take: onDnode };
 }
 
 function refuseUpgrade(socket: Duplex): void {
@@ -159,6 +162,10 @@ function refuseUpgrade(socket: Duplex): void {
   socket.end(
     `HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   );
+}
+
+function otherEnd({ socket }: IncomingMessage): string | undefined {
+  return socket.remoteAddress;
 }
 
 function notFound(_: IncomingMessage, response: ServerResponse): void {

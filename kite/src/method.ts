@@ -79,6 +79,11 @@ export interface CallSession {
   /** Aborted when the session has ended for good; a dropped socket that may come back does not abort it. */
   readonly closed: AbortSignal;
   readonly state: SessionState;
+  /**
+   * The address that the caller dials from; undefined where there is none (in memory, through a relay) or no connection now.
+   * Behind a proxy it is the proxy's, unless `listen({ sourceOf })` says more.
+   */
+  readonly remoteAddress: string | undefined;
   /** Calls `listener` on every change of state, until the returned function is called or the state is `closed`. */
   onState(listener: (state: SessionState) => void): () => void;
 }

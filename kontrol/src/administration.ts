@@ -14,8 +14,10 @@ import {
 import { z } from "zod";
 import { ask } from "./connection.ts";
 import type { MeshUse } from "./database.ts";
+import { EntryGuard } from "./entry-guard.ts";
 import { type Closers, NAME, openMemory, TOKEN_TTL_MS } from "./kontrol.ts";
 import { type Administered, administrationMethods, describeGrant, giveGrant } from "./methods.ts";
+import { Passwords } from "./passwords.ts";
 import { ensureAccount } from "./people.ts";
 import * as schemas from "./schemas.ts";
 import { Tokens } from "./tokens.ts";
@@ -62,7 +64,8 @@ export async function openAdministration(options: AdministrationOptions): Promis
     const keyUrl = options.publicUrl ?? (await runningAt(pool, identity.id)) ?? options.likelyUrl();
     const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: known(keyUrl), now: Date.now });
     const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now: Date.now });
-    const methods = administratorsMethods({ ...memory, tokens, now: Date.now, kiteKeys });
+    const door = { guard: new EntryGuard(), passwords: new Passwords(pool, memory.log) };
+    const methods = administratorsMethods({ ...memory, ...door, tokens, now: Date.now, kiteKeys });
     return { call: answeredHere(methods, options.actor), keyUrl, [Symbol.asyncDispose]: close };
   } catch (thrown) {
     await close();
@@ -167,6 +170,7 @@ const NOBODY = () => Promise.reject(new KiteError("failed_precondition", "nobody
 const SESSION: CallSession = {
   id: "here",
   state: "open",
+  remoteAddress: undefined,
   closed: new AbortController().signal,
   call: NOBODY,
   notify: () => {},

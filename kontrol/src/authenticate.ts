@@ -6,10 +6,12 @@ import {
   KiteError,
   type Role,
   roleAllows,
+  sourceOfAddress,
   verifyKiteKey,
   verifyToken,
 } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
+import type { EntryGuard } from "./entry-guard.ts";
 import type { Fresh } from "./freshness.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 
@@ -26,10 +28,11 @@ export interface TrustOptions {
  * Decides who calls kontrol: the bearer of a kite.key, or of a token for kontrol. Username and role come from what was
  * verified and from the account as it is now, never from what the caller says. Without a credential only open methods answer.
  */
-export function kontrolAuthenticator(options: TrustOptions & { audience: Identity } & Freshness): Authenticate {
-  return async (auth, claimed) => {
+export function kontrolAuthenticator(options: TrustOptions & { audience: Identity; guard: EntryGuard } & Freshness): Authenticate {
+  return async (auth, claimed, origin) => {
     if (auth === undefined) return anonymous(claimed);
-    const verified = await withNewest(() => verifyCredential(auth, options), options);
+    const source = sourceOfAddress(origin?.remoteAddress);
+    const verified = await options.guard.credential(auth.key, source, () => withNewest(() => verifyCredential(auth, options), options));
     const role = lesser(verified.role, roleOf(verified.username, options.directory));
     return { ...verified, role, kite: claimed === undefined ? undefined : { ...claimed, username: verified.username } };
   };

@@ -10,7 +10,8 @@ export interface BeatsOptions {
   readonly logger: Logger;
 }
 
-const PREFIX = "/beats/";
+/** Below it, each kite by its id. */
+export const BEATS_PATH = "/beats/";
 const BEATS_PROTOCOL = "kite.beats";
 const TICKET_PROTOCOL = "kite.ticket.";
 // A beat is two numbers.
@@ -48,10 +49,10 @@ export class Beats {
   /** Takes the upgrade if it is for beats. A ticket that is not good cannot be told from a kite that is not here. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    if (!path.startsWith(PREFIX)) return false;
+    if (!path.startsWith(BEATS_PATH)) return false;
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
     const ticket = offered.find((name) => name.startsWith(TICKET_PROTOCOL))?.slice(TICKET_PROTOCOL.length) ?? "";
-    const held = this.#options.registrar.held(decoded(path.slice(PREFIX.length)) ?? "");
+    const held = this.#options.registrar.held(decoded(path.slice(BEATS_PATH.length)) ?? "");
     if (!offered.includes(BEATS_PROTOCOL)) {
       refuse(socket, "426 Upgrade Required", `beats are sent over a WebSocket; offer ${BEATS_PROTOCOL} as subprotocol`);
     } else if (held === undefined || !held.pulse.isOpenedBy(ticket)) {

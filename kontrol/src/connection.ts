@@ -36,6 +36,8 @@ export async function ask<Row extends pg.QueryResultRow>(pool: pg.Pool, text: st
 export function databaseError(cause: unknown): KiteError {
   if (cause instanceof KiteError) return cause;
   // What the server says about a statement is a mistake of ours; what it says about itself, or no answer, passes.
+  if (isAnswer(cause) && UNSTORABLE.has(cause.code))
+    return new KiteError("invalid_argument", "a text holds a character that cannot be stored, such as NUL", { cause });
   if (isAnswer(cause) && !PASSING.test(cause.code)) return new KiteError("internal", "kontrol could not store the change", { cause });
   return new KiteError("unavailable", "kontrol cannot reach its database; try again in a moment", { cause });
 }
@@ -46,6 +48,8 @@ function isAnswer(thrown: unknown): thrown is Error & { code: string } {
   return typeof state === "string" && /^[0-9A-Z]{5}$/.test(state);
 }
 
+// What PostgreSQL has no place for in text (22021) and in JSON (22P05): the caller sent it.
+const UNSTORABLE: ReadonlySet<string> = new Set(["22021", "22P05"]);
 // Classes of SQLSTATE: connection, resources, operator intervention, the system; a database that takes no connections now,
 // a standby after a switch-over, a deadlock, a lock that did not come free, a transaction that took too long.
 const PASSING = /^(08|53|57|58|55000|25006|40|55P03|25P03)/;

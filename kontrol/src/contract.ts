@@ -2,8 +2,13 @@ import type { Identity, IssuedToken, Query, RegistryContract, Role } from "@kite
 
 /** What kontrol serves over kite. Every method is answered for the account that the caller's key or token names. */
 export interface KontrolContract extends RegistryContract {
-  /** Exchanges a one-time join token for a kite.key. Open to callers without a credential. */
-  registerMachine(request: { joinToken: string }): Promise<{ kiteKey: string }>;
+  /**
+   * Exchanges something for a kite.key, for callers without a credential: a one-time join token for a machine's, a password
+   * or a device code (see `login`) for a person's own. With a device code it waits until the person has decided.
+   */
+  registerMachine(
+    request: { joinToken: string } | { username: string; password: string; hostname?: string } | { deviceCode: string },
+  ): Promise<{ kiteKey: string }>;
   /** Who the caller is to kontrol. */
   whoami(): Promise<{ username: string; admin: boolean; kind: AccountKind }>;
   /**
@@ -16,7 +21,21 @@ export interface KontrolContract extends RegistryContract {
     /** For administrators (kloud): a one-time token with which a machine obtains `username`'s kite.key. */
     create(request: { username: string; purpose: string; ttlMs?: number }): Promise<{ joinToken: string; expiresAt: number }>;
   };
+  /** A machine that has no kite.key asks for one; a person approves it from a place where he is signed in. */
+  login: {
+    /** Open to callers without a credential. `deviceCode` is for `registerMachine` and is a secret; `userCode` is to be shown. */
+    begin(request: { hostname: string }): Promise<DeviceLogin>;
+    /** What asks under a code. */
+    look(request: { userCode: string }): Promise<DeviceRequest>;
+    /** Gives the machine a kite.key of the caller's own: whoever sits there is the caller from then on. */
+    approve(request: { userCode: string }): Promise<{ hostname: string; source: string }>;
+    deny(request: { userCode: string }): Promise<{ hostname: string; source: string }>;
+  };
   people: {
+    /** Whether the caller has a password. */
+    hasPassword(): Promise<boolean>;
+    /** Sets a password; null removes it. One's own needs the `current` one, if there is one; administrators set anybody's. */
+    setPassword(request: { username?: string; current?: string; password: string | null }): Promise<{ changed: boolean }>;
     list(): Promise<Person[]>;
     get(request: { username: string }): Promise<Person>;
     /** Idempotent by `external`: the same outside identity always answers with the same person. */
@@ -70,6 +89,22 @@ export interface KontrolContract extends RegistryContract {
     /** For administrators: what this key signed is believed until `refusedAfter`; kites get a new kite.key when they register. */
     retire(request: { kid: string }): Promise<{ retired: boolean; refusedAfter: number | null }>;
   };
+}
+
+/** A login that was begun. Times are in milliseconds since the epoch. */
+export interface DeviceLogin {
+  deviceCode: string;
+  /** Such as `BCDF-GHJK`. */
+  userCode: string;
+  expiresAt: number;
+}
+
+/** A machine that waits to be let in. Its name is what it says of itself; its source is where it asked from. */
+export interface DeviceRequest {
+  hostname: string;
+  source: string;
+  askedAt: number;
+  expiresAt: number;
 }
 
 export interface WhyFound {

@@ -231,6 +231,7 @@ export class Directory {
         return;
       case "revoked":
         return this.#revoke({ ...change.revocation, revision, at: change.at });
+      case "login.decided":
       case "signing-keys.changed":
         return;
       default:

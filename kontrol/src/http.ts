@@ -1,8 +1,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { KiteError, type KiteErrorCode, type Logger, type PublicJwk } from "@kite-mesh/kite";
+import { KiteError, type KiteErrorCode, type Logger, type PublicJwk, sourceOfAddress } from "@kite-mesh/kite";
+import type { EntryGuard } from "./entry-guard.ts";
 import { FORWARDED } from "./forwarding.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import type { MetricsReaders } from "./options.ts";
+import type { SourceOf } from "./proxies.ts";
 import { httpRegister } from "./schemas.ts";
 
 export interface HttpOptions {
@@ -14,6 +16,8 @@ export interface HttpOptions {
   readonly readers: MetricsReaders;
   /** For kites in Go, which may register without a session. */
   readonly older: OlderRegistrations;
+  readonly guard: EntryGuard;
+  readonly sourceOf: SourceOf;
   readonly logger: Logger;
 }
 
@@ -86,14 +90,20 @@ async function beat(request: IncomingMessage, response: ServerResponse, { older 
 }
 
 /** Never rejects: whatever goes wrong is an answer. */
-async function register(request: IncomingMessage, response: ServerResponse, { older, logger }: HttpOptions): Promise<void> {
+async function register(request: IncomingMessage, response: ServerResponse, options: HttpOptions): Promise<void> {
+  const { older, logger, guard } = options;
+  const remoteAddress = options.sourceOf(request);
   try {
+    const done = guard.attempt({ registrations: sourceOfAddress(remoteAddress) });
     const parsed = httpRegister.safeParse(await readJson(request));
     if (!parsed.success) throw new KiteError("invalid_argument", `wrong register input: ${issues(parsed.error.issues)}`);
-    answer(response, 200, await older.registerByHttp(parsed.data));
+    answer(response, 200, await older.registerByHttp(parsed.data, { remoteAddress }));
+    done();
   } catch (thrown) {
     const error = KiteError.from(thrown);
     const status = STATUS[error.code] ?? 500;
+    const { retryAfterMs } = error.details ?? {};
+    if (typeof retryAfterMs === "number") response.setHeader("retry-after", Math.ceil(retryAfterMs / 1000));
     if (status === 500) logger.error({ err: error }, "a registration by HTTP failed");
     answer(response, status, { err: status === 500 ? "internal error - register" : error.message });
   }
@@ -107,7 +117,7 @@ const STATUS: Partial<Record<KiteErrorCode, number>> = {
   token_expired: 401,
   permission_denied: 403,
   disconnected: 503,
-  overloaded: 503,
+  overloaded: 429,
   unavailable: 503,
 };
 

@@ -1,13 +1,15 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { type Caller, type Identity, Kite, KiteError, type Logger, sourceOfAddress } from "@kite-mesh/kite";
 import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
 import { Registry } from "prom-client";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken, withNewest } from "./authenticate.ts";
-import { Beats } from "./beats.ts";
+import { BEATS_PATH, Beats } from "./beats.ts";
 import { type MeshUse, openDatabase } from "./database.ts";
+import { DeviceCodes } from "./device-codes.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
+import { EntryGuard, type EntryLimits } from "./entry-guard.ts";
 import { Follower } from "./follower.ts";
 import { Forwarder } from "./forwarding.ts";
 import { freshness } from "./freshness.ts";
@@ -19,7 +21,9 @@ import { kontrolMethods } from "./methods.ts";
 import { countLogins, exposition, measure } from "./metrics.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
 import type { MetricsReaders } from "./options.ts";
+import { Passwords } from "./passwords.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
+import { behindProxies, type SourceOf } from "./proxies.ts";
 import { Readiness } from "./readiness.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
@@ -29,6 +33,7 @@ import { SigningKeys } from "./signing-keys.ts";
 import { Slots } from "./slots.ts";
 import { openStartingPort } from "./starting-port.ts";
 import { Tokens } from "./tokens.ts";
+import { refuseUpgrade, type Upgrade } from "./upgrade.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
 
@@ -56,6 +61,11 @@ export interface KontrolOptions {
   /** Who may read `/metrics`: this machine (the default), everybody, or nobody. */
   readonly metrics?: MetricsReaders | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
+  /** Ranges of addresses whose X-Forwarded-For is believed. Default: none. */
+  readonly trustedProxies?: readonly string[] | undefined;
+  readonly entryLimits?: Partial<EntryLimits> | undefined;
+  /** What a password costs to guess: the logarithm of scrypt's N, for passwords that are set from now on. Default 15. */
+  readonly passwordCost?: number | undefined;
 }
 
 /** A running kontrol. Whoever created it closes it. */
@@ -119,24 +129,21 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const { hungMs } = options;
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
-  const trust = { keys, issuer: NAME, directory, now };
-  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh }));
+  const door = openDoor(options, memory);
+  const { guard, sourceOf, logins, verify } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
-  const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
+  const methods = kontrolMethods({ ...memory, ...door, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
   const register = new Registry();
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
-  const verify = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
-  const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
+  const relay = new Relay({ directory, registrar, verify, sourceOf, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
-  opened.push(() => forwarder.close());
-  opened.push(() => relay.close());
-  opened.push(() => beats.close());
+  for (const each of [forwarder, relay, beats]) opened.push(() => each.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
@@ -144,17 +151,15 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
 
   const readiness = new Readiness({ follower, keys, heartbeatMs });
   measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
-  const http = kontrolHttp({
-    publicKeys: () => keys.publicKeys(),
-    missing: () => readiness.missing(),
-    metrics: () => exposition(register),
-    readers: options.metrics ?? "loopback",
-    older,
-    logger,
-  });
+  const state = { missing: () => readiness.missing(), metrics: () => exposition(register), readers: options.metrics ?? "loopback" };
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, logger });
   await starting?.close();
-  const upgrade = forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked));
-  const listening = await kite.listen({ host, port, http, upgrade });
+  const upgrade = limitUpgrades(
+    guard,
+    sourceOf,
+    forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked)),
+  );
+  const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
   url ||= listening.url;
   const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
   const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
@@ -168,10 +173,41 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
+/** Who is let in, by what, and how often somebody may be wrong. */
+function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, identity }: Memory) {
+  const { clock: now = Date.now } = options;
+  const trust = { keys, issuer: NAME, directory, now };
+  const guard = new EntryGuard(options.entryLimits);
+  return {
+    guard,
+    sourceOf: behindProxies(options.trustedProxies ?? []),
+    passwords: new Passwords(pool, log, options.passwordCost),
+    deviceCodes: new DeviceCodes({ pool, log, directory, now }),
+    logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
+    verify: (token: string, audience: Identity, source: string) =>
+      guard.credential(token, source, () => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh })),
+  };
+}
+
 /** What is needed to know and to change the mesh, without being one of its processes. */
 export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartbeatMs" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
   readonly mesh?: MeshUse | undefined;
 };
+
+/** A connection that has one too many before it from the same source is refused before anything is made for it. */
+function limitUpgrades(guard: EntryGuard, sourceOf: SourceOf, upgrade: Upgrade): Upgrade {
+  return (request, socket, head) => {
+    // Beats show a ticket with their upgrade: a wrong one costs nothing, and a good one is no stranger's.
+    if (request.url?.startsWith(BEATS_PATH)) return upgrade(request, socket, head);
+    try {
+      guard.attempt({ handshakes: sourceOfAddress(sourceOf(request)) });
+    } catch (thrown) {
+      refuseUpgrade(socket, "429 Too Many Requests", KiteError.from(thrown).message);
+      return true;
+    }
+    return upgrade(request, socket, head);
+  };
+}
 
 /** The database, and the directory that follows it. */
 export async function openMemory(options: MemoryOptions, opened: Closers) {

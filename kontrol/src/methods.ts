@@ -1,8 +1,6 @@
 import {
   type Call,
   type ContractOf,
-  callerOf,
-  callWith,
   type Identity,
   type IssuedToken,
   KiteError,
@@ -17,12 +15,11 @@ import type { Pool } from "pg";
 import { type Actor, audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
-import type { Follower } from "./follower.ts";
 import type { Fresh } from "./freshness.ts";
 import { addGrant, type NewGrant, removeGrant } from "./grants.ts";
-import { createJoinToken, useJoinToken } from "./join-tokens.ts";
-import { issueKiteKey, type KiteKeyOptions, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
-import type { Log } from "./log.ts";
+import { createJoinToken } from "./join-tokens.ts";
+import { issueKiteKey, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
+import { loginMethods, setPasswordMethod } from "./login-methods.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
@@ -30,26 +27,24 @@ import { findKites, findToken, type QueryOptions, why, writeKites } from "./quer
 import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
+import { enter, enterOlder, type SignInServices } from "./sign-in.ts";
 import type { SigningKey } from "./signing-keys.ts";
 import { actor, teamMethods } from "./team-methods.ts";
 import type { Watchers } from "./watch.ts";
 
-export interface Services extends QueryOptions {
+export interface Services extends QueryOptions, SignInServices {
   readonly pool: Pool;
-  readonly log: Log;
-  readonly follower: Follower;
   readonly fresh: Fresh;
   readonly registrar: Registrar;
   readonly watchers: Watchers;
   readonly older: OlderRegistrations;
   readonly logger: Logger;
-  readonly kiteKeys: () => KiteKeyOptions;
   /** kontrol itself. */
   readonly identity: Identity;
 }
 
 /** What is needed where nobody calls: to administer the mesh on its database alone. */
-export type Administered = Omit<Services, "registrar" | "watchers" | "older" | "logger" | "random">;
+export type Administered = Omit<Services, "registrar" | "watchers" | "older" | "deviceCodes" | "logger" | "random">;
 
 /** What needs neither a session nor a kite that is here; whoever runs kontrol calls it in a process of his own, too. */
 export function administrationMethods(services: Administered) {
@@ -149,31 +144,15 @@ function publicKeys({ caller }: Call, { keys }: Services): { keys: PublicJwk[]; 
   return (keys.currentOf("RS256") ?? own).publicPem as unknown as ReturnType<typeof publicKeys>; // see outsideContract
 }
 
-// Somebody has to find the token and type it.
-const ASK_TIMEOUT_MS = 60_000;
-
-/** An older machine is asked for its join token as for a password, and gets a key that it can read. */
-async function registerOlderMachine(call: Call, services: Services): Promise<string> {
-  const caller = callWith(callerOf<{ kite: { getPass(message: string): Promise<unknown> } }>(call), { timeoutMs: ASK_TIMEOUT_MS });
-  const joinToken = await caller.kite.getPass("Join token: ");
-  if (typeof joinToken !== "string") throw new KiteError("invalid_argument", "kite.getPass is answered with the join token, as text");
-  return join(joinToken.trim(), services, { signingKey: await services.keys.ensure("RS256", services.log) });
-}
-
-async function join(joinToken: string, { log, follower, kiteKeys }: Services, more: Pick<KiteKeyOptions, "signingKey"> = {}) {
-  const { kiteKey, revision } = await useJoinToken(log, joinToken, { ...kiteKeys(), ...more });
-  await follower.reached(revision);
-  return kiteKey;
-}
-
 function entryMethods(services: Services) {
   const { directory, registrar } = services;
   return {
     registerMachine: method({ role: "anyone", input: schemas.registerMachine }, async (asked, call) =>
-      "joinToken" in asked
-        ? { kiteKey: await join(asked.joinToken, services) }
-        : outsideContract<{ kiteKey: string }>(registerOlderMachine(call, services)),
+      "authType" in asked
+        ? outsideContract<{ kiteKey: string }>(enterOlder(asked, call, services))
+        : { kiteKey: await enter(asked, call, services) },
     ),
+    login: loginMethods(services),
     whoami: method({ role: "viewer" }, ({ caller }) => {
       const account = directory.account(caller.username);
       if (account === undefined) throw new KiteError("unauthenticated", "the account is gone");
@@ -212,6 +191,8 @@ function peopleMethods(services: Administered) {
       await follower.reached(revision);
       return result;
     }),
+    hasPassword: method({ role: "viewer" }, ({ caller }) => services.passwords.has(caller.username)),
+    setPassword: setPasswordMethod(services),
     token: method({ role: "owner", input: schemas.named }, ({ username }, call) => tokenFor(username, call, services)),
   };
 }

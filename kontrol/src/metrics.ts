@@ -35,9 +35,9 @@ export function countLogins(authenticate: Authenticate): Logins {
   const refused = new Map<KiteErrorCode, number>();
   return {
     refused,
-    authenticate: async (auth, claimed) => {
+    authenticate: async (...shown) => {
       try {
-        return await authenticate(auth, claimed);
+        return await authenticate(...shown);
       } catch (thrown) {
         const { code } = KiteError.from(thrown);
         refused.set(code, (refused.get(code) ?? 0) + 1);

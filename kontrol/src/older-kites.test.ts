@@ -26,7 +26,7 @@ interface OlderKontrol {
   cancelWatcher(id: string): Promise<void>;
   getToken(query: object): Promise<string>;
   getKey(): Promise<string>;
-  registerMachine(request: { authType: string }): Promise<string>;
+  registerMachine(request: { authType: string; username?: string }): Promise<string>;
 }
 
 beforeAll(async () => {
@@ -218,6 +218,18 @@ test("an older machine is asked for its join token, and gets an RS256 kite.key",
 
   expect([decodeJwt(kiteKey).sub, decodeProtectedHeader(kiteKey).alg]).toEqual(["bob", "RS256"]);
   await expect(machine.registerMachine({ authType: "nonsense" })).rejects.toMatchObject({ code: "invalid_argument" });
+});
+
+test("an older person is asked for a password where the name says whose, and a wrong one gives nothing", async () => {
+  await mesh.root.people.setPassword({ username: "bob", password: "correct horse battery" });
+  const answers = ["correct horse battery", "wrong horse battery"];
+  const getPass = method({ role: "anyone", input: z.string() }, () => answers.shift());
+  const machine = older({ auth: null, methods: { kite: { getPass } } });
+
+  const kiteKey = await machine.registerMachine({ authType: "password", username: "bob" });
+
+  expect([decodeJwt(kiteKey).sub, decodeProtectedHeader(kiteKey).alg]).toEqual(["bob", "RS256"]);
+  await expect(machine.registerMachine({ authType: "password", username: "bob" })).rejects.toMatchObject({ code: "unauthenticated" });
 });
 
 test("a kite of a service is visible to the mesh, since it cannot say so itself", async () => {

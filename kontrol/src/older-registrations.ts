@@ -7,6 +7,7 @@ import {
   type Identity,
   KiteError,
   type Logger,
+  type Origin,
   type Register,
 } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
@@ -76,10 +77,10 @@ export class OlderRegistrations {
    *
    * @throws {KiteError} `unauthenticated` without a kite.key that this kontrol trusts.
    */
-  async registerByHttp({ url, kite, auth }: HttpRegister): Promise<OlderRegistered> {
+  async registerByHttp({ url, kite, auth }: HttpRegister, origin: Origin): Promise<OlderRegistered> {
     if (auth === undefined) throw new KiteError("unauthenticated", "no auth was sent; a kite registers with its kite.key");
     if (auth.type !== "kiteKey") throw new KiteError("invalid_argument", `unexpected authentication type: ${auth.type.slice(0, 40)}`);
-    const caller = await this.#options.authenticate(auth, kite);
+    const caller = await this.#options.authenticate(auth, kite, origin);
     return this.#answer(await this.#enter(this.#asked(url, kite, caller), { caller }));
   }
 

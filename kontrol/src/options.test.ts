@@ -11,6 +11,7 @@ test("what is not set has its default", () => {
     port: 4000,
     publicUrl: undefined,
     replicaUrl: undefined,
+    trustedProxies: [],
     logLevel: "info",
     heartbeatMs: 10_000,
     hungMs: undefined,
@@ -71,6 +72,7 @@ test.each<[string, Record<string, string>, Flags, string]>([
   ["an address of nobody", { KONTROL_URL: "http://0.0.0.0:4000" }, {}, "nobody reaches 0.0.0.0"],
   ["a replica's address with a path", {}, { replicaUrl: "http://10.0.0.7:4000/a" }, "--replica-url is an address without a path"],
   ["a level that is none", { KONTROL_LOG_LEVEL: "loud" }, {}, "KONTROL_LOG_LEVEL is one of debug, info, warn, error, silent"],
+  ["proxies that are no range", { KONTROL_TRUSTED_PROXIES: "everybody" }, {}, "KONTROL_TRUSTED_PROXIES: a range of trusted proxies"],
   ["readers that are none", { KONTROL_METRICS: "everybody" }, {}, "KONTROL_METRICS is one of loopback, open, off"],
   [
     "a time without a unit",

@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { KiteError, nearest } from "@kite-mesh/kite";
+import { behindProxies } from "./proxies.ts";
 
 /** What a running kontrol can be told from outside. Each is a variable of the environment and a flag; the flag wins. */
 export const SETTINGS = {
@@ -14,6 +15,12 @@ export const SETTINGS = {
   port: { variable: "KONTROL_PORT", flag: "--port", value: "<port>", about: "default 4000; 0 picks a free one" },
   url: { variable: "KONTROL_URL", flag: "--url", value: "<url>", about: "where others reach this mesh; default: where it listens" },
   replicaUrl: { variable: "KONTROL_REPLICA_URL", flag: "--replica-url", value: "<url>", about: "where other replicas reach this one" },
+  trustedProxies: {
+    variable: "KONTROL_TRUSTED_PROXIES",
+    flag: "--trusted-proxies",
+    value: "<ranges>",
+    about: "proxies whose X-Forwarded-For is believed, with commas; default none",
+  },
   logLevel: { variable: "KONTROL_LOG_LEVEL", flag: "--log-level", value: "<level>", about: "debug, info (default), warn, error or silent" },
   heartbeat: { variable: "KONTROL_HEARTBEAT", flag: "--heartbeat", value: "<time>", about: "how often kites beat; default 10s" },
   hungAfter: {
@@ -49,6 +56,8 @@ export interface ServeOptions {
   readonly publicUrl: string | undefined;
   /** Where other replicas reach this one. */
   readonly replicaUrl: string | undefined;
+  /** Addresses and ranges of proxies before this kontrol, whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[];
   readonly logLevel: string;
   readonly heartbeatMs: number;
   /** For how long the event loop of a kite may be blocked, when that is not kontrol's own default. */
@@ -78,6 +87,7 @@ export function readOptions(environment: Readonly<Record<string, string | undefi
     port: port(given("port")),
     publicUrl: address(given("url"), "https://kontrol.example.org"),
     replicaUrl: address(given("replicaUrl"), "http://10.0.0.7:4000"),
+    trustedProxies: proxies(given("trustedProxies")),
     logLevel: oneOf(given("logLevel"), LEVELS, "info"),
     // A beat is a message of every kite, and a row in the database of every kontrol; one a minute late finds nobody in time.
     heartbeatMs: time(given("heartbeat"), { otherwise: "10s", least: "100ms", most: "5m" }),
@@ -188,6 +198,17 @@ function address({ name, text }: Given, example: string): string | undefined {
     throw wrong(`${name} is an address without a path, such as ${example}, got "${text}"`);
   if (hostname === "0.0.0.0" || hostname === "[::]") throw wrong(`${name} is where others reach it, and nobody reaches ${hostname}`);
   return origin;
+}
+
+function proxies({ name, text = "" }: Given): string[] {
+  const ranges = text.split(",").map((range) => range.trim());
+  const given = ranges.filter((range) => range !== "");
+  try {
+    behindProxies(given);
+  } catch (thrown) {
+    throw wrong(`${name}: ${KiteError.from(thrown).message}`);
+  }
+  return given;
 }
 
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

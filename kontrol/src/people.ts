@@ -58,6 +58,8 @@ export async function ensureAccount(log: Log, { username, kind, admin, name }: N
 
 const BY_EXTERNAL = "select username from kontrol.identities where issuer = $1 and subject = $2";
 const ADD = "insert into kontrol.accounts (username, kind, name, email) values ($1, 'person', $2, $3) on conflict do nothing";
+// Also of those who left. "Alice" beside "alice" would be taken for her.
+const ALIKE = "select 1 from kontrol.accounts where lower(username) = lower($1)";
 const ADD_EXTERNAL = "insert into kontrol.identities (issuer, subject, username) values ($1, $2, $3)";
 
 /**
@@ -73,7 +75,8 @@ export async function createPerson(log: Log, person: NewPerson, by: string) {
       const known = (await tx.query<{ username: string }>(BY_EXTERNAL, [external.issuer, external.subject])).rows[0];
       if (known !== undefined) return { person: await read(tx, known.username), created: false };
     }
-    const { rowCount } = await tx.query(ADD, [username, name, email]);
+    const alike = await tx.query(ALIKE, [username]);
+    const { rowCount } = alike.rows.length > 0 ? { rowCount: 0 } : await tx.query(ADD, [username, name, email]);
     if (rowCount === 0)
       throw new KiteError("already_exists", `the username "${username}" is taken; choose another`, { details: { username } });
     if (external !== undefined) await tx.query(ADD_EXTERNAL, [external.issuer, external.subject, username]);
@@ -86,6 +89,7 @@ export async function createPerson(log: Log, person: NewPerson, by: string) {
 const LOOK = "select username, kind, admin from kontrol.accounts where username = $1 and state = 'active'";
 const REMOVE = "update kontrol.accounts set state = 'removed', admin = false, removed_at = now() where username = $1";
 const END_KEYS = "update kontrol.kite_keys set revoked_at = now() where username = $1 and revoked_at is null";
+const END_PASSWORD = "delete from kontrol.passwords where username = $1";
 const LEAVE_TEAMS = "delete from kontrol.memberships where username = $1";
 
 /** Ends a person's access: account, keys, grants, memberships and kites in one transaction, and everybody who holds a session is told. */
@@ -99,6 +103,7 @@ export async function removePerson(log: Log, who: { username: string } | { exter
     if (username === by) throw new KiteError("failed_precondition", "you cannot remove yourself; let another administrator do it");
     await tx.query(REMOVE, [username]);
     await tx.query(END_KEYS, [username]);
+    await tx.query(END_PASSWORD, [username]);
     const reason = "the person was removed";
     tx.append({ kind: "account.changed", account: { username, kind: "person", admin: false, state: "removed" } });
     await endGrantsOf(tx, username, reason, now);

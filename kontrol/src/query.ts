@@ -124,7 +124,16 @@ export async function findToken(
 }
 
 // What kontrol answers with credentials: a token that opens one of these could be made into one without its limits.
-const GIVE_TOKENS = ["getToken", "getKites", "people.token", "keys.issue", "joinTokens.create", "registerMachine"];
+const GIVE_TOKENS = [
+  "getToken",
+  "getKites",
+  "people.token",
+  "keys.issue",
+  "joinTokens.create",
+  "registerMachine",
+  "login.approve",
+  "people.setPassword",
+];
 
 function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
   if (role !== undefined && !roleAllows(access.role, role))

@@ -85,5 +85,7 @@ export type Change =
   | { readonly kind: "member.removed"; readonly team: string; readonly username: string }
   | { readonly kind: "key.issued"; readonly jti: string; readonly username: string; readonly machine?: boolean }
   | { readonly kind: "revoked"; readonly revocation: RevocationRecord; readonly at: number }
+  /** A machine that waits for its kite.key was approved or denied; `id` is the digest of its device code. */
+  | { readonly kind: "login.decided"; readonly id: string }
   /** A key was made or retired; the keys themselves are read from their table, which is the only place that has them. */
   | { readonly kind: "signing-keys.changed" };

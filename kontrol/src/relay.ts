@@ -1,10 +1,20 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { type Caller, formatIdentity, type Identity, KiteError, type Logger, PROTOCOL, parseIdentity } from "@kite-mesh/kite";
+import {
+  type Caller,
+  formatIdentity,
+  type Identity,
+  KiteError,
+  type Logger,
+  PROTOCOL,
+  parseIdentity,
+  sourceOfAddress,
+} from "@kite-mesh/kite";
 import { decodeJwt } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
 import { type Directory, revokedBy } from "./directory.ts";
+import type { SourceOf } from "./proxies.ts";
 import type { RevocationRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink, type Traffic } from "./relay-link.ts";
@@ -14,7 +24,8 @@ export interface RelayOptions {
   readonly directory: Directory;
   readonly registrar: Registrar;
   /** Decides whether a token opens that kite, and for whom. */
-  readonly verify: (token: string, audience: Identity) => Promise<Pick<Caller, "username" | "credential">>;
+  readonly verify: (token: string, audience: Identity, source: string) => Promise<Pick<Caller, "username" | "credential">>;
+  readonly sourceOf: SourceOf;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
@@ -77,6 +88,7 @@ export class Relay {
     const id = decoded(path.slice(PREFIX.length));
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
     const token = offered.find((name) => name.startsWith(TOKEN_PROTOCOL))?.slice(TOKEN_PROTOCOL.length);
+    const source = sourceOfAddress(this.#options.sourceOf(request));
     if (id === undefined) {
       refuseUpgrade(socket, "404 Not Found", `kites are at ${PREFIX}<id>`);
     } else if (!offered.includes(PROTOCOL)) {
@@ -84,7 +96,7 @@ export class Relay {
     } else if (!token) {
       refuseUpgrade(socket, "401 Unauthorized", `the relay wants a token for the kite, as subprotocol ${TOKEN_PROTOCOL}<token>`);
     } else {
-      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => void this.#accept(webSocket, id, token));
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => void this.#accept(webSocket, { id, token, source }));
     }
     return true;
   }
@@ -96,12 +108,12 @@ export class Relay {
   }
 
   /** Never rejects. */
-  async #accept(socket: WebSocket, id: string, token: string): Promise<void> {
+  async #accept(socket: WebSocket, { id, ...shown }: { id: string; token: string; source: string }): Promise<void> {
     // Frames that come before the kite has taken the link stay in the socket.
     socket.pause();
     socket.on("error", () => {});
     try {
-      const { caller, kite } = await this.#admit(id, token);
+      const { caller, kite } = await this.#admit(id, shown);
       if (socket.readyState === socket.OPEN) await this.#connect(socket, caller, kite);
     } catch (thrown) {
       const error = KiteError.from(thrown, "unavailable");
@@ -110,9 +122,9 @@ export class Relay {
     }
   }
 
-  async #admit(id: string, token: string) {
+  async #admit(id: string, { token, source }: { token: string; source: string }) {
     const audience = audienceOf(token, id);
-    const caller = await this.#options.verify(token, audience);
+    const caller = await this.#options.verify(token, audience, source);
     const record = this.#options.directory.kite(id);
     // Only somebody with a valid token for exactly this kite learns whether it is there.
     if (record === undefined || formatIdentity(record.kite) !== formatIdentity(audience)) {

@@ -1,13 +1,16 @@
-import type { Identity, Query, Register, Schema } from "@kite-mesh/kite";
+import type { Identity, Query, Register, Schema, SchemaInput, SchemaOutput } from "@kite-mesh/kite";
 import { z } from "zod";
 import { MAX_JOIN_TTL_MS } from "./join-tokens.ts";
+import { deviceJoin, passwordJoin } from "./login-schemas.ts";
 import type { WatchCallback } from "./older-watches.ts";
 import { MAX_LABELS } from "./registrar.ts";
 import { ALGORITHMS } from "./signing-keys.ts";
 
 // What a caller may send to kontrol, and how much of it. kite itself checks what a path and a version may contain.
 
-const field = z.string().max(253);
+/** A NUL and half of a character are text to JavaScript and none to PostgreSQL: one would fail everything that is written with it. */
+const text = z.string().regex(/^[^\0\p{Cs}]*$/u, "expected text without NUL and without halves of characters");
+const field = text.max(253);
 const optional = field.optional();
 const names = {
   username: optional,
@@ -27,17 +30,14 @@ const granted = z.strictObject(names).transform(withoutUndefined) as unknown as 
 
 const identity = z.object({ username: field, environment: field, name: field, version: field, region: field, hostname: field, id: field });
 const labelName = z.string().regex(/^[A-Za-z0-9][\w./-]{0,62}$/, "expected a name of letters, digits, and . _ / -, at most 63");
-const labelValue = z.string().max(255);
+const labelValue = text.max(255);
 const fewLabels = (all: object) => Object.keys(all).length <= MAX_LABELS;
 const labels = z.record(labelName, labelValue).refine(fewLabels, `at most ${MAX_LABELS} labels`);
 export const labelChange = z.object({
   labels: z.record(labelName, labelValue.nullable()).refine((all) => Object.keys(all).length <= 2 * MAX_LABELS, "too many labels at once"),
 });
 
-const url = z
-  .string()
-  .max(2_048)
-  .refine(isKiteUrl, 'expected where the kite is dialled, such as "http://10.0.0.7:3636", without a password');
+const url = text.max(2_048).refine(isKiteUrl, 'expected where the kite is dialled, such as "http://10.0.0.7:3636", without a password');
 
 const ownRegister = z
   .object({
@@ -49,19 +49,20 @@ const ownRegister = z
   })
   .transform(withoutUndefined) as unknown as z.ZodType<Register, Register>;
 
-/** Names that would be mistaken for somebody who showed no credential, or for kontrol itself, are nobody's. */
+/** Names that would be mistaken for somebody who showed no credential, or for a service of the mesh, are nobody's. */
 export const newUsername = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, "expected letters, digits, dots, dashes and underscores, at most 128")
-  .refine((name) => !["anonymous", "kontrol"].includes(name.toLowerCase()), "this username is reserved");
+  .refine((name) => !RESERVED.includes(name.toLowerCase()), "this username is reserved");
+const RESERVED = ["anonymous", "kontrol", "kloud", "gateway", "klient"];
 
-export const username = z.string().min(1).max(253);
-const external = z.object({ issuer: z.string().min(1).max(512), subject: z.string().min(1).max(512) });
+export const username = text.min(1).max(253);
+const external = z.object({ issuer: text.min(1).max(512), subject: text.min(1).max(512) });
 export const newPerson = z
   .object({
     username: newUsername,
-    name: z.string().max(256).optional(),
-    email: z.string().max(320).optional(),
+    name: text.max(256).optional(),
+    email: text.max(320).optional(),
     external: external.optional(),
   })
   .transform(withoutUndefined);
@@ -82,7 +83,7 @@ export const id = z.object({ id: z.string().min(1).max(253) });
 const ownJoinToken = z.object({ joinToken: z.string().min(1).max(256) });
 export const newJoinToken = z.object({
   username,
-  purpose: z.string().min(1).max(256),
+  purpose: text.min(1).max(256),
   ttlMs: z.number().int().min(1_000).max(MAX_JOIN_TTL_MS).optional(),
 });
 export const newKey = z.object({ username, alg: z.enum(ALGORITHMS).optional() });
@@ -118,8 +119,12 @@ const callback = z.custom<WatchCallback>((value) => typeof value === "function",
 export const olderGetKites = z.object({ query, watchCallback: callback, watchHandler: callback });
 const olderGetToken = z.object({ ...names, force: z.boolean().nullish() });
 const olderRegister = z.object({ url });
-/** The join token is asked for in a call of its own, as a password is. */
-const olderRegisterMachine = z.object({ authType: z.enum(["password", "token", "joinToken"]) });
+/** What is not there is asked for in a call of its own. */
+const olderRegisterMachine = z.object({
+  authType: z.enum(["password", "token", "joinToken"]),
+  username: optional.nullable(),
+  token: z.string().max(256).nullish(),
+});
 export const watcherId = z.string().min(1).max(64);
 export const httpRegister = z.object({
   url,
@@ -129,17 +134,21 @@ export const httpRegister = z.object({
 
 export const register = either(has("kite"), ownRegister, olderRegister);
 export const getToken = either(has("query"), ownQueried, olderGetToken);
-export const registerMachine = either(has("joinToken"), ownJoinToken, olderRegisterMachine);
+export const registerMachine = either(
+  has("authType"),
+  olderRegisterMachine,
+  either(has("joinToken"), ownJoinToken, either(has("deviceCode"), deviceJoin, passwordJoin)),
+);
 
 /** Reads with the one schema or the other. A union would answer a mistake with the complaints of both. */
-function either<A extends z.ZodType, B extends z.ZodType>(
+function either<A extends Schema, B extends Schema>(
   isFirst: (value: unknown) => boolean,
   first: A,
   second: B,
-): Schema<z.input<A> | z.input<B>, z.output<A> | z.output<B>> {
-  // zod's own type is of the same shape, and says more than is needed.
+): Schema<SchemaInput<A> | SchemaInput<B>, SchemaOutput<A> | SchemaOutput<B>> {
+  // The type of what a schema answers depends on it; one of the two is answered as it is.
   const pick = (value: unknown) => (isFirst(value) ? first : second)["~standard"].validate(value) as never;
-  return { "~standard": { version: 1, vendor: "kontrol", validate: pick } };
+  return Object.assign({ "~standard": { version: 1, vendor: "kontrol", validate: pick } } as const, { either: [first, second] });
 }
 
 function has(key: string): (value: unknown) => boolean {

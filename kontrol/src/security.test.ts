@@ -1,11 +1,9 @@
-import { once } from "node:events";
-import { formatIdentity, Kite, type Remote } from "@kite-mesh/kite";
+import { formatIdentity, Kite } from "@kite-mesh/kite";
 import { decodeJwt, exportSPKI, generateKeyPair, SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
-import { WebSocket } from "ws";
 import { freshDatabase } from "../../test/postgres.ts";
-import type { KontrolContract } from "./contract.ts";
+import { asking, knock, registered } from "./test-attacker.ts";
 import { only, startTestKontrol, type TestKontrol, type TestPerson } from "./testing.ts";
 
 // Each test is an attack on a mesh with a person `alice`, a person `mallory` and a service `gateway`.
@@ -39,7 +37,7 @@ test("a forged kite.key, consistent in itself but signed by a foreign key, opens
 
   for (const kid of ["foreign", current]) {
     const forged = await new SignJWT(claims).setProtectedHeader({ alg: "EdDSA", kid }).sign(privateKey);
-    await expect(asking("kiteKey", forged).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+    await expect(asking(mesh, "kiteKey", forged).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
   }
 });
 
@@ -52,31 +50,32 @@ test("a kite.key without a signature (alg none), or signed with the public key a
   const unsigned = `${encode({ alg: "none", kid: current })}.${encode(claims)}.`;
   const confused = await new SignJWT(claims).setProtectedHeader({ alg: "HS256", kid: current }).sign(secret);
 
-  for (const key of [unsigned, confused]) await expect(asking("kiteKey", key).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  for (const key of [unsigned, confused])
+    await expect(asking(mesh, "kiteKey", key).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
 });
 
 test("a token is no kite.key, and a kite.key is no token", async () => {
   const { token } = await alice.kontrol.getToken({ query: { name: "kontrol" } });
 
-  await expect(asking("kiteKey", token).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
-  await expect(asking("token", alice.kiteKey).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
-  await expect(asking("password", "secret").whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh, "kiteKey", token).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh, "token", alice.kiteKey).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh, "password", "secret").whoami()).rejects.toMatchObject({ code: "unauthenticated" });
 });
 
 test("an expired token opens nothing, and says that it is only old", async () => {
   const { token, expiresAt } = await gateway.kontrol.people.token({ username: "alice" });
-  await expect(asking("token", token).whoami()).resolves.toMatchObject({ username: "alice" });
+  await expect(asking(mesh, "token", token).whoami()).resolves.toMatchObject({ username: "alice" });
 
   nowMs = expiresAt + 60_000;
 
-  await expect(asking("token", token).whoami()).rejects.toMatchObject({ code: "token_expired" });
+  await expect(asking(mesh, "token", token).whoami()).rejects.toMatchObject({ code: "token_expired" });
 });
 
 test("a stolen token cannot renew itself: what comes from it ends with it", async () => {
   const { token, expiresAt } = await gateway.kontrol.people.token({ username: "alice" });
   nowMs = expiresAt - 60_000;
 
-  const renewed = await asking("token", token).getToken({ query: { name: "kontrol" } });
+  const renewed = await asking(mesh, "token", token).getToken({ query: { name: "kontrol" } });
 
   expect(renewed.expiresAt).toBe(expiresAt);
 });
@@ -85,7 +84,7 @@ test("a token for another kite does not open kontrol", async () => {
   const other = await registered(alice, "other");
   const { token } = await alice.kontrol.getToken({ query: { id: other.identity.id } });
 
-  await expect(asking("token", token).whoami()).rejects.toMatchObject({
+  await expect(asking(mesh, "token", token).whoami()).rejects.toMatchObject({
     code: "unauthenticated",
     message: expect.stringContaining("is for"),
   });
@@ -93,7 +92,7 @@ test("a token for another kite does not open kontrol", async () => {
 
 test("a replayed join token gives no second kite.key, however many try at once", async () => {
   const { joinToken } = await gateway.kontrol.joinTokens.create({ username: "alice", purpose: "machine" });
-  const stranger = asking();
+  const stranger = asking(mesh);
 
   const tries = await Promise.allSettled(Array.from({ length: 10 }, () => stranger.registerMachine({ joinToken })));
 
@@ -108,13 +107,13 @@ test("an expired join token, and one for a person who was removed, give nothing"
   const { joinToken: orphaned } = await gateway.kontrol.joinTokens.create({ username: "leaver", purpose: "orphaned" });
   await mesh.root.people.remove({ username: "leaver" });
 
-  await expect(asking().registerMachine({ joinToken: orphaned })).rejects.toMatchObject({ code: "not_found" });
+  await expect(asking(mesh).registerMachine({ joinToken: orphaned })).rejects.toMatchObject({ code: "not_found" });
   nowMs += 6_000;
-  await expect(asking().registerMachine({ joinToken: late })).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh).registerMachine({ joinToken: late })).rejects.toMatchObject({ code: "unauthenticated" });
 });
 
 test("a stranger without a credential can do nothing but join", async () => {
-  const stranger = asking();
+  const stranger = asking(mesh);
 
   for (const call of [
     () => stranger.whoami(),
@@ -160,7 +159,7 @@ test("a token is not enough to register a kite", async () => {
   const { token } = await gateway.kontrol.people.token({ username: "alice" });
   const kite = { username: "alice", environment: "x", name: "x", version: "1.0.0", region: "x", hostname: "x", id: "x" };
 
-  const registering = asking("token", token).register({ kite, url: "http://127.0.0.1:1" });
+  const registering = asking(mesh, "token", token).register({ kite, url: "http://127.0.0.1:1" });
 
   await expect(registering).rejects.toMatchObject({ code: "permission_denied" });
 });
@@ -220,7 +219,7 @@ test("a revoked kite.key ends its session, its kite and the tokens that came fro
   const { kiteKey } = await mesh.root.keys.issue({ username: "alice" });
   const { kiteKey: other } = await mesh.root.keys.issue({ username: "alice" });
   const jti = decodeJwt(kiteKey).jti as string;
-  const stolen = asking("kiteKey", kiteKey);
+  const stolen = asking(mesh, "kiteKey", kiteKey);
   const { token } = await stolen.getToken({ query: { name: "kontrol" } });
   const kite = mesh.closing(new Kite({ name: "stolen", version: "1.0.0", kiteKey, kontrolUrl: mesh.kontrol.url }));
   await kite.register();
@@ -229,10 +228,10 @@ test("a revoked kite.key ends its session, its kite and the tokens that came fro
   expect(await alice.kontrol.keys.revoke({ jti })).toEqual({ revoked: true });
 
   await expect(stolen.whoami()).rejects.toMatchObject({ code: "unauthenticated" });
-  await expect(asking("kiteKey", kiteKey).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
-  await expect(asking("token", token).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh, "kiteKey", kiteKey).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(asking(mesh, "token", token).whoami()).rejects.toMatchObject({ code: "unauthenticated" });
   expect((await alice.kontrol.getKites({ query: { name: "stolen" } })).kites).toEqual([]);
-  await expect(asking("kiteKey", other).whoami()).resolves.toMatchObject({ username: "alice" });
+  await expect(asking(mesh, "kiteKey", other).whoami()).resolves.toMatchObject({ username: "alice" });
 });
 
 test("the relay opens for a token for exactly that kite, and for nothing less", async () => {
@@ -256,7 +255,7 @@ test("the relay opens for a token for exactly that kite, and for nothing less", 
 
 test("no answer and no table but its own holds a private key, and no credential is in the log or the database", async () => {
   const { joinToken } = await gateway.kontrol.joinTokens.create({ username: "alice", purpose: "planted" });
-  const { kiteKey } = await asking().registerMachine({ joinToken });
+  const { kiteKey } = await asking(mesh).registerMachine({ joinToken });
   const { token } = await alice.kontrol.getToken({ query: { name: "kontrol" } });
   const jwks = await (await fetch(`${mesh.kontrol.url}/.well-known/jwks.json`)).text();
   const client = new pg.Client({ connectionString: databaseUrl });
@@ -274,32 +273,3 @@ test("no answer and no table but its own holds a private key, and no credential 
   expect(d).toMatch(/^[\w-]{43}$/);
   for (const secret of [d, joinToken, kiteKey.split(".")[2], token.split(".")[2]]) expect(everything).not.toContain(secret);
 });
-
-function asking(type?: string, key = ""): Remote<KontrolContract> {
-  const auth = type === undefined ? undefined : { type, key };
-  return mesh.closing(
-    mesh.closing(new Kite({ name: "attacker", version: "1.0.0" })).dial<KontrolContract>({ url: mesh.kontrol.url, auth }),
-  );
-}
-
-async function registered(person: TestPerson, name: string): Promise<Kite> {
-  const kite = person.kite({ name });
-  await kite.listen();
-  await kite.register();
-  return kite;
-}
-
-/** What the relay answers: an HTTP status, the code of a refusal, or `open`. */
-async function knock(url: string, protocols: string[]): Promise<string> {
-  const socket = new WebSocket(url.replace("http", "ws"), protocols);
-  try {
-    const [what] = (await Promise.race([
-      once(socket, "message"),
-      new Promise((resolve) => socket.once("unexpected-response", (_, response) => resolve([String(response.statusCode)]))),
-    ])) as [Buffer | string];
-    return typeof what === "string" ? what : JSON.parse(what.toString()).refused.code;
-  } finally {
-    socket.on("error", () => {});
-    socket.terminate();
-  }
-}

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { addApproveCommand } from "./approve.ts";
 import { addAuditCommand } from "./audit.ts";
 import { addCandidatesCommand } from "./candidates.ts";
 import { addCompatCommand } from "./compat.ts";
@@ -9,9 +10,12 @@ import { addGitlabCommands } from "./gitlab.ts";
 import { addGrantCommands } from "./grants.ts";
 import { addKeyCommands } from "./keys.ts";
 import { addKiteCommands } from "./kites.ts";
+import { addLoginCommand } from "./login.ts";
+import { addLogoutCommand } from "./logout.ts";
 import { addMachineCommands } from "./machines.ts";
 import { addNewCommand } from "./new-kite.ts";
 import { note } from "./output.ts";
+import { addPasswordCommand } from "./password.ts";
 import { addPeopleCommands } from "./people.ts";
 import { addReplCommand } from "./repl.ts";
 import { addStackCommands } from "./stacks.ts";
@@ -61,6 +65,10 @@ export function createProgram(): Command {
   addGrantCommands(program);
   addKeyCommands(program);
   addAuditCommand(program);
+  addLoginCommand(program);
+  addApproveCommand(program);
+  addLogoutCommand(program);
+  addPasswordCommand(program);
   addGitlabCommands(program);
   addCompletionCommand(program);
   addCandidatesCommand(program);
@@ -77,6 +85,7 @@ Examples:
   kite exec hello -- uname -a
   kite ssh hello
   kite stack apply -f deploy/local/hello.yaml
+  kite login --kontrol https://kontrol.example.org
 
 The key and the address of the mesh come from kite.key in $KITE_HOME (default: the nearest .kite above this folder that holds one,
 then ~/.kite). KITE_KONTROL_URL overrides the address. Exit status: 0 done, 1 failed, 2 used wrongly, 3 no mesh is running, 4 kite compat

@@ -13,6 +13,7 @@ import { VERSION } from "./version.ts";
 /** The mesh, as the person whose key is in the home folder sees it. */
 export interface Mesh extends AsyncDisposable {
   readonly username: string;
+  readonly kontrolUrl: string;
   readonly kite: Kite;
   readonly kontrol: Remote<KontrolContract>;
   kloud(): Promise<Remote<KloudContract>>;
@@ -47,6 +48,7 @@ export async function openMesh(): Promise<Mesh> {
   const kite = new KiteClass({ name: "cli", version: VERSION, methods: {}, kiteKey: key.text, kontrolUrl });
   return {
     username: key.username,
+    kontrolUrl,
     kite,
     kontrol: kite.kontrol<KontrolContract>(),
     kloud: () => kite.connect<KloudContract>({ username: "kloud", name: "kloud" }),
@@ -65,6 +67,8 @@ interface Key {
   text: string;
   username: string;
   kontrolUrl: string;
+  /** Its id, by which it is revoked. */
+  jti: string | undefined;
 }
 
 async function readKey({ home, homeFrom }: CliOptions): Promise<Key> {
@@ -75,7 +79,11 @@ async function readKey({ home, homeFrom }: CliOptions): Promise<Key> {
       homeFrom === "KITE_HOME"
         ? `KITE_HOME names ${home}, which holds no kite.key`
         : `no kite.key in this folder's .kite, those above it, or ${home}`;
-    throw new Failure(`${wanted}; start a mesh with npm start in its checkout, or set KITE_HOME to its folder`, EXIT.noMesh, { cause });
+    throw new Failure(
+      `${wanted}; start a mesh with npm start in its checkout, set KITE_HOME to its folder, or get a key with kite login`,
+      EXIT.noMesh,
+      { cause },
+    );
   });
   const claims = readClaims(text.trim());
   if (claims === null)
@@ -83,19 +91,27 @@ async function readKey({ home, homeFrom }: CliOptions): Promise<Key> {
   return { text: text.trim(), ...claims };
 }
 
+/** The kite.key of a home, if there is one that can be read. */
+export async function readKeyIfThere(home: string): Promise<Key | undefined> {
+  const text = await readFile(join(home, "kite.key"), "utf8").catch(() => undefined);
+  const claims = readClaims(text?.trim() ?? "");
+  return text === undefined || claims === null ? undefined : { text: text.trim(), ...claims };
+}
+
 /** Only to know whom to ask: kontrol verifies the key, here it is merely read. */
-function readClaims(key: string): Omit<Key, "text"> | null {
+export function readClaims(key: string): Omit<Key, "text"> | null {
   try {
     const claims = JSON.parse(Buffer.from(key.split(".")[1] ?? "", "base64url").toString("utf8")) as Record<string, unknown>;
-    const { sub, kontrolURL } = claims;
-    return typeof sub === "string" && typeof kontrolURL === "string" ? { username: sub, kontrolUrl: kontrolURL } : null;
+    const { sub, kontrolURL, jti } = claims;
+    if (typeof sub !== "string" || typeof kontrolURL !== "string") return null;
+    return { username: sub, kontrolUrl: kontrolURL, jti: typeof jti === "string" ? jti : undefined };
   } catch {
     return null;
   }
 }
 
 /** The library goes on trying for as long as a call may wait; a person wants to know at once that nobody is there. */
-async function reach(url: string): Promise<void> {
+export async function reach(url: string): Promise<void> {
   if (!URL.canParse(url))
     throw new Failure(
       `kontrol's address should be a url such as http://127.0.0.1:4000, and is "${url}"; correct KITE_KONTROL_URL`,

@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises";
-import { createInterface } from "node:readline/promises";
 import { text as readAll } from "node:stream/consumers";
 import type { Plan, PlanChange, Stack, StackRequest } from "@kite-mesh/kloud/contract";
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { followOperation } from "./operation.ts";
-import { dim, green, isTerminal, json, note, print, red, table, yellow } from "./output.ts";
+import { dim, green, json, print, red, table, yellow } from "./output.ts";
+import { askYes, canAsk } from "./prompt.ts";
 
 /** `kite stack plan`, `apply`, `list`, `show` and `destroy`. */
 export function addStackCommands(program: Command): void {
@@ -78,7 +78,7 @@ async function apply(options: FileOptions & { yes?: boolean }): Promise<void> {
 }
 
 async function agreed(planned: Plan, file: string): Promise<boolean> {
-  if (canAsk() && file !== "-") return ask(`Apply this to ${planned.stack}?`);
+  if (canAsk() && file !== "-") return askYes(`Apply this to ${planned.stack}?`);
   const losing = planned.changes.filter(({ action }) => action === "delete" || action === "replace").map(({ address }) => address);
   if (losing.length === 0) return true;
   throw new Failure(
@@ -123,7 +123,7 @@ async function destroy(name: string, options: { yes?: boolean; json?: boolean })
   await using mesh = await openMesh();
   const kloud = await mesh.kloud();
   const stack = await kloud.stack.get({ name });
-  if (!options.yes && canAsk() && !(await ask(`Destroy ${name} with ${machinesOf(stack)} and all their data?`)))
+  if (!options.yes && canAsk() && !(await askYes(`Destroy ${name} with ${machinesOf(stack)} and all their data?`)))
     throw new Failure("nothing was changed");
   const { operationId } = await kloud.stack.destroy({ name });
   await followOperation(kloud, operationId, { title: `destroy ${name}`, asJson: options.json ?? false });
@@ -171,19 +171,4 @@ function renderAttribute(key: string, { before, after, action }: PlanChange): st
 function summary(changes: readonly PlanChange[]): string {
   const count = (action: PlanChange["action"]) => changes.filter((change) => change.action === action).length;
   return `${count("create")} to create, ${count("update")} to update, ${count("replace")} to replace, ${count("delete")} to delete`;
-}
-
-const canAsk = (): boolean => process.stdin.isTTY === true && isTerminal();
-
-async function ask(question: string): Promise<boolean> {
-  const lines = createInterface({ input: process.stdin, output: process.stdout });
-  lines.once("SIGINT", () => {
-    note("");
-    process.exit(130);
-  });
-  try {
-    return /^y(es)?$/i.test((await lines.question(`${question} [y/N] `)).trim());
-  } finally {
-    lines.close();
-  }
 }

@@ -40,9 +40,9 @@ export function dnodeAuthenticator(options: DnodeAuthenticatorOptions): Authenti
 
 /** Decides as `authenticate` does, and refuses as the original did: for a kite that has rules of its own, as kontrol has. */
 export function inOriginalWords(authenticate: Authenticate): Authenticate {
-  return async (auth, claimed) => {
+  return async (auth, claimed, origin) => {
     try {
-      return await authenticate(auth, claimed);
+      return await authenticate(auth, claimed, origin);
     } catch (thrown) {
       throw auth === undefined ? thrown : reworded(thrown, auth);
     }

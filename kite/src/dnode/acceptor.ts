@@ -7,6 +7,7 @@ import type { Watch } from "../observe.ts";
 import type { Authenticate } from "../session/acceptor.ts";
 import type { Serve } from "../session/calls.ts";
 import type { Explain } from "../session/failure.ts";
+import { StrangerCount } from "../session/stranger-count.ts";
 import { GO_AWAY } from "../transport/sockjs.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { STRANGER } from "./credentials.ts";
@@ -21,18 +22,22 @@ export interface DnodeAcceptorOptions {
   readonly explain?: Explain | undefined;
   readonly log?: Logger | undefined;
   readonly watch?: Watch | undefined;
+  /** Counts sessions without a credential, when other dialects have some as well. */
+  readonly strangers?: StrangerCount | undefined;
 }
 
 /** Turns incoming transports into sessions of the dnode dialect. Whoever made it closes it. */
 export class DnodeAcceptor {
   readonly #options: DnodeAcceptorOptions;
   readonly #sessions = new Set<DnodeSession>();
-  /** Those that have said nothing yet, with the time since when; oldest first. */
+  readonly #strangers: StrangerCount;
+  /** Those in which nobody has called yet, with the time since when; oldest first. */
   readonly #silent = new Map<DnodeSession, number>();
   #closed: KiteError | undefined;
 
   constructor(options: DnodeAcceptorOptions) {
     this.#options = options;
+    this.#strangers = options.strangers ?? new StrangerCount(options.limits);
   }
 
   get sessions(): Iterable<DnodeSession> {
@@ -47,6 +52,8 @@ export class DnodeAcceptor {
       return transport.close(CLOSE.unauthenticated, `the limit unauthenticated is ${unauthenticated}; try again in a moment`);
     }
     const { limits, serve, authenticate, identity, explain, log, watch } = this.#options;
+    // What it counts for while nobody has shown a credential here.
+    let leave = (): void => {};
     const session: DnodeSession = new DnodeSession({
       transport,
       limits,
@@ -56,8 +63,14 @@ export class DnodeAcceptor {
       explain,
       log,
       through: watch?.calling?.(() => session.caller.kite),
-      onSpoken: () => this.#silent.delete(session),
+      onCaller: (who) => {
+        leave();
+        leave = who === "stranger" ? this.#strangers.enter(transport.remoteAddress) : () => {};
+        this.#silent.delete(session);
+      },
       onClosed: () => {
+        leave();
+        leave = () => {};
         this.#silent.delete(session);
         this.#sessions.delete(session);
       },

@@ -1,5 +1,6 @@
 import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
+import { type Limits, limitError, strangerLimits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller } from "../method.ts";
 import type { Authenticate } from "../session/acceptor.ts";
@@ -74,6 +75,29 @@ export const STRANGER: Caller = {
   methods: undefined,
   credential: undefined,
 };
+
+/** Whoever this side has dialled. */
+export const DIALLED: Shown = { caller: { ...STRANGER, role: "owner" }, refused: undefined };
+
+/**
+ * A caller whom nobody knows was asked for a credential: says what was wrong with the one that it showed, in the words that
+ * clients of dnode look for.
+ */
+export function refusal(error: KiteError, { refused }: Shown, auth: Auth | undefined): KiteError {
+  if (error.code !== "unauthenticated") return error;
+  return refused ?? (auth === undefined ? new KiteError("unauthenticated", NO_CREDENTIAL, { cause: error }) : error);
+}
+
+const NO_CREDENTIAL = "No authentication information is provided";
+
+/** What a stranger asks too much of; the dialect has no handshake that would tell its peer what it may. */
+export function beyondStranger(limits: Limits, size: number, atWork: number): KiteError | undefined {
+  const { strangerBytes } = limits;
+  if (size > strangerBytes) return limitError("strangerBytes", limits, `a call of ${size} characters came without a good credential`);
+  const allowed = strangerLimits(limits);
+  if (atWork >= allowed.pendingCalls) return limitError("pendingCalls", allowed, "one call more came without a good credential");
+  return undefined;
+}
 
 // A session has one credential, two while it renews it; a proxy that carries several people's still has most of them known.
 const MAX_KNOWN = 16;

@@ -1,49 +1,24 @@
 import { KiteError } from "../errors.ts";
-import type { Identity } from "../identity.ts";
 import { type Limits, limitError } from "../limits.ts";
-import { type Logger, silent } from "../log.ts";
-import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
-import type { CallThrough } from "../observe.ts";
+import { silent } from "../log.ts";
+import type { Caller, CallSession, SessionState } from "../method.ts";
 import type { Authenticate } from "../session/acceptor.ts";
 import { ImportedFunctions } from "../session/callbacks.ts";
-import { IncomingCall, OutgoingCalls, type Serve } from "../session/calls.ts";
+import { IncomingCall, OutgoingCalls } from "../session/calls.ts";
 import { gone, type SessionCounts } from "../session/conversation.ts";
-import { type Explain, hideErrors, reasonOf } from "../session/failure.ts";
+import { hideErrors, reasonOf } from "../session/failure.ts";
 import type { Auth } from "../session/handshake.ts";
 import { sharedController } from "../session/shared-signal.ts";
 import { isThenable } from "../thenable.ts";
 import { GO_AWAY } from "../transport/sockjs.ts";
-import { CLOSE, type Transport } from "../transport/transport.ts";
+import { CLOSE } from "../transport/transport.ts";
 import { readDnode, writeDnode } from "../wire/dnode.ts";
 import { type CallEnvelope, readAnswer, readCall } from "../wire/dnode-envelope.ts";
 import { dnodeError } from "../wire/dnode-error.ts";
 import type { RawFrame } from "../wire/v1.ts";
-import { DnodeCredentials, type Shown, STRANGER } from "./credentials.ts";
+import { beyondStranger, DIALLED, DnodeCredentials, refusal, type Shown, STRANGER } from "./credentials.ts";
 import { DnodeFunctions } from "./functions.ts";
-
-export interface DnodeSessionOptions {
-  readonly transport: Transport;
-  readonly limits: Limits;
-  /** Answers the peer's calls. */
-  readonly serve: Serve;
-  /** What this side says of itself with every call. */
-  readonly identity: Identity | undefined;
-  /** Decides who calls; left out where this side has dialled, and takes its peer for a stranger. */
-  readonly authenticate?: Authenticate | undefined;
-  /** Told of the first message that keeps the rules. */
-  readonly onSpoken?: (() => void) | undefined;
-  readonly onClosed?: ((why: KiteError) => void) | undefined;
-  /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
-  readonly explain?: Explain | undefined;
-  readonly log?: Logger | undefined;
-  /** What calls of the peer go through; left out: they just go. */
-  readonly through?: CallThrough | undefined;
-}
-
-/** How a call is made in dnode, where each shows its credential. */
-export interface DnodeCallOptions extends CallOptions {
-  readonly auth?: Auth | undefined;
-}
+import type { DnodeCallOptions, DnodeSessionOptions } from "./session-options.ts";
 
 /**
  * One conversation in the dnode dialect, over one transport: when that closes, everything ends. Whoever made it closes it
@@ -65,6 +40,7 @@ export class DnodeSession implements CallSession {
   /** Functions of the peer's in calls that are at work; whoever keeps one for longer does so as with any other argument. */
   #lent = 0;
   #spoken = false;
+  #who: "silent" | "stranger" | "known" = "silent";
   #closed: AbortController | undefined;
   #ended: KiteError | undefined;
 
@@ -72,7 +48,11 @@ export class DnodeSession implements CallSession {
     const { limits, authenticate, log } = options;
     this.#options = options;
     this.#limits = limits;
-    this.#credentials = authenticate === undefined ? undefined : new DnodeCredentials(authenticate, log);
+    const { transport } = options;
+    // Calls are read as they come, so the address is there when the credential is.
+    const from: Authenticate | undefined =
+      authenticate && ((auth, claimed) => authenticate(auth, claimed, { remoteAddress: transport.remoteAddress }));
+    this.#credentials = from === undefined ? undefined : new DnodeCredentials(from, log);
     this.#functions = new DnodeFunctions(limits);
     this.#imported = new ImportedFunctions({
       // The dialect has no word for letting go either: how many are still held, only the garbage collector knows, and late.
@@ -119,6 +99,10 @@ export class DnodeSession implements CallSession {
   /** The dialect cannot resume: a session is open until it has ended. */
   get state(): SessionState {
     return this.#ended === undefined ? "open" : "closed";
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#options.transport.remoteAddress;
   }
 
   onState(listener: (state: SessionState) => void): () => void {
@@ -211,7 +195,7 @@ export class DnodeSession implements CallSession {
     }
     if (typeof method === "number") this.#onInvoke(method, args, lent);
     else if (method === "cull" && args.every((id) => typeof id === "number")) for (const id of args) this.#functions.remove(id as number);
-    else this.#onCall(method, readCall(args), lent);
+    else this.#onCall(method, readCall(args), { lent, size: raw.length });
     if (this.#spoken) return;
     this.#spoken = true;
     this.#options.onSpoken?.();
@@ -246,7 +230,8 @@ export class DnodeSession implements CallSession {
     (this.#options.log ?? silent).warn({ session: this.id, err: thrown }, "a function that was called back failed");
   }
 
-  #onCall(method: string, { kite, authentication, args, response }: CallEnvelope, lent: number): void {
+  #onCall(method: string, envelope: CallEnvelope, { lent, size }: { lent: number; size: number }): void {
+    const { kite, authentication, args, response } = envelope;
     const { pendingCalls } = this.#limits;
     if (this.#atWork >= pendingCalls) {
       const message = `the limit pendingCalls is ${pendingCalls}; ${method.slice(0, MAX_NAME)} would have been one more`;
@@ -254,6 +239,8 @@ export class DnodeSession implements CallSession {
     }
     const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
     const serve = (verified: Shown): void => {
+      const refused = this.#meet(verified.caller, size);
+      if (refused !== undefined) return this.#replyError(response, refused);
       const call = new IncomingCall({ method, args, session: this, caller: verified.caller });
       const fail = (thrown: unknown): void => this.#replyError(response, refusal(this.#explain(thrown, call), verified, authentication));
       this.#serve(call, lent, fail, (result) => this.#reply(response, call, result));
@@ -266,6 +253,23 @@ export class DnodeSession implements CallSession {
       this.#lent -= lent;
       if (this.#ended === undefined) serve(verified);
     });
+  }
+
+  /** Takes note of who calls. What a stranger may not ask is answered with an error; where there is no room for one, the session ends. */
+  #meet({ role }: Caller, size: number): KiteError | undefined {
+    const who = role === undefined ? "stranger" : "known";
+    try {
+      if (this.#who !== "known" && this.#who !== who) {
+        this.#who = who;
+        if (who === "known") this.#options.transport.admit?.();
+        this.#options.onCaller?.(who);
+      }
+      return who === "known" ? undefined : beyondStranger(this.#limits, size, this.#serving.size);
+    } catch (thrown) {
+      const why = KiteError.from(thrown);
+      this.end(why, CLOSE.unauthenticated);
+      return why;
+    }
   }
 
   #serve(call: IncomingCall, lent: number, fail: (thrown: unknown) => void, reply: (result: unknown) => void): void {
@@ -390,21 +394,8 @@ export class DnodeSession implements CallSession {
   }
 }
 
-const DIALLED: Shown = { caller: { ...STRANGER, role: "owner" }, refused: undefined };
-
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;
-
-/**
- * A caller whom nobody knows was asked for a credential: says what was wrong with the one that it showed, in the words that
- * clients of dnode look for.
- */
-function refusal(error: KiteError, { refused }: Shown, auth: Auth | undefined): KiteError {
-  if (error.code !== "unauthenticated") return error;
-  return refused ?? (auth === undefined ? new KiteError("unauthenticated", NO_CREDENTIAL, { cause: error }) : error);
-}
-
-const NO_CREDENTIAL = "No authentication information is provided";
 
 function requestId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,9 +1,10 @@
 import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
-import { type Limits, limitError } from "../limits.ts";
+import { type Limits, limitError, strangerLimits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
 import type { Caller } from "../method.ts";
 import type { Watch } from "../observe.ts";
+import { sourceOfAddress } from "../source.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import type { RawFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
@@ -11,13 +12,21 @@ import type { Serve } from "./calls.ts";
 import type { Explain } from "./failure.ts";
 import { type Auth, type Hello, readAuth, readHello, writeRefusal, writeWelcome } from "./handshake.ts";
 import { Session } from "./session.ts";
+import { StrangerCount } from "./stranger-count.ts";
 
 /**
- * Decides who a peer is. It gets the credential that was shown, if any, and what the peer says of itself, which is only a claim.
+ * Decides who a peer is. It gets the credential that was shown, if any, what the peer says of itself, which is only a claim, and
+ * where it dials from.
  *
  * @throws {KiteError} `unauthenticated` or `token_expired`.
  */
-export type Authenticate = (auth: Auth | undefined, claimed: Identity | undefined) => Promise<Caller>;
+export type Authenticate = (auth: Auth | undefined, claimed: Identity | undefined, origin?: Origin) => Promise<Caller>;
+
+/** Where a credential comes from. */
+export interface Origin {
+  /** As {@link CallSession.remoteAddress}. */
+  readonly remoteAddress: string | undefined;
+}
 
 export interface AcceptorOptions {
   readonly limits: Limits;
@@ -31,6 +40,8 @@ export interface AcceptorOptions {
   readonly log?: Logger | undefined;
   readonly watch?: Watch | undefined;
   readonly heartbeatMs?: number | undefined;
+  /** Counts sessions without a credential, when other dialects have some as well. */
+  readonly strangers?: StrangerCount | undefined;
 }
 
 // Half a minute: a laptop that changes networks is back by then, and what waits for it has not grown large.
@@ -43,10 +54,12 @@ export class Acceptor {
   readonly #greeting = new Set<Greeting>();
   /** Sessions without a transport whose peer never showed a credential, oldest first. */
   readonly #strangers = new Set<Session>();
+  readonly #strangerCount: StrangerCount;
   #closed: KiteError | undefined;
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
+    this.#strangerCount = options.strangers ?? new StrangerCount(options.limits);
   }
 
   get sessions(): Iterable<Session> {
@@ -57,7 +70,7 @@ export class Acceptor {
   accept(transport: Transport): void {
     const { limits } = this.#options;
     if (this.#closed !== undefined) return refuse(transport, this.#closed);
-    if (this.#greeting.size >= limits.unauthenticated) {
+    if (this.#greeting.size >= limits.unauthenticated && !this.#makeRoom(transport)) {
       return refuse(
         transport,
         new KiteError("overloaded", `the limit unauthenticated is ${limits.unauthenticated}; try again in a moment`),
@@ -107,7 +120,7 @@ export class Acceptor {
   async #greet(greeting: Greeting, raw: RawFrame): Promise<void> {
     try {
       const hello = readHello(raw);
-      const caller = await this.#authenticate(hello);
+      const caller = await this.#authenticate(hello, greeting.transport);
       // Whoever left meanwhile, or was refused, gets no session: it would wait for a peer that knows nothing of it.
       if (!greeting.over && !this.#resume(greeting, hello, caller)) this.#open(greeting, hello, caller);
     } catch (thrown) {
@@ -115,16 +128,34 @@ export class Acceptor {
     }
   }
 
-  async #authenticate({ auth, kite }: Hello): Promise<Caller> {
+  async #authenticate({ auth, kite }: Hello, { remoteAddress }: Transport): Promise<Caller> {
     const { authenticate, log = silent } = this.#options;
     try {
-      return await authenticate(auth, kite);
+      return await authenticate(auth, kite, { remoteAddress });
     } catch (thrown) {
       if (thrown instanceof KiteError) throw thrown;
       // A stranger does not learn what went wrong inside.
       log.error({ err: thrown }, "a credential could not be checked");
       throw new KiteError("internal", "the credential could not be checked; try again later", { cause: thrown });
     }
+  }
+
+  /** One source must not take all the places: whoever has more of them than the newcomer loses the oldest. */
+  #makeRoom({ remoteAddress }: Transport): boolean {
+    const bySource = new Map<string, Greeting[]>();
+    for (const greeting of this.#greeting) {
+      const source = sourceOfAddress(greeting.transport.remoteAddress);
+      const same = bySource.get(source);
+      if (same === undefined) bySource.set(source, [greeting]);
+      else same.push(greeting);
+    }
+    const own = bySource.get(sourceOfAddress(remoteAddress))?.length ?? 0;
+    const crowd = [...bySource.values()].reduce((one, other) => (other.length > one.length ? other : one), []);
+    const [oldest] = crowd;
+    if (oldest === undefined || crowd.length <= own + 1) return false;
+    const { unauthenticated } = this.#options.limits;
+    this.#refuse(oldest, new KiteError("overloaded", `the limit unauthenticated is ${unauthenticated}, and your address has most of them`));
+    return true;
   }
 
   #refuse(greeting: Greeting, error: KiteError): void {
@@ -146,7 +177,10 @@ export class Acceptor {
   }
 
   #open(greeting: Greeting, { kite, limits: theirs }: Hello, caller: Caller): void {
-    const { limits, serve, heartbeatMs, authenticate, watch, explain } = this.#options;
+    const { serve, heartbeatMs, authenticate, watch, explain } = this.#options;
+    const stranger = caller.role === undefined;
+    const leave = stranger ? this.#strangerCount.enter(greeting.transport.remoteAddress) : () => {};
+    const limits = stranger ? strangerLimits(this.#options.limits) : this.#options.limits;
     const id = crypto.randomUUID();
     const session: Session = new Session({
       id,
@@ -154,27 +188,28 @@ export class Acceptor {
       serve,
       caller,
       explain,
-      authenticate: (auth) => authenticate(readAuth(auth), kite),
+      authenticate: (auth) => authenticate(readAuth(auth), kite, { remoteAddress: session.remoteAddress }),
       onState: (state) => this.#onState(id, state),
       through: watch?.calling?.(() => session.caller.kite),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     session.agree(theirs);
-    const held: Held = { session, secret: randomSecret(), grace: undefined };
+    const held: Held = { session, secret: randomSecret(), limits, leave, grace: undefined };
     this.#sessions.set(id, held);
     this.#attach(greeting, held, { resumed: false, peerReceived: 0 });
   }
 
   #attach(greeting: Greeting, held: Held, { resumed, peerReceived }: { resumed: boolean; peerReceived: number }): void {
-    const { session, secret } = held;
+    const { session } = held;
     clearTimeout(held.grace);
     greeting.session = session;
-    greeting.transport.send(this.#welcome(session, secret, resumed));
+    if (session.caller.role !== undefined) greeting.transport.admit?.();
+    greeting.transport.send(this.#welcome(held, resumed));
     session.attach(greeting.transport, peerReceived);
   }
 
-  #welcome(session: Session, secret: string, resumed: boolean): string {
-    const { identity, graceMs = GRACE_MS, limits } = this.#options;
+  #welcome({ session, secret, limits }: Held, resumed: boolean): string {
+    const { identity, graceMs = GRACE_MS } = this.#options;
     return writeWelcome({ session: { id: session.id, secret, received: session.received }, resumed, graceMs, kite: identity, limits });
   }
 
@@ -183,7 +218,7 @@ export class Acceptor {
     if (held === undefined) return;
     clearTimeout(held.grace);
     this.#strangers.delete(held.session);
-    if (state === "closed") this.#sessions.delete(id);
+    if (state === "closed" && this.#sessions.delete(id)) held.leave();
     if (state !== "suspended") return;
     const { graceMs = GRACE_MS, log = silent } = this.#options;
     held.grace = setTimeout(() => {
@@ -216,6 +251,10 @@ interface Greeting {
 interface Held {
   readonly session: Session;
   readonly secret: string;
+  /** What its peer was told in the first welcome. */
+  readonly limits: Limits;
+  /** It is over. */
+  readonly leave: () => void;
   grace: ReturnType<typeof setTimeout> | undefined;
 }
 

@@ -84,6 +84,10 @@ export class Session implements CallSession {
     return () => void listeners.delete(listener);
   }
 
+  get remoteAddress(): string | undefined {
+    return this.#transport?.remoteAddress;
+  }
+
   get caller(): Caller {
     return this.#conversation.caller;
   }

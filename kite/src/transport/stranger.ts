@@ -8,11 +8,13 @@ export interface Newcomer {
   readonly socket: Duplex;
   readonly webSocket: WebSocket;
   readonly transport: Transport;
+  /** Where it comes from, if that is known. */
+  readonly remoteAddress: string | undefined;
   /**
-   * When a peer is no stranger any more: in kite.v1 when it was answered, which is the welcome; in dnode, whose calls each
-   * show their own credential, when a whole message has come.
+   * From when on it may send more than a hello at a time: in kite.v1 when it was answered, which is the welcome; in dnode,
+   * whose calls each show their own credential, at once.
    */
-  readonly until: "answered" | "heard";
+  readonly until: "answered" | "now";
 }
 
 /**
@@ -23,49 +25,70 @@ export class Strangers {
   readonly #room: number;
   #taken = 0;
 
-  /** `room` is how many bytes all those that speak dnode may send together, beyond what each of them has. */
+  /** `room` is how many bytes all of them may have begun together, beyond what each of them has. */
   constructor(room: number) {
     this.#room = room;
   }
 
-  /** The newcomer's transport. What it sends is counted while it is a stranger; too much closes its socket. */
-  admit({ socket, webSocket, transport, until }: Newcomer): Transport {
-    let came = 0;
+  /** The newcomer's transport. A frame that it has begun is counted until `admit` says that it is known; too much closes its socket. */
+  admit({ socket, webSocket, transport, remoteAddress, until }: Newcomer): Transport {
+    let begun = 0;
     let shared = 0;
+    let mayShare = until === "now";
+    const share = (bytes: number): void => {
+      this.#taken += bytes - shared;
+      shared = bytes;
+    };
     const known = (): void => {
       socket.off("data", count).off("close", known);
-      this.#taken -= shared;
-      shared = 0;
+      share(0);
     };
     const count = ({ length }: Buffer): void => {
-      came += length;
-      const beyond = Math.max(0, came - OWN_BYTES);
-      // A call of dnode is the first message of its session, and may be a large one.
-      if (beyond > 0 && (until === "answered" || this.#taken - shared + beyond > this.#room)) {
+      begun += length;
+      const beyond = Math.max(0, begun - OWN_BYTES);
+      if (beyond > 0 && (!mayShare || this.#taken - shared + beyond > this.#room)) {
         known();
         webSocket.close(TOO_BIG, `a stranger may send ${OWN_BYTES} bytes; more came`);
         // Not when the peer has answered: it would go on sending until then.
         socket.end(() => socket.destroy());
         return;
       }
-      this.#taken += beyond - shared;
-      shared = beyond;
+      share(beyond);
     };
-    // Beside the listener of `ws`, which is there already: both get every chunk.
-    socket.on("data", count).on("close", known);
-    return new StrangersTransport(transport, until, known);
+    // Before the listener of `ws`, which is there already: a frame that is whole with this chunk leaves nothing begun.
+    socket.prependListener("data", count).on("close", known);
+    return new StrangersTransport(transport, remoteAddress, {
+      // Before the answer there is nothing but one hello: what comes behind it counts together with it.
+      whole: () => {
+        if (!mayShare) return;
+        begun = 0;
+        share(0);
+      },
+      answered: () => {
+        if (!mayShare) begun = 0;
+        mayShare = true;
+      },
+      known,
+    });
   }
+}
+
+/** What a listener wants to hear of a newcomer. */
+interface Progress {
+  whole(): void;
+  answered(): void;
+  known(): void;
 }
 
 class StrangersTransport implements Transport {
   readonly #transport: Transport;
-  readonly #until: Newcomer["until"];
-  #known: (() => void) | undefined;
+  readonly remoteAddress: string | undefined;
+  #progress: Progress | undefined;
 
-  constructor(transport: Transport, until: Newcomer["until"], known: () => void) {
+  constructor(transport: Transport, remoteAddress: string | undefined, progress: Progress) {
     this.#transport = transport;
-    this.#until = until;
-    this.#known = known;
+    this.remoteAddress = remoteAddress;
+    this.#progress = progress;
   }
 
   get bufferedBytes(): number {
@@ -73,10 +96,9 @@ class StrangersTransport implements Transport {
   }
 
   start(receiver: TransportReceiver): void {
-    if (this.#until === "answered") return this.#transport.start(receiver);
     this.#transport.start({
       frame: (raw) => {
-        this.#admitted();
+        this.#progress?.whole();
         receiver.frame(raw);
       },
       closed: (why) => receiver.closed(why),
@@ -84,7 +106,7 @@ class StrangersTransport implements Transport {
   }
 
   send(frame: RawFrame, taken?: () => void): void {
-    this.#admitted();
+    this.#progress?.answered();
     this.#transport.send(frame, taken);
   }
 
@@ -92,10 +114,9 @@ class StrangersTransport implements Transport {
     this.#transport.close(code, reason);
   }
 
-  #admitted(): void {
-    if (this.#known === undefined) return;
-    this.#known();
-    this.#known = undefined;
+  admit(): void {
+    this.#progress?.known();
+    this.#progress = undefined;
   }
 }
 

@@ -16,6 +16,10 @@ export interface Transport {
   close(code: number, reason: string): void;
   /** Bytes that were sent but not yet taken by the network. */
   readonly bufferedBytes: number;
+  /** The address that the peer dials from, where the transport knows it. Left out in memory, and through a relay. */
+  readonly remoteAddress?: string | undefined;
+  /** The peer has shown a credential that is good: it may fill more of this side's memory than a stranger. */
+  admit?(): void;
 }
 
 export interface TransportReceiver {

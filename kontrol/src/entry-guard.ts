@@ -1,0 +1,123 @@
+import { createHash } from "node:crypto";
+import { KiteError } from "@kite-mesh/kite";
+import { Attempts, type Rate } from "./attempts.ts";
+
+/** How often somebody may be wrong, or may ask as a stranger, before he has to wait. */
+export interface EntryLimits {
+  /** kite.keys and tokens that were not good, by source. What a kite shows that was good before is looked at all the same. */
+  readonly credentials: Rate;
+  readonly joinTokens: Rate;
+  readonly deviceCodes: Rate;
+  readonly passwordsPerSource: Rate;
+  readonly passwordsPerAccount: Rate;
+  readonly userCodesPerSource: Rate;
+  readonly userCodesPerAccount: Rate;
+  /** Machines that ask to be let in, by source: each is a row until its code has ended. */
+  readonly logins: Rate;
+  /** Connections that have not shown a good credential yet, by source. */
+  readonly handshakes: Rate;
+  /** Registrations by HTTP that came to nothing, by source. */
+  readonly registrations: Rate;
+}
+
+const MINUTE_MS = 60_000;
+const ENTRY_LIMITS: EntryLimits = {
+  // Nobody guesses a signature; a source that shows bad ones without end is kept from costing more than a thousandth of a processor.
+  credentials: { tries: 300, perMs: MINUTE_MS },
+  joinTokens: { tries: 120, perMs: MINUTE_MS },
+  deviceCodes: { tries: 120, perMs: MINUTE_MS },
+  // A person mistypes a few times; an office behind one address has many persons.
+  passwordsPerSource: { tries: 50, perMs: 10 * MINUTE_MS },
+  // 1,440 guesses a day. He who is attacked so cannot use his password meanwhile; his kite.key and other machines go on.
+  passwordsPerAccount: { tries: 10, perMs: 10 * MINUTE_MS },
+  // A code is one of 25,600,000,000, lives ten minutes, and is one of a few.
+  userCodesPerSource: { tries: 30, perMs: 10 * MINUTE_MS },
+  userCodesPerAccount: { tries: 10, perMs: 10 * MINUTE_MS },
+  logins: { tries: 30, perMs: 10 * MINUTE_MS },
+  // More kites than one machine holds may start at once; a good credential gives its try back.
+  handshakes: { tries: 2_000, perMs: 20_000 },
+  registrations: { tries: 300, perMs: MINUTE_MS },
+};
+
+// A kite.key's 32 bytes and their place in the map: 2 MB. A mesh with more kites has some of them wait with the bad ones.
+const MAX_GOOD = 10_000;
+
+type Limit = keyof EntryLimits;
+
+/**
+ * Keeps brute force and floods from kontrol: counts, for each source and each account, what was wrong. In the memory of this
+ * process: several kontrols allow as much each. It holds nothing that would have to be closed.
+ */
+export class EntryGuard {
+  readonly #limits: EntryLimits;
+  readonly #attempts: Record<Limit, Attempts>;
+  /** What was shown and was good, by its digest; the one that was shown last at the end. */
+  readonly #good = new Set<string>();
+
+  constructor(limits: Partial<EntryLimits> = {}) {
+    this.#limits = { ...ENTRY_LIMITS, ...limits };
+    const counters = Object.entries(this.#limits).map(([limit, rate]) => [limit, new Attempts(rate)]);
+    this.#attempts = Object.fromEntries(counters) as Record<Limit, Attempts>;
+  }
+
+  /**
+   * Counts a try for what can be guessed; whoever was right gives it back with the answer. It counts before it is known to be
+   * wrong: a thousand tries at the same time are a thousand.
+   *
+   * @throws {KiteError} `overloaded` with `details.retryAfterMs`.
+   */
+  attempt(tries: Partial<Record<Limit, string>>): () => void {
+    const all = Object.entries(tries) as [Limit, string][];
+    for (const [limit, name] of all) this.check(limit, name);
+    for (const [limit, name] of all) this.#attempts[limit].take(name);
+    return () => {
+      for (const [limit, name] of all) this.#attempts[limit].giveBack(name);
+    };
+  }
+
+  /**
+   * Does what only a flood makes dear, such as looking for a secret that nobody guesses; only what fails with
+   * `unauthenticated` counts.
+   *
+   * @throws {KiteError} what `work` throws, or `overloaded` with `details.retryAfterMs`.
+   */
+  async unlessFailing<T>(limit: Limit, source: string, work: () => Promise<T>): Promise<T> {
+    this.check(limit, source);
+    return this.#counting(limit, source, work);
+  }
+
+  /** As {@link unlessFailing}, for a credential: one that was good before does not wait for its neighbours' bad ones. */
+  async credential<T>(key: string, source: string, verify: () => Promise<T>): Promise<T> {
+    const digest = createHash("sha256").update(key).digest("base64");
+    if (!this.#good.delete(digest)) this.check("credentials", source);
+    const verified = await this.#counting("credentials", source, verify);
+    for (const oldest of this.#good) {
+      if (this.#good.size < MAX_GOOD) break;
+      this.#good.delete(oldest);
+    }
+    this.#good.add(digest);
+    this.#attempts.handshakes.giveBack(source);
+    return verified;
+  }
+
+  async #counting<T>(limit: Limit, source: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (KiteError.from(thrown).code === "unauthenticated") this.#attempts[limit].take(source);
+      throw thrown;
+    }
+  }
+
+  /** @throws {KiteError} `overloaded` with `details.retryAfterMs`. */
+  check(limit: Limit, name: string): void {
+    const retryAfterMs = this.#attempts[limit].waitMs(name);
+    if (retryAfterMs === 0) return;
+    const { tries, perMs } = this.#limits[limit];
+    throw new KiteError(
+      "overloaded",
+      `the limit ${limit} is ${tries} in ${Math.round(perMs / 1000)} s, and was reached; try again in ${Math.ceil(retryAfterMs / 1000)} s`,
+      { outcome: "not_run", details: { limit, retryAfterMs } },
+    );
+  }
+}
