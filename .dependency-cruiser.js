@@ -92,9 +92,9 @@ export default {
     },
     {
       name: "nobody-imports-deploy",
-      comment: "deploy composes the services; only the launcher of test databases borrows its PostgreSQL.",
+      comment: "deploy composes the services; only what launches databases for tests and benchmarks borrows its PostgreSQL.",
       severity: "error",
-      from: { pathNot: ["^deploy/", "^test/setup/cluster[.]ts$", "^test/bench/"] },
+      from: { pathNot: ["^deploy/", "^test/(setup/cluster|postgres-server)[.]ts$", "^test/bench/"] },
       to: { path: "^deploy/" },
     },
     {

@@ -8,7 +8,7 @@ import { filterProblems } from "@arethetypeswrong/core/problems";
 import { build } from "esbuild";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
-import { installKite, makeNewKite, useKite } from "./strangers.ts";
+import { installKite, makeNewKite, startKontrol, useKite } from "./strangers.ts";
 import { pack, type Tarball } from "./tarballs.ts";
 import { ROOT, type Workspace, workspaces } from "./workspaces.ts";
 
@@ -17,6 +17,7 @@ import { ROOT, type Workspace, workspaces } from "./workspaces.ts";
 const MAX_BROWSER_BYTES = 23_500;
 const KITE = "kite";
 const CLI = "kite/cli";
+const KONTROL = "kontrol";
 
 const folder = await mkdtemp(path.join(os.tmpdir(), "kite-packages-"));
 try {
@@ -28,13 +29,15 @@ try {
   for (const workspace of published) await checkTypes(workspace, tarballs.get(workspace.folder));
   await checkBrowser();
 
-  const [kite, cli] = [tarballs.get(KITE), tarballs.get(CLI)];
-  if (kite === undefined || cli === undefined) throw new Error(`expected ${KITE} and ${CLI} among the packages that are published`);
-  await installKite(folder, [kite, cli]);
+  const [kite, cli, kontrol] = [KITE, CLI, KONTROL].map((name) => tarballs.get(name));
+  if (kite === undefined || cli === undefined || kontrol === undefined)
+    throw new Error(`expected ${KITE}, ${CLI} and ${KONTROL} among the packages that are published`);
+  await installKite(folder, [kite, cli, kontrol]);
   await useKite(folder);
   await makeNewKite(folder, kite);
+  await startKontrol(folder);
   console.log(`kite packs into ${kite.files} files, ${Math.ceil(kite.size / 1024)} KB; installed, it answers and type-checks`);
-  console.log("the installed command makes a new kite, which installs and passes its tests");
+  console.log("the installed command makes a new kite, which installs and passes its tests; the installed kontrol starts");
 } finally {
   await rm(folder, { recursive: true, force: true });
 }

@@ -85,6 +85,18 @@ export async function makeNewKite(folder: string, kite: Tarball): Promise<void> 
   await run("npm", ["test"], { cwd: demo, timeout: RUN_LIMIT_MS }).catch(explain("makes a kite that fails its own tests"));
 }
 
+/** Starts the installed kontrol without a database: it is whole if it gets so far as to ask for one. */
+export async function startKontrol(folder: string): Promise<void> {
+  const command = path.join(folder, "node_modules/.bin/kontrol");
+  await run(command, ["help", "serve"], { cwd: folder, timeout: RUN_LIMIT_MS }).catch(
+    explain("has a kontrol that tells nothing of itself"),
+  );
+  const away = ["serve", "--port", "0", "--database-url", "postgres://nobody@127.0.0.1:1/nothing"];
+  const { stderr } = await run(command, away, { cwd: folder, timeout: RUN_LIMIT_MS }).catch((failure: { stderr: string }) => failure);
+  if (!stderr.startsWith("kontrol: no PostgreSQL at 127.0.0.1:1"))
+    throw new Error(`expected the installed kontrol to miss its database, not: ${stderr}`);
+}
+
 function explain(what: string): (cause: { stdout?: string; stderr?: string }) => never {
   return (cause) => {
     throw new Error(`the installed kite ${what}:\n${cause.stdout ?? ""}${cause.stderr ?? ""}`, { cause });

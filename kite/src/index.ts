@@ -75,3 +75,4 @@ export { type MemoryLink, memoryLink } from "./transport/memory.ts";
 export { CLOSE, type Transport, type TransportReceiver } from "./transport/transport.ts";
 export { type DialRequest, type DialSocket, webSocketTransport } from "./transport/websocket.ts";
 export { PROTOCOL, type RawFrame } from "./wire/v1.ts";
+export { writtenJson } from "./wire/values.ts";

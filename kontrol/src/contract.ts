@@ -61,6 +61,8 @@ export interface KontrolContract extends RegistryContract {
     /** For administrators: issues a kite.key for an account that exists. `RS256` is for kites in Go and of kite.js, which read nothing else. */
     issue(request: { username: string; alg?: "EdDSA" | "RS256" }): Promise<{ kiteKey: string }>;
     revoke(request: { jti: string }): Promise<{ revoked: boolean }>;
+    /** The kite.keys that were issued, the newest first: for administrators everybody's, for others their own. */
+    issued(request?: { username?: string; limit?: number }): Promise<KiteKeyInfo[]>;
     /** For administrators: the keys that kontrol signs with, the newest first. */
     list(): Promise<SigningKeyInfo[]>;
     /** For administrators: a new key signs from now on; those before it still verify. Default `EdDSA`. */
@@ -94,6 +96,17 @@ export interface AuditEntry {
   action: string;
   subject: string;
   details: Record<string, unknown>;
+}
+
+/** A kite.key, without the key. */
+export interface KiteKeyInfo {
+  /** What revoking it takes. */
+  jti: string;
+  username: string;
+  /** A machine got it for its join token. */
+  machine: boolean;
+  issuedAt: string;
+  revokedAt: string | null;
 }
 
 /** A signing key, without either half of it. Times are in milliseconds since the epoch. */

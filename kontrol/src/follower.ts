@@ -56,6 +56,11 @@ export class Follower {
     return this.#client !== undefined;
   }
 
+  /** How many changes the database has, as far as is known here, that the directory has not. */
+  get behind(): number {
+    return Math.max(0, this.#wanted - this.#options.directory.revision);
+  }
+
   /** Entries that this process wrote: when they are the next ones, nothing needs to be read. */
   offer(entries: readonly Entry[]): void {
     for (const entry of entries) if (!this.#options.directory.apply(entry)) this.expect(entry.revision);

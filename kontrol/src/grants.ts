@@ -32,11 +32,11 @@ const ADD_TEAM = `
   returning id`;
 
 /**
- * Gives somebody, or a team that the owner knows, a role on one's own kites.
+ * Gives somebody, or a team that the owner knows, a role on one's own kites; `done` says who did it when it was not the owner.
  *
  * @throws {KiteError} `permission_denied` for kites of others, `not_found` when there is nobody, or no team, of that name.
  */
-export async function addGrant(log: Log, by: Actor, { role, query, expiresAt, ...receiver }: NewGrant) {
+export async function addGrant(log: Log, by: Actor, { role, query, expiresAt, ...receiver }: NewGrant, done = by.username) {
   const owner = by.username;
   const to = "team" in receiver ? receiver.team : receiver.username;
   if ((query.username || owner) !== owner) {
@@ -54,7 +54,7 @@ export async function addGrant(log: Log, by: Actor, { role, query, expiresAt, ..
     if ("team" in receiver) tx.append({ kind: "team-grant.added", grant: { ...terms, team: receiver.team } });
     else tx.append({ kind: "grant.added", grant: { ...terms, username: receiver.username } });
     const details = { grant: terms.id, role, query: own, expiresAt: terms.expiresAt };
-    await audit(tx, owner, "grants.add", to, "team" in receiver ? { ...details, team: to } : details);
+    await audit(tx, done, "grants.add", to, "team" in receiver ? { ...details, team: to } : details);
     return { ...terms, ...receiver };
   });
 }

@@ -2,12 +2,16 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { KiteError, type KiteErrorCode, type Logger, type PublicJwk } from "@kite-mesh/kite";
 import { FORWARDED } from "./forwarding.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
+import type { MetricsReaders } from "./options.ts";
 import { httpRegister } from "./schemas.ts";
 
 export interface HttpOptions {
   readonly publicKeys: () => PublicJwk[];
-  /** What is missing before this kontrol can do everything it is for; undefined when nothing is. */
-  readonly missing: () => string | undefined;
+  /** What is missing before this kontrol can do everything it is for. */
+  readonly missing: () => readonly string[];
+  /** What `/metrics` answers, and to whom. */
+  readonly metrics: () => Promise<{ type: string; text: string }>;
+  readonly readers: MetricsReaders;
   /** For kites in Go, which may register without a session. */
   readonly older: OlderRegistrations;
   readonly logger: Logger;
@@ -23,6 +27,7 @@ const GET: Record<string, Answer> = {
     response.setHeader("cache-control", "public, max-age=60");
     answer(response, 200, { keys: publicKeys() });
   },
+  "/metrics": tellMetrics,
   "/heartbeat": beat,
 };
 const POST: Record<string, Answer> = { "/register": register };
@@ -36,15 +41,42 @@ export function kontrolHttp(options: HttpOptions): (request: IncomingMessage, re
       return answer(response, 405, { error: "only GET is answered here; everything else is called over kite.v1" });
     const found = Object.hasOwn(answers, path) ? answers[path] : undefined;
     if (found === undefined)
-      return answer(response, 404, { error: "kontrol answers /.well-known/jwks.json, /healthz, /readyz, and kite.v1 over WebSocket" });
+      return answer(response, 404, {
+        error: "kontrol answers /.well-known/jwks.json, /healthz, /readyz, /metrics, and kite.v1 over WebSocket",
+      });
     void found(request, response, options);
   };
 }
 
-function ready(response: ServerResponse, missing: string | undefined): void {
-  if (missing === undefined) answer(response, 200, { status: "ready" });
+function ready(response: ServerResponse, missing: readonly string[]): void {
+  if (missing.length === 0) answer(response, 200, { status: "ready" });
   else answer(response, 503, { status: "not ready", missing });
 }
+
+/** Never rejects. */
+async function tellMetrics(request: IncomingMessage, response: ServerResponse, { metrics, readers, logger }: HttpOptions): Promise<void> {
+  if (readers === "off") return answer(response, 404, { error: "metrics are switched off: KONTROL_METRICS is off" });
+  if (readers === "loopback" && !isFromHere(request)) {
+    return answer(response, 403, {
+      error: "metrics are told to this machine alone; KONTROL_METRICS=open tells them to everybody who comes here",
+    });
+  }
+  try {
+    const { type, text } = await metrics();
+    response.writeHead(200, { "content-type": type, "cache-control": "no-store" }).end(text);
+  } catch (thrown) {
+    logger.error({ err: thrown }, "the metrics could not be read");
+    answer(response, 500, { error: "the metrics could not be read" });
+  }
+}
+
+/** Asked on this machine, and not by a proxy on it for somebody else. */
+function isFromHere({ socket: { remoteAddress = "" }, headers }: IncomingMessage): boolean {
+  const passedOn = PROXY_HEADERS.some((name) => headers[name] !== undefined);
+  return !passedOn && /^(::1|(::ffff:)?127\.[\d.]+)$/.test(remoteAddress);
+}
+
+const PROXY_HEADERS = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
 async function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): Promise<void> {
   const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");

@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { type Caller, KiteError } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
+import type { Pool } from "pg";
 import { audit } from "./audit.ts";
+import { ask } from "./connection.ts";
+import type { KiteKeyInfo } from "./contract.ts";
 import type { Log, LogTransaction } from "./log.ts";
 import { removeKites, revoke } from "./revocations.ts";
 import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
@@ -86,6 +89,22 @@ export async function renewKiteKey(
 /** Kites in Go put their SockJS paths behind what they are given, and expect it to end so. */
 function dialledAt(kontrolUrl: string, alg: SigningKey["alg"]): string {
   return alg === "RS256" ? `${kontrolUrl}/kite` : kontrolUrl;
+}
+
+// A screen or two; who looks for an older one names whose it is.
+const PAGE = 100;
+const ISSUED = `
+  select jti, username, machine, to_char(issued_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "issuedAt",
+         to_char(revoked_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "revokedAt"
+    from kontrol.kite_keys where $1::text is null or username = $1
+   order by kite_keys.issued_at desc, jti limit $2`;
+
+/** The kite.keys that were issued, the newest first. */
+export async function listKiteKeys(
+  pool: Pool,
+  { username, limit = PAGE }: { username?: string | undefined; limit?: number | undefined },
+): Promise<KiteKeyInfo[]> {
+  return (await ask<KiteKeyInfo>(pool, ISSUED, [username ?? null, limit])).rows;
 }
 
 const REVOKE = "update kontrol.kite_keys set revoked_at = now() where jti::text = $1 and revoked_at is null returning username";

@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { type Caller, type Identity, Kite, KiteError, type Logger } from "@kite-mesh/kite";
+import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
+import { Registry } from "prom-client";
 import { audit } from "./audit.ts";
 import { kontrolAuthenticator, verifyOwnToken, withNewest } from "./authenticate.ts";
 import { Beats } from "./beats.ts";
-import { openDatabase } from "./database.ts";
+import { type MeshUse, openDatabase } from "./database.ts";
 import { type Applied, Directory, type PastRevocation, revokedBy } from "./directory.ts";
 import { Follower } from "./follower.ts";
 import { Forwarder } from "./forwarding.ts";
@@ -14,14 +16,18 @@ import { issueKiteKey, type KiteKeyOptions, renewKiteKey } from "./kite-keys.ts"
 import { Leases, type NewLease } from "./leases.ts";
 import { Log } from "./log.ts";
 import { kontrolMethods } from "./methods.ts";
+import { countLogins, exposition, measure } from "./metrics.ts";
 import { OlderRegistrations } from "./older-registrations.ts";
+import type { MetricsReaders } from "./options.ts";
 import { ensureAccount, type NewAccount } from "./people.ts";
+import { Readiness } from "./readiness.ts";
 import { Registrar } from "./registrar.ts";
 import { Relay } from "./relay.ts";
 import type { LinkLimits } from "./relay-link.ts";
 import { Replicas, reachableUrl } from "./replicas.ts";
 import { SigningKeys } from "./signing-keys.ts";
 import { Slots } from "./slots.ts";
+import { openStartingPort } from "./starting-port.ts";
 import { Tokens } from "./tokens.ts";
 import { Upkeep } from "./upkeep.ts";
 import { Watchers } from "./watch.ts";
@@ -47,6 +53,8 @@ export interface KontrolOptions {
   readonly tokenTtlMs?: number | undefined;
   /** For how long what a retired signing key signed is still believed. Default a week. */
   readonly keyGraceMs?: number | undefined;
+  /** Who may read `/metrics`: this machine (the default), everybody, or nobody. */
+  readonly metrics?: MetricsReaders | undefined;
   readonly relayLimits?: Partial<LinkLimits> | undefined;
 }
 
@@ -65,13 +73,13 @@ export interface Kontrol extends AsyncDisposable {
 const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
-const TOKEN_TTL_MS = 10 * 60_000;
+export const TOKEN_TTL_MS = 10 * 60_000;
 // A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
 const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
 // then a moment for the database. Who is late registers and watches again, from the revision it had.
 const GRACE_MS = 750;
-const NAME = "kontrol";
+export const NAME = "kontrol";
 
 /**
  * Starts kontrol: brings the database up to date, builds the directory and listens.
@@ -91,13 +99,16 @@ export async function createKontrol(options: KontrolOptions): Promise<Kontrol> {
   }
 }
 
-type Closers = (() => unknown)[];
+export type Closers = (() => unknown)[];
 
 /** Opens one thing after the other; what is opened is put on the list, and closed from its end. */
 async function start(options: KontrolOptions, opened: Closers, close: () => Promise<void>): Promise<Kontrol> {
   const { host = "127.0.0.1", port = 0, log: logger, clock: now = Date.now, heartbeatMs = HEARTBEAT_MS } = options;
+  // A port that is left to chance is known to nobody who could ask there.
+  const starting = port === 0 ? undefined : await openStartingPort(port, host);
+  opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
-  const { keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
+  const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
   const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
@@ -109,13 +120,16 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const trust = { keys, issuer: NAME, directory, now };
-  const authenticate = kontrolAuthenticator({ ...trust, audience: identity, fresh });
+  const logins = countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh }));
+  const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
-  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, log: logger });
+  const register = new Registry();
+  const observers = [metrics({ register })];
+  const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
   const verify = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   const relay = new Relay({ directory, registrar, verify, logger, now, limits: options.relayLimits });
@@ -126,15 +140,19 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
   opened.push(() => registrar.close());
   opened.push(directory.listen((applied) => endRevoked(applied, { kite, tokens, watchers, directory, now })));
+  opened.push(directory.listen((applied) => void renewRetired(applied, keys, registrar)));
 
-  opened.push(
-    directory.listen((applied) => {
-      if (applied !== "reset" && applied.change.kind === "signing-keys.changed") void renewAll(keys, registrar);
-    }),
-  );
-
-  const missing = () => (follower.connected ? undefined : "the database does not answer; queries are answered from memory");
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), missing, older, logger });
+  const readiness = new Readiness({ follower, keys, heartbeatMs });
+  measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
+  const http = kontrolHttp({
+    publicKeys: () => keys.publicKeys(),
+    missing: () => readiness.missing(),
+    metrics: () => exposition(register),
+    readers: options.metrics ?? "loopback",
+    older,
+    logger,
+  });
+  await starting?.close();
   const upgrade = forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked));
   const listening = await kite.listen({ host, port, http, upgrade });
   url ||= listening.url;
@@ -144,15 +162,23 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const clocks = { heartbeatMs, logger, now };
   const upkeep = await Upkeep.start({ ...memory, isExpected, replicaUrl, self, ...clocks });
   opened.push(() => upkeep.close());
+  opened.push(() => readiness.stopping());
+  readiness.started(upkeep);
   logger.info({ url, replicaUrl, kites: directory.size, revision: directory.revision }, "kontrol is up");
   return { url, kite, ...administration(memory, kiteKeys), close, [Symbol.asyncDispose]: close };
 }
 
+/** What is needed to know and to change the mesh, without being one of its processes. */
+export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartbeatMs" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
+  readonly mesh?: MeshUse | undefined;
+};
+
 /** The database, and the directory that follows it. */
-async function openMemory(options: KontrolOptions, opened: Closers) {
+export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
   const holder = randomUUID();
-  const pool = await openDatabase(databaseUrl, (cause) => logger.warn({ err: cause }, "a database connection was lost"));
+  const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
+  const pool = await openDatabase(databaseUrl, lost, { mesh: options.mesh });
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
   const identity: Identity = {
@@ -208,7 +234,8 @@ async function meshId(pool: Pool): Promise<string> {
   return head.mesh_id;
 }
 
-async function renewAll(keys: SigningKeys, registrar: Registrar): Promise<void> {
+async function renewRetired(applied: Applied | "reset", keys: SigningKeys, registrar: Registrar): Promise<void> {
+  if (applied === "reset" || applied.change.kind !== "signing-keys.changed") return;
   const retired = (await keys.list()).filter(({ state }) => state === "retired");
   registrar.renew(new Set(retired.map(({ kid }) => kid)));
 }

@@ -57,6 +57,11 @@ export class Leases {
     this.#onWritten = options.onWritten;
   }
 
+  /** How much waits to be written. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
   /**
    * Enters a kite, in place of its own earlier lease.
    *

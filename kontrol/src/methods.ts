@@ -14,19 +14,19 @@ import {
   type Registered,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
-import { audit, listAudit } from "./audit.ts";
+import { type Actor, audit, listAudit } from "./audit.ts";
 import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
 import type { Follower } from "./follower.ts";
 import type { Fresh } from "./freshness.ts";
-import { addGrant, removeGrant } from "./grants.ts";
+import { addGrant, type NewGrant, removeGrant } from "./grants.ts";
 import { createJoinToken, useJoinToken } from "./join-tokens.ts";
-import { issueKiteKey, type KiteKeyOptions, revokeKiteKey } from "./kite-keys.ts";
+import { issueKiteKey, type KiteKeyOptions, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
 import type { Log } from "./log.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
-import { findKites, findToken, type QueryOptions, why } from "./query.ts";
+import { findKites, findToken, type QueryOptions, why, writeKites } from "./query.ts";
 import type { GrantRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
 import * as schemas from "./schemas.ts";
@@ -48,17 +48,27 @@ export interface Services extends QueryOptions {
   readonly identity: Identity;
 }
 
-/** What kontrol serves. `viewer` is every account, `owner` is an administrator; the rest is about what is one's own. */
-export function kontrolMethods(services: Services) {
+/** What is needed where nobody calls: to administer the mesh on its database alone. */
+export type Administered = Omit<Services, "registrar" | "watchers" | "older" | "logger" | "random">;
+
+/** What needs neither a session nor a kite that is here; whoever runs kontrol calls it in a process of his own, too. */
+export function administrationMethods(services: Administered) {
   return {
-    ...registryMethods(services),
-    ...entryMethods(services),
     joinTokens: joinTokenMethods(services),
     people: peopleMethods(services),
     grants: grantMethods(services),
     teams: teamMethods(services),
     keys: keyMethods(services),
     audit: { list: method({ role: "owner", input: schemas.audited }, (asked = {}) => listAudit(services.pool, asked)) },
+  };
+}
+
+/** What kontrol serves. `viewer` is every account, `owner` is an administrator; the rest is about what is one's own. */
+export function kontrolMethods(services: Services) {
+  return {
+    ...registryMethods(services),
+    ...entryMethods(services),
+    ...administrationMethods(services),
   };
 }
 
@@ -80,15 +90,16 @@ function registryMethods(services: Services) {
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
       await knowing(query, services);
-      const found = await findKites(query, call, services);
       const callback = watchCallback ?? watchHandler;
-      return callback ? { ...found, watcherID: olderWatches.start(query, found, callback, call) } : found;
+      if (!callback) return writeKites(query, call, services);
+      const found = await findKites(query, call, services);
+      return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
       // It was seen at another replica, perhaps: a snapshot from before it would take back what the watcher was told.
       if (since !== undefined && Number(since) > directory.revision) await fresh(directory.revision);
-      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt });
+      return watchers.watch({ query, since, username: caller.username, until: caller.expiresAt, written: true });
     }),
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
@@ -174,7 +185,7 @@ function entryMethods(services: Services) {
   };
 }
 
-function joinTokenMethods({ log, now }: Services) {
+function joinTokenMethods({ log, now }: Administered) {
   return {
     create: method({ role: "owner", input: schemas.newJoinToken }, (request, { caller }) =>
       createJoinToken(log, request, caller.username, now()),
@@ -182,7 +193,7 @@ function joinTokenMethods({ log, now }: Services) {
   };
 }
 
-function peopleMethods(services: Services) {
+function peopleMethods(services: Administered) {
   const { pool, log, follower, now } = services;
   return {
     list: method({ role: "owner" }, () => listPeople(pool)),
@@ -206,7 +217,7 @@ function peopleMethods(services: Services) {
 }
 
 /** A token for kontrol in the name of a person. Only services get it: an administrator who is a person has no business being another. */
-async function tokenFor(username: string, { caller }: Call, { directory, log, tokens, identity }: Services) {
+async function tokenFor(username: string, { caller }: Call, { directory, log, tokens, identity }: Administered) {
   if (directory.account(caller.username)?.kind !== "service") {
     throw new KiteError("permission_denied", "only a service, such as the gateway, acts on behalf of people");
   }
@@ -216,16 +227,20 @@ async function tokenFor(username: string, { caller }: Call, { directory, log, to
   return tokens.issue({ username, role: roleOf(username, directory), audience: identity, jti: crypto.randomUUID() });
 }
 
-function grantMethods({ log, directory, follower, now }: Services) {
+/** Gives a grant on the kites of `owner`; `done` says who did it when that was whoever runs kontrol. */
+export async function giveGrant(grant: NewGrant, owner: Actor, { log, follower, now }: Administered, done = owner.username) {
+  if (grant.expiresAt !== undefined && grant.expiresAt <= now()) {
+    throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
+  }
+  const { result, revision } = await addGrant(log, owner, grant, done);
+  await follower.reached(revision);
+  return result;
+}
+
+function grantMethods(services: Administered) {
+  const { log, directory, follower, now } = services;
   return {
-    add: method({ role: "viewer", input: schemas.newGrant }, async ({ expiresAt, ...grant }, { caller }) => {
-      if (expiresAt !== undefined && expiresAt <= now()) {
-        throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
-      }
-      const { result, revision } = await addGrant(log, actor(caller), { ...grant, expiresAt });
-      await follower.reached(revision);
-      return result;
-    }),
+    add: method({ role: "viewer", input: schemas.newGrant }, (grant, { caller }) => giveGrant(grant, actor(caller), services)),
     list: method({ role: "viewer" }, ({ caller: { username } }) => {
       const teams = directory.teamsOf(username);
       const mine = [...directory.grants()].filter(
@@ -241,11 +256,11 @@ function grantMethods({ log, directory, follower, now }: Services) {
   };
 }
 
-function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
+export function describeGrant({ id, owner, username, team, role, query, expiresAt }: GrantRecord): Grant {
   return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
-function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {
+function keyMethods({ pool, log, follower, keys, kiteKeys, now }: Administered) {
   return {
     issue: method({ role: "owner", input: schemas.newKey }, async ({ username, alg }, { caller }) => {
       const more = alg === "RS256" ? { signingKey: await keys.ensure(alg, log) } : {};
@@ -256,6 +271,11 @@ function keyMethods({ log, follower, keys, kiteKeys, now }: Services) {
       });
       await follower.reached(revision);
       return { kiteKey };
+    }),
+    issued: method({ role: "viewer", input: schemas.issuedKeys }, (asked = {}, { caller }) => {
+      if (caller.role === "owner") return listKiteKeys(pool, asked);
+      if ((asked.username ?? caller.username) === caller.username) return listKiteKeys(pool, { ...asked, username: caller.username });
+      throw new KiteError("permission_denied", "the kite.keys of others are shown to administrators only");
     }),
     list: method({ role: "owner" }, async () => (await keys.list()).map(describeKey)),
     add: method({ role: "owner", input: schemas.newSigningKey }, async ({ alg = "EdDSA" } = {}, { caller }) =>

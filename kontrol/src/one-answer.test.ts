@@ -1,6 +1,6 @@
 import { formatQuery, matcher, type Query, type Role } from "@kite-mesh/kite";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { Directory } from "./directory.ts";
 import { findKites, type QueryOptions } from "./query.ts";
 import type { Change, KiteRecord } from "./record.ts";
@@ -9,6 +9,8 @@ import { Watchers } from "./watch.ts";
 
 // A query is answered once, or watched: what a watcher has put together at any time is what the answer would be then, and
 // both are what the model says, which reads neither grammar.
+
+vi.setConfig({ testTimeout: 60_000 });
 
 describe("the model's table is what the two grammars say", () => {
   const cases = Object.entries(CONSTRAINTS).flatMap(([constraint, meant]) =>
@@ -108,7 +110,7 @@ test("one answer, a watch's snapshot and a watch after whatever happened agree w
       expect(await watchOf(mesh.watchers, query, username).seen()).toEqual(expected);
       await watching.close();
     }),
-    { numRuns: 400 },
+    { numRuns: 300 },
   );
 });
 

@@ -41,7 +41,7 @@ const ENSURE = `
   returning username, kind, admin, state`;
 
 /** Makes sure that an account is there, for whoever runs this kontrol. Nothing is written when it is as it should be. */
-export async function ensureAccount(log: Log, { username, kind, admin, name }: NewAccount): Promise<{ revision: number }> {
+export async function ensureAccount(log: Log, { username, kind, admin, name }: NewAccount, by = "kontrol"): Promise<{ revision: number }> {
   return log.write(async (tx) => {
     const { rows } = await tx.query<{ username: string; kind: AccountKind; admin: boolean; state: Person["state"] }>(ENSURE, [
       username,
@@ -51,7 +51,7 @@ export async function ensureAccount(log: Log, { username, kind, admin, name }: N
     ]);
     for (const account of rows) {
       tx.append({ kind: "account.changed", account });
-      await audit(tx, "kontrol", "accounts.ensure", username, { kind, admin });
+      await audit(tx, by, "accounts.ensure", username, { kind, admin });
     }
   });
 }

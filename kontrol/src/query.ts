@@ -1,6 +1,5 @@
 import {
   type Call,
-  type DirectoryKite,
   type FoundKite,
   formatQuery,
   type Identity,
@@ -9,6 +8,7 @@ import {
   type Narrower,
   type Query,
   roleAllows,
+  writtenJson,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import type { Access } from "./access.ts";
@@ -36,28 +36,67 @@ const MOST = 1_000;
 
 /** The kites that match and that the caller may see, in random order, so that callers who take the first spread out. */
 export async function findKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
-  const { directory, now, random } = options;
-  const revision = String(directory.revision);
-  const found: { record: KiteRecord; described: DirectoryKite; until: number | null }[] = [];
-  for (const { record, access } of directory.find(query, caller.username, now())) {
+  const revision = String(options.directory.revision);
+  const kites = matching(query, caller, options).map(async (found) =>
+    describeFound(found, await issue(found.record, found.access, caller, options), caller, options),
+  );
+  return { kites: await Promise.all(kites), revision };
+}
+
+/**
+ * As {@link findKites}, for the wire: what is said of a kite is written once for as long as its token is given out, since
+ * most questions are asked again and again.
+ */
+export async function writeKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
+  const { revision } = options.directory;
+  const texts = matching(query, caller, options).map((found) => {
+    const issued = issue(found.record, found.access, caller, options);
+    const write = (token: IssuedToken) => textOf(found, token, caller, options);
+    return "token" in issued ? write(issued) : issued.then(write);
+  });
+  const written = texts.every((text) => typeof text === "string") ? texts : await Promise.all(texts);
+  return writtenJson(`{"kites":[${written.join(",")}],"revision":"${revision}"}`);
+}
+
+function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
+  const found: Found[] = [];
+  for (const match of directory.find(query, caller.username, now())) {
     if (found.length === MOST) {
       throw new KiteError(
         "limit_exceeded",
         `more than ${MOST} kites match ${formatQuery(query)}; ask for fewer, or use watch, which has no such limit`,
       );
     }
-    found.push({ record, described: describeKite(record, access), until: access.until });
+    found.push(match);
   }
   shuffle(found, random);
-  const kites = await Promise.all(
-    found.map(async ({ record, described, until }): Promise<FoundKite> => {
-      const { token, expiresAt } = await issue(record, { role: described.role, until }, caller, options);
-      // The name of the key is for older kites, which keep it with the token.
-      const url = urlFor(described.url, caller, options.keys);
-      return { ...described, url, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, options.keys).kid } as FoundKite;
-    }),
-  );
-  return { kites, revision };
+  return found;
+}
+
+function describeFound(
+  { record, access }: Found,
+  { token, expiresAt }: IssuedToken,
+  caller: Call["caller"],
+  { keys }: QueryOptions,
+): FoundKite {
+  const described = describeKite(record, access);
+  const url = urlFor(described.url, caller, keys);
+  // The name of the key is for older kites, which keep it with the token.
+  return { ...described, url, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, keys).kid } as FoundKite;
+}
+
+/** By the token, which says who asks, for which kite and in which role; they go when it does. */
+const texts = new WeakMap<IssuedToken, { readonly record: KiteRecord; readonly url: string; readonly text: string }>();
+
+function textOf(found: Found, token: IssuedToken, caller: Call["caller"], options: QueryOptions): string {
+  const { record } = found;
+  const url = urlFor(record.url, caller, options.keys);
+  const known = texts.get(token);
+  // Labels and address may change while the token stays.
+  if (known?.record === record && known.url === url) return known.text;
+  const text = JSON.stringify(describeFound(found, token, caller, options));
+  texts.set(token, { record, url, text });
+  return text;
 }
 
 /**
@@ -117,8 +156,8 @@ const WHY = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
          url, visibility, labels, jti, kid, generation::float8 as generation, holder,
-         floor(extract(epoch from registered_at) * 1000)::float8 as "registeredAt",
-         floor(extract(epoch from gone_at) * 1000)::float8 as "goneAt", gone_reason as reason
+         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
+         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
     from kontrol.kites where id = $1 and gone_at is not null`;
 
 /** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
@@ -165,7 +204,7 @@ export function issue(
     renew = false,
     methods,
   }: Pick<QueryOptions, "tokens" | "keys"> & { renew?: boolean; methods?: readonly string[] | undefined },
-): Promise<IssuedToken> {
+): IssuedToken | Promise<IssuedToken> {
   const ends = Math.min(until ?? Number.POSITIVE_INFINITY, caller.expiresAt ?? Number.POSITIVE_INFINITY);
   const { username, credential } = caller;
   if (credential?.jti === undefined) throw new KiteError("unauthenticated", "tokens are for callers who showed a credential");

@@ -83,6 +83,7 @@ export class Registrar {
   readonly #timer: NodeJS.Timeout;
   readonly #stopListening: () => void;
   #lastSweepMs = performance.now();
+  #registrations = 0;
   #closed = false;
 
   constructor(options: RegistrarOptions) {
@@ -90,6 +91,16 @@ export class Registrar {
     this.#stopListening = options.directory.listen((applied) => this.#hear(applied));
     // Four looks in a beat find a silent kite at most a quarter of a beat late.
     this.#timer = setInterval(() => this.#sweep(), options.heartbeatMs / 4);
+  }
+
+  /** How many kites have their sessions here. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** How many registered here since the start. */
+  get registrations(): number {
+    return this.#registrations;
   }
 
   /** The registration of a kite whose session is here. */
@@ -140,6 +151,7 @@ export class Registrar {
       release: () => {},
     };
     this.#hold(held, registrant.session);
+    this.#registrations++;
     return held;
   }
 
@@ -173,8 +185,9 @@ export class Registrar {
    * still believed. They stay in the directory meanwhile. Older kites cannot be asked; they get theirs when they come back.
    */
   renew(retired: ReadonlySet<string>): void {
-    const why = new KiteError("disconnected", "the key that signed this kite's kite.key was retired; register again for a new one");
-    for (const { record, revocations } of this.#held.values()) if (retired.has(record.kid ?? "")) revocations.end(why);
+    const meant = [...this.#held.values()].filter(({ record }) => retired.has(record.kid ?? ""));
+    const sentence = "the key that signed this kite's kite.key was retired; register again for a new one";
+    for (const [held, why] of this.#sendAway(meant, sentence)) held.revocations.end(why);
   }
 
   /** Takes a beat; false when the registration has ended, as it does when the beat says that nobody is at home. */
@@ -190,18 +203,22 @@ export class Registrar {
 
   /**
    * Stops looking after registrations. They stay in the directory: a kontrol that restarts must not empty it. Each kite is
-   * told when to come back, within a beat, since it has two of them.
+   * told when to come back.
    */
   close(): void {
-    const { slots, heartbeatMs } = this.#options;
     this.#closed = true;
     clearInterval(this.#timer);
     this.#stopListening();
-    const all = [...this.#held.values()];
+    for (const [held, why] of this.#sendAway([...this.#held.values()], "kontrol is stopping")) this.#forget(held, why);
+  }
+
+  /** Gives each a time of its own to register again, within a beat at most: they have two. */
+  *#sendAway(all: readonly Held[], sentence: string): Generator<[Held, KiteError], void, undefined> {
+    const { slots, heartbeatMs } = this.#options;
     const times = slots.spread(all.length, heartbeatMs);
     for (const held of all) {
       const details = { retryAfterMs: times.next().value ?? 0 };
-      this.#forget(held, new KiteError("disconnected", "kontrol is stopping", { details }));
+      yield [held, new KiteError("disconnected", sentence, { details })];
     }
   }
 

@@ -35,10 +35,17 @@ export const LINK_CLOSE = {
   gone: 4404,
 } as const;
 
+/** What links moved, in bytes; one for all links of a relay. */
+export interface Traffic {
+  toKites: number;
+  toCallers: number;
+}
+
 /** Moves the frames of one caller to and from a kite, and looks into none of them. Ends when either side does. */
 export class RelayedLink {
   readonly #socket: WebSocket;
   readonly #limits: LinkLimits;
+  readonly #traffic: Traffic;
   readonly #incoming: Feed<Frame>;
   readonly #alive: NodeJS.Timeout;
   #waitingBytes = 0;
@@ -46,12 +53,16 @@ export class RelayedLink {
   #lastFrameMs = performance.now();
   #outgoing: AsyncIterator<Frame> | undefined;
 
-  constructor(socket: WebSocket, limits: LinkLimits, onClosed: () => void) {
+  constructor(socket: WebSocket, limits: LinkLimits, traffic: Traffic, onClosed: () => void) {
     this.#socket = socket;
     this.#limits = limits;
+    this.#traffic = traffic;
     this.#incoming = new Feed<Frame>({ onTake: (frame) => this.#taken(frame) });
     this.#alive = setInterval(() => this.#checkAlive(), limits.pingMs);
-    socket.on("message", (data: Buffer, isBinary: boolean) => this.#received(isBinary ? bytesOf(data) : data.toString("utf8")));
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      traffic.toKites += data.length;
+      this.#received(isBinary ? bytesOf(data) : data.toString("utf8"));
+    });
     socket.on("pong", () => (this.#answered = true));
     // An error is followed by close, which says all there is to do.
     socket.on("error", () => {});
@@ -96,6 +107,7 @@ export class RelayedLink {
   async #send(frame: Frame): Promise<void> {
     if (typeof frame !== "string" && !(frame instanceof Uint8Array)) throw new KiteError("protocol_error", "frames are strings or bytes");
     this.#lastFrameMs = performance.now();
+    this.#traffic.toCallers += Buffer.byteLength(frame);
     if (this.#socket.bufferedAmount < this.#limits.bufferedBytes) return void this.#socket.send(frame);
     // Only here is the caller slow; the stream from the kite is not pulled until this frame has left.
     await new Promise<void>((sent) => this.#socket.send(frame, () => sent()));

@@ -93,7 +93,7 @@ test.each(DOORS)("a caller at %s that does not read stops the kite, and the rela
   expect(pulled()).toBeLessThan(COUNT / 2);
   const got = collect(socket);
   socket.resume();
-  await vi.waitFor(() => expect(got).toHaveLength(COUNT), { timeout: 10_000 });
+  await vi.waitFor(() => expect(got).toHaveLength(COUNT), { timeout: 20_000 });
 });
 
 test.each(DOORS)("a link at %s that moves as much as it can leaves room for the others", async (_, door) => {

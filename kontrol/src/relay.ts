@@ -7,7 +7,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { type Directory, revokedBy } from "./directory.ts";
 import type { RevocationRecord } from "./record.ts";
 import type { Registrar } from "./registrar.ts";
-import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink } from "./relay-link.ts";
+import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink, type Traffic } from "./relay-link.ts";
 import { refuseUpgrade } from "./upgrade.ts";
 
 export interface RelayOptions {
@@ -45,6 +45,8 @@ export class Relay {
   readonly #sockets: WebSocketServer;
   readonly #open = new Set<Open>();
   readonly #stopListening: () => void;
+  /** Bytes of frames since the start. */
+  readonly traffic: Traffic = { toKites: 0, toCallers: 0 };
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -61,6 +63,11 @@ export class Relay {
       const { id, reason } = applied.change;
       this.#closeWhere(({ kite }) => kite.id === id, LINK_CLOSE.gone, `the kite left: ${reason}`);
     });
+  }
+
+  /** How many links are open. */
+  get size(): number {
+    return this.#open.size;
   }
 
   /** Takes the upgrade if it is for the relay. */
@@ -119,7 +126,7 @@ export class Relay {
     if (onLink === undefined)
       throw new KiteError("unavailable", `the session of ${kite.name} with kontrol cannot be reached; it will be back in a moment`);
     this.#checkRoom(caller, kite);
-    const link = new RelayedLink(socket, this.#limits, () => this.#open.delete(open));
+    const link = new RelayedLink(socket, this.#limits, this.traffic, () => this.#open.delete(open));
     const open: Open = { link, caller, kite };
     this.#open.add(open);
     const frames = await onLink({ id: randomUUID(), incoming: link.incoming });

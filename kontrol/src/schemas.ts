@@ -50,12 +50,12 @@ const ownRegister = z
   .transform(withoutUndefined) as unknown as z.ZodType<Register, Register>;
 
 /** Names that would be mistaken for somebody who showed no credential, or for kontrol itself, are nobody's. */
-const newUsername = z
+export const newUsername = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, "expected letters, digits, dots, dashes and underscores, at most 128")
   .refine((name) => !["anonymous", "kontrol"].includes(name.toLowerCase()), "this username is reserved");
 
-const username = z.string().min(1).max(253);
+export const username = z.string().min(1).max(253);
 const external = z.object({ issuer: z.string().min(1).max(512), subject: z.string().min(1).max(512) });
 export const newPerson = z
   .object({
@@ -109,6 +109,7 @@ const ownQueried = z
   })
   .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });
+export const issuedKeys = z.object({ username: username.optional(), limit: z.number().int().min(1).max(1_000).optional() }).optional();
 export const jti = z.object({ jti: z.string().min(1).max(64) });
 
 // What kites in Go and of kite.js send instead. They send null for what they leave out, and more than is read here.

@@ -192,8 +192,8 @@ async function makeFirst(tx: LogTransaction, _kid: string, alg: Algorithm): Prom
 }
 
 const READ = `
-  select kid, alg, public_jwk, private_jwk, state, floor(extract(epoch from created_at) * 1000)::float8 as created_at,
-         floor(extract(epoch from retired_at) * 1000)::float8 as retired_at
+  select kid, alg, public_jwk, private_jwk, state, round(extract(epoch from date_trunc('milliseconds', created_at)) * 1000)::float8 as created_at,
+         round(extract(epoch from date_trunc('milliseconds', retired_at)) * 1000)::float8 as retired_at
     from kontrol.keys order by keys.created_at desc, kid`;
 const ACTIVE = "select 1 from kontrol.keys where alg = $1 and state = 'active'";
 const FIND_ACTIVE = "select alg from kontrol.keys where kid = $1 and state = 'active'";

@@ -13,6 +13,7 @@ import { ensureAccount, removePerson } from "./people.ts";
 import { removeKites, revoke } from "./revocations.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { addMember, createTeam, removeMember, removeTeam } from "./teams.ts";
+import { seeded } from "./test-history.ts";
 import { silent } from "./testing.ts";
 import { Watchers } from "./watch.ts";
 
@@ -291,15 +292,4 @@ async function head({ client }: World): Promise<number> {
 
 function pick<T>(items: readonly T[], { random }: World): T {
   return items[Math.floor(random() * items.length)] as T;
-}
-
-/** Mulberry32: the same numbers every time. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }

@@ -26,8 +26,8 @@ export const EXPRESSIONS: Readonly<Record<string, (labels: KiteRecord["labels"])
   gpu: ({ gpu }) => gpu !== undefined,
   "!gpu": ({ gpu }) => gpu === undefined,
   "zone=b": ({ zone }) => zone === "b",
-  "load<0.7": ({ load }) => load !== undefined && Number(load) < 0.7,
-  "load>=0.5": ({ load }) => load !== undefined && Number(load) >= 0.5,
+  "load<0.7": ({ load = "" }) => load !== "" && Number(load) < 0.7,
+  "load>=0.5": ({ load = "" }) => load !== "" && Number(load) >= 0.5,
 };
 
 /** Whether a query of the constraints and expressions above means a kite. */

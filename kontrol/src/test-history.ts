@@ -305,7 +305,8 @@ async function openReplica(databaseUrl: string): Promise<Replica> {
   const heartbeatMs = HEARTBEAT_MS;
   const replicas = new Replicas({ pool, holder, heartbeatMs });
   const own = { holder, replicas, replicaUrl: "http://127.0.0.1:4000", heartbeatMs };
-  const beats = { pool, directory, follower, leases, log, ...own, logger: silent, now: Date.now };
+  const isExpected = () => false;
+  const beats = { pool, directory, follower, leases, isExpected, log, ...own, logger: silent, now: Date.now };
   const upkeep = await untilOpen(() => Upkeep.start(beats));
   const end = async () => {
     await upkeep.close();

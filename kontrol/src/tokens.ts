@@ -1,6 +1,6 @@
 import { formatIdentity, type Identity, type IssuedToken, type Role } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
-import { type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
+import { type Algorithm, type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
 export interface TokenOptions {
   readonly keys: SigningKeys;
@@ -33,7 +33,8 @@ export interface TokenRequest {
 interface Kept {
   readonly username: string;
   readonly freshUntil: number;
-  readonly token: Promise<IssuedToken>;
+  /** A promise while it is being signed, so that those who ask meanwhile wait for the same one. */
+  token: IssuedToken | Promise<IssuedToken>;
 }
 
 // About 15 MB when full. A mesh with more pairs of caller and callee than this signs some tokens twice.
@@ -46,6 +47,7 @@ const MAX_KEPT = 20_000;
 export class Tokens {
   readonly #options: TokenOptions;
   #forgottenAtMs = Number.NEGATIVE_INFINITY;
+  readonly #issued = new Map<Algorithm, number>();
   readonly #kept = new Map<string, Kept>();
   /** The end of a team's grant forgets hundreds of people at once, and must not look at what is kept for everybody else. */
   readonly #keysOf = new Map<string, Set<string>>();
@@ -54,11 +56,16 @@ export class Tokens {
     this.#options = options;
   }
 
-  issue(request: TokenRequest): Promise<IssuedToken> {
+  /** How many were signed since the start, by algorithm. */
+  get issued(): ReadonlyMap<Algorithm, number> {
+    return this.#issued;
+  }
+
+  /** One that is kept is answered at once: who finds ten kites would otherwise wait for ten promises. */
+  issue(request: TokenRequest): IssuedToken | Promise<IssuedToken> {
     const { username, role, audience, jti, until, methods, signingKey, renew = false } = request;
-    const key = [jti, username, role, until ?? "", formatIdentity(audience), signingKey?.kid ?? "", JSON.stringify(methods ?? null)].join(
-      " ",
-    );
+    const narrowed = methods === undefined ? "" : JSON.stringify(methods);
+    const key = `${jti} ${username} ${role} ${until ?? ""} ${pathOf(audience)} ${signingKey?.kid ?? ""} ${narrowed}`;
     const now = this.#options.now();
     const kept = this.#kept.get(key);
     if (kept !== undefined && now < kept.freshUntil && !renew) return kept.token;
@@ -67,7 +74,6 @@ export class Tokens {
     // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
     if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
     this.#keep(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
-    token.catch(() => this.#drop(key));
     return token;
   }
 
@@ -87,6 +93,12 @@ export class Tokens {
     const keys = this.#keysOf.get(kept.username);
     if (keys === undefined) this.#keysOf.set(kept.username, new Set([key]));
     else keys.add(key);
+    Promise.resolve(kept.token).then(
+      (signed) => {
+        kept.token = signed;
+      },
+      () => this.#drop(key),
+    );
     for (const oldest of this.#kept.keys()) {
       if (this.#kept.size <= MAX_KEPT) return;
       this.#drop(oldest);
@@ -105,12 +117,13 @@ export class Tokens {
     const { keys, issuer } = this.#options;
     const { username, role, audience, jti, methods, signingKey = keys.current, reader = "ours" } = request;
     const { kid, alg, private: key } = signingKey;
+    this.#issued.set(alg, (this.#issued.get(alg) ?? 0) + 1);
     const iat = signedAt(alg, now, reader);
     const exp = alg === "EdDSA" ? expiresAt / 1000 : Math.floor(expiresAt / 1000);
     const claims = {
       iss: issuer,
       sub: username,
-      aud: formatIdentity(audience),
+      aud: pathOf(audience),
       iat,
       nbf: iat,
       exp,
@@ -121,4 +134,15 @@ export class Tokens {
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     return { token, expiresAt };
   }
+}
+
+// Directory records keep their identities, and are asked about again and again.
+const paths = new WeakMap<Identity, string>();
+
+function pathOf(identity: Identity): string {
+  const known = paths.get(identity);
+  if (known !== undefined) return known;
+  const path = formatIdentity(identity);
+  paths.set(identity, path);
+  return path;
 }

@@ -45,6 +45,8 @@ export class Upkeep {
   /** Since when the beats of all kontrols can be trusted. */
   #trustedMs = performance.now();
   #lastBeatMs = performance.now();
+  /** One waits for its turn; while the database is away a second one would say nothing more. */
+  #beatWaits = false;
   readonly #stopListening: () => void;
   readonly #beating: NodeJS.Timeout;
   readonly #tidying: NodeJS.Timeout;
@@ -54,7 +56,7 @@ export class Upkeep {
 
   private constructor(options: UpkeepOptions) {
     this.#options = options;
-    this.#beating = setInterval(() => this.#do(() => this.#beat()), options.heartbeatMs);
+    this.#beating = setInterval(() => this.#beatInTurn(), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
       const granted = applied === "reset" || applied.change.kind === "grant.added" || applied.change.kind === "team-grant.added";
@@ -69,6 +71,11 @@ export class Upkeep {
     upkeep.#do(() => tidy(options.pool));
     upkeep.#scheduleExpiry();
     return upkeep;
+  }
+
+  /** For how long this process could not write that it lives. */
+  get silentMs(): number {
+    return performance.now() - this.#lastBeatMs;
   }
 
   /** Stops, and says that this process is gone: its kites have two beats to register elsewhere. */
@@ -89,6 +96,15 @@ export class Upkeep {
       .catch((cause: unknown) => {
         this.#options.logger.warn({ err: cause }, "kontrol's upkeep failed; it is tried again");
       });
+  }
+
+  #beatInTurn(): void {
+    if (this.#beatWaits) return;
+    this.#beatWaits = true;
+    this.#do(() => {
+      this.#beatWaits = false;
+      return this.#beat();
+    });
   }
 
   async #beat(): Promise<void> {

@@ -1,4 +1,4 @@
-import { type DirectoryKite, KiteError, matcher, type Query, type WatchEvent } from "@kite-mesh/kite";
+import { type DirectoryKite, KiteError, matcher, type Query, type Role, type WatchEvent, writtenJson } from "@kite-mesh/kite";
 import type { Access } from "./access.ts";
 import type { Applied, Directory } from "./directory.ts";
 import { Feed } from "./feed.ts";
@@ -10,6 +10,8 @@ export interface WatchRequest {
   readonly username: string;
   /** When the credential ends that it was opened with, in milliseconds since the epoch; undefined for one without an end. */
   readonly until?: number | undefined;
+  /** Events are for the wire alone: one that many are told is written once. */
+  readonly written?: boolean;
 }
 
 // About 100 KB for one watcher. Who is further behind than that is served better by a snapshot.
@@ -101,6 +103,7 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   readonly #now: () => number;
   readonly #query: Query;
   readonly #means: ReturnType<typeof matcher>;
+  readonly #written: boolean;
   /** A snapshot is queued. It is made when it is read, so that it is never out of date and never kept. */
   #startingAgain = false;
   readonly #until: number | undefined;
@@ -109,11 +112,12 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   #after = 0;
   #overdue: NodeJS.Timeout | undefined;
 
-  constructor(directory: Directory, now: () => number, { query, username, until }: WatchRequest, onStop: () => void) {
+  constructor(directory: Directory, now: () => number, { query, username, until, written = false }: WatchRequest, onStop: () => void) {
     this.#directory = directory;
     this.#now = now;
     this.#query = query;
     this.#means = matcher(query);
+    this.#written = written;
     this.username = username;
     this.key = keyOf(query);
     this.#feed = new Feed({
@@ -142,17 +146,15 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
     for (const applied of missed) this.tell(applied);
   }
 
-  tell({ revision, change, before, after }: Applied): void {
+  tell(applied: Applied): void {
+    const { revision, before, after } = applied;
     if (this.#startingAgain || revision <= this.#after) return;
     if (this.#feed.size >= QUEUE) return this.startAgain();
     const was = before !== undefined && this.#sees(before) !== undefined;
     const access = after === undefined ? undefined : this.#sees(after);
-    if (after !== undefined && access !== undefined) {
-      this.#feed.push({ type: "registered", revision: String(revision), kite: describeKite(after, access) });
-    } else if (was) {
-      const reason = change.kind === "kite.gone" ? change.reason : (REASONS[change.kind] ?? "it changed");
-      this.#feed.push({ type: "gone", revision: String(revision), kite: before.kite, reason });
-    }
+    if (after !== undefined && access !== undefined)
+      this.#feed.push(eventOf(applied, access.role, () => registered(applied, after, access)));
+    else if (was) this.#feed.push(eventOf(applied, "gone", () => gone(applied, before)));
   }
 
   /** `revision` is that of what makes it necessary: a watcher that knows it already needs nothing. */
@@ -170,7 +172,8 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
   async next(): Promise<IteratorResult<WatchEvent, undefined>> {
     const { done, value } = await this.#feed.next();
     if (done) return { done, value: undefined };
-    return { done: false, value: value === SNAPSHOT ? this.#snapshot() : value };
+    if (value === SNAPSHOT) return { done: false, value: this.#snapshot() };
+    return { done: false, value: this.#written ? textOf(value) : value };
   }
 
   async return(): Promise<IteratorResult<WatchEvent, undefined>> {
@@ -205,6 +208,35 @@ class Watcher implements AsyncIterableIterator<WatchEvent, undefined> {
 
 const LONGEST_WAIT_MS = 60 * 60_000;
 const SNAPSHOT = Symbol("snapshot");
+
+/** What a change is to those who see it in the same role: one event for ten thousand watchers. */
+const events = new WeakMap<Applied, Map<Role | "gone", WatchEvent>>();
+
+function eventOf(applied: Applied, as: Role | "gone", make: () => WatchEvent): WatchEvent {
+  const made = events.get(applied) ?? new Map<Role | "gone", WatchEvent>();
+  if (made.size === 0) events.set(applied, made);
+  const event = made.get(as) ?? make();
+  made.set(as, event);
+  return event;
+}
+
+function registered({ revision }: Applied, record: KiteRecord, access: Access): WatchEvent {
+  return { type: "registered", revision: String(revision), kite: describeKite(record, access) };
+}
+
+function gone({ revision, change }: Applied, { kite }: KiteRecord): WatchEvent {
+  const reason = change.kind === "kite.gone" ? change.reason : (REASONS[change.kind] ?? "it changed");
+  return { type: "gone", revision: String(revision), kite, reason };
+}
+
+const texts = new WeakMap<WatchEvent, WatchEvent>();
+
+function textOf(event: WatchEvent): WatchEvent {
+  const text = texts.get(event) ?? writtenJson<WatchEvent>(JSON.stringify(event));
+  texts.set(event, text);
+  return text;
+}
+
 /** Why a kite that is still there is not meant any more. */
 const REASONS: Partial<Record<Applied["change"]["kind"], string>> = {
   "kite.registered": "it registered again as something else",

@@ -1,8 +1,5 @@
-import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { build } from "esbuild";
-import PACKAGE from "../package.json" with { type: "json" };
+import { bundle } from "./bundle.ts";
 import { figuresOf, LOADS, type Load, printFigures, type Sample } from "./figures.ts";
 import { type MemoryFigures, measureMemory, printMemory } from "./memory.ts";
 import { printProfiles } from "./profile.ts";
@@ -13,8 +10,6 @@ const USAGE = `npm run bench -- [--only SIDE,…] [--rounds 7] [--ms 400] [--mem
 
 Measures each side in turn, round after round, so that noise of the machine falls on all alike. Ratios are taken within
 a round and their median is shown. --memory adds what idle connections cost and a million callbacks leave. --profile writes CPU profiles of every process to the folder.`;
-
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 const { values } = parseArgs({
   options: {
@@ -45,7 +40,7 @@ if (values.help) {
 async function run(): Promise<{ samples: Sample[]; memory: MemoryFigures | undefined }> {
   const rounds = wholeNumber("rounds", values.rounds);
   const forMs = wholeNumber("ms", values.ms);
-  const program = await bundle();
+  const program = await bundle("process.ts");
   const pairs: SidePair[] = [];
   try {
     for (const side of sides()) pairs.push(await SidePair.start(side, program, values.profile));
@@ -63,24 +58,6 @@ async function run(): Promise<{ samples: Sample[]; memory: MemoryFigures | undef
   } finally {
     await Promise.all(pairs.map((pair) => pair.close()));
   }
-}
-
-/** The processes run what a package would ship: a loader that compiles on the fly also changes what it compiles. */
-async function bundle(): Promise<string> {
-  const outfile = path.join(ROOT, "test/node_modules/.cache/kite-bench/process.js");
-  await build({
-    entryPoints: [path.join(ROOT, "test/bench/process.ts")],
-    outfile,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    conditions: ["mesh-source"],
-    // Peers are taken as they are installed; only our own sources are built here.
-    external: Object.keys(PACKAGE.dependencies).filter((name) => !name.startsWith("@kite-mesh/")),
-    sourcemap: "linked",
-  });
-  return outfile;
 }
 
 async function samplesOf(pair: SidePair, round: number, forMs: number): Promise<Sample[]> {

@@ -1,3 +1,4 @@
+import { type Measured, measure, percentile } from "./in-flight.ts";
 import { type Client, MESSAGE, STREAM_CHUNK, STREAM_CHUNKS, WORKLOADS, type Workload } from "./side.ts";
 import { SIDES, type SideName } from "./sides.ts";
 
@@ -23,13 +24,6 @@ export type Response =
   | Measured
   | { cpuUs: number }
   | { error: string };
-
-export interface Measured {
-  calls: number;
-  callsPerSecond: number;
-  p50Us: number;
-  p99Us: number;
-}
 
 /** After a full garbage collection, in bytes. */
 export interface Memory {
@@ -139,11 +133,9 @@ async function large(size: number): Promise<Large> {
       // As somebody's keystrokes would come: beside the transfer, not instead of it.
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
-    return (
-      percentile(
-        latencies.sort((a, b) => a - b),
-        0.99,
-      ) / 1000
+    return percentile(
+      latencies.sort((a, b) => a - b),
+      0.99,
     );
   };
   const idleUntil = performance.now() + 1_000;
@@ -170,28 +162,4 @@ async function memory(): Promise<Memory> {
   }
   const { heapUsed, external, rss } = process.memoryUsage();
   return { heap: heapUsed + external, rss };
-}
-
-/** Keeps `inFlight` calls under way for the given time, and takes the time of each. */
-async function measure(call: () => Promise<unknown>, inFlight: number, forMs: number): Promise<Measured> {
-  const latencies: number[] = [];
-  const startedAt = performance.now();
-  const until = startedAt + forMs;
-  const lane = async () => {
-    for (let calledAt = performance.now(); calledAt < until; ) {
-      await call();
-      const answeredAt = performance.now();
-      latencies.push(answeredAt - calledAt);
-      calledAt = answeredAt;
-    }
-  };
-  await Promise.all(Array.from({ length: inFlight }, lane));
-  const elapsedMs = performance.now() - startedAt;
-  latencies.sort((a, b) => a - b);
-  const calls = latencies.length;
-  return { calls, callsPerSecond: (calls / elapsedMs) * 1000, p50Us: percentile(latencies, 0.5), p99Us: percentile(latencies, 0.99) };
-}
-
-function percentile(sortedMs: readonly number[], share: number): number {
-  return (sortedMs[Math.floor(sortedMs.length * share)] ?? Number.NaN) * 1000;
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Large, Measured, Memory, Request, Response } from "./process.ts";
+import type { Measured } from "./in-flight.ts";
+import type { Large, Memory, Request, Response } from "./process.ts";
 import type { Workload } from "./side.ts";
 import type { SideName } from "./sides.ts";
 

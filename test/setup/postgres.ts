@@ -69,7 +69,7 @@ function answer(socket: Socket, lease: DatabaseLease): void {
 
 interface Cluster {
   url: string;
-  admin: pg.Client;
+  admin: pg.Pool;
   lent: number;
   close(): Promise<void>;
 }
@@ -90,10 +90,10 @@ async function startCluster(): Promise<Cluster> {
     exited.then(([code]) => Promise.reject(new Error(`the test cluster's process exited with ${code} instead of printing a url`))),
   ])) as [string];
 
-  const admin = new pg.Client({ connectionString: url });
+  // One connection: PostgreSQL copies its template for one database at a time anyway, and the pool queues what waits.
+  const admin = new pg.Pool({ connectionString: url, max: 1 });
   // Only the next query is to fail when the server goes; an unheard "error" would end the run without its report.
   admin.on("error", () => {});
-  await admin.connect();
   return {
     url,
     admin,

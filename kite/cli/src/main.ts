@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { addAuditCommand } from "./audit.ts";
 import { addCandidatesCommand } from "./candidates.ts";
 import { addCompatCommand } from "./compat.ts";
 import { addCompletionCommand } from "./completion.ts";
@@ -6,6 +7,7 @@ import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
 import { addGrantCommands } from "./grants.ts";
+import { addKeyCommands } from "./keys.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addMachineCommands } from "./machines.ts";
 import { addNewCommand } from "./new-kite.ts";
@@ -57,6 +59,8 @@ export function createProgram(): Command {
   addPeopleCommands(program);
   addTeamCommands(program);
   addGrantCommands(program);
+  addKeyCommands(program);
+  addAuditCommand(program);
   addGitlabCommands(program);
   addCompletionCommand(program);
   addCandidatesCommand(program);

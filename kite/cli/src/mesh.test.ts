@@ -47,11 +47,11 @@ beforeAll(async () => {
       yield { type: "gone", revision: "2", kite: math.identity, reason: "it was stopped" };
       await new Promise(() => {});
     }),
-    why: method({ role: "viewer", input: any }, ({ id }) =>
-      id === "lost"
-        ? { found: true, kite: { ...math.identity, id }, state: "gone", reason: "two missed beats", at: new Date(0).toISOString() }
-        : { found: false },
-    ),
+    why: method({ role: "viewer", input: any }, ({ id }) => {
+      const seen = { found: true, kite: { ...math.identity, id }, at: new Date(0).toISOString() };
+      if (id === "lost") return { ...seen, state: "gone", reason: "two missed beats" };
+      return id === "busy" ? { ...seen, state: "present", reason: "its event loop has been blocked for 4.8 s" } : { found: false };
+    }),
     whoami: method({ role: "viewer" }, () => ({ username: "alice", admin: true, kind: "person" })),
   });
   const claims = Buffer.from(JSON.stringify({ sub: "alice", iss: "kontrol", kontrolURL: kontrol.url })).toString("base64url");
@@ -112,7 +112,8 @@ test("list shows the kites, and what happens to them with --watch", async () => 
   expect(watching.output()).toMatch(/^= \/alice\/local\/math\/.*\n= .*\/dead\n- \/alice\/local\/math\/.* \(it was stopped\)\n$/);
 });
 
-test("why tells since when and for what reason a kite is gone", async () => {
+test("why tells since when and for what reason a kite is gone, and how one is that is there", async () => {
+  expect((await kite("why", "busy")).stdout).toMatch(/\/busy is there since .*: its event loop has been blocked for 4\.8 s\n$/);
   expect((await kite("why", "lost")).stdout).toMatch(/^\/alice\/local\/math\/1\.0\.0\/.*\/lost is gone since .*: two missed beats\n$/);
 });
 

@@ -3,9 +3,12 @@ import type { Command } from "commander";
 import { openMesh } from "./mesh.ts";
 import { json, print, table } from "./output.ts";
 
-/** `kite people list`, `show`, `add`, `remove` and `link`: who may use the mesh. */
+/** `kite person list`, `show`, `add`, `remove` and `link`: who may use the mesh. */
 export function addPeopleCommands(program: Command): void {
-  const people = program.command("people").description("who is in the mesh: list, show, add, remove, link (for administrators)");
+  const people = program
+    .command("person")
+    .alias("people")
+    .description("who is in the mesh: list, show, add, remove, link (for administrators)");
   people.command("list").option("--json", "JSON on one line").description("everybody, and where they come from").action(list);
   people.command("show").argument("<username>").option("--json", "JSON on one line").description("one person").action(show);
   people
@@ -52,7 +55,7 @@ async function add(username: string, options: { name?: string; email?: string; j
   });
   if (options.json) return print(json({ person, created }));
   print(
-    `${person.username} ${created ? "was added" : "was there already"}; kite people link ${person.username} makes a link to sign in with`,
+    `${person.username} ${created ? "was added" : "was there already"}; kite person link ${person.username} makes a link to sign in with`,
   );
 }
 

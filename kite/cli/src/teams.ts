@@ -1,7 +1,7 @@
 import type { TeamRole } from "@kite-mesh/kontrol/contract";
 import { type Command, Option } from "commander";
 import { openMesh } from "./mesh.ts";
-import { json, print, table } from "./output.ts";
+import { json, note, print, table } from "./output.ts";
 
 /** `kite team list`, `show`, `create`, `remove`, `add`, `leave` and `remove-member`: people who are given something together. */
 export function addTeamCommands(program: Command): void {
@@ -72,6 +72,7 @@ async function show(name: string, options: { json?: boolean }): Promise<void> {
   const rows = team.members.map(({ username, role }) => [username, role]);
   print(table(["USERNAME", "ROLE"], rows));
   if (given.length > 0) print(`\n${await grantTable(given)}`);
+  if (!team.members.some(({ username }) => username === mesh.username)) note("what it was given is shown to those who are in it");
 }
 
 async function create(name: string, options: { maintainer?: string; json?: boolean }): Promise<void> {

@@ -30,7 +30,10 @@ export interface StartedCommand {
 /** The `kite` command as it is in this checkout. */
 export const KITE_BIN = join(import.meta.dirname, "../bin/kite.js");
 
-/** A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own, `more` is what kontrol answers. */
+/**
+ * A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. `more` is what
+ * kontrol serves besides.
+ */
 export async function openTestMesh(
   served: Readonly<Record<string, Methods>>,
   outer: NodeJS.ProcessEnv,

@@ -75,6 +75,22 @@ test("labels that change while kontrol is away are in the next registration; tho
   expect(registry.labelled.at(-1)).toEqual({ load: "0.5" });
 });
 
+test("labels that kontrol cannot write are told again until it can, as they are by then, and the registration stands", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
+
+  registry.away = new KiteError("unavailable", "kontrol cannot reach its database");
+  await client.updateLabels({ load: "0.5", zone: null });
+  await client.updateLabels({ load: "0.9" });
+  registry.away = undefined;
+
+  await until(() => registry.labelChanges.length > 0);
+  expect(registry.labelChanges).toEqual([{ load: "0.9", zone: null }]);
+  expect(registry.registrations).toBe(1);
+});
+
 test("a registered kite goes on trying while kontrol is away", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);

@@ -56,6 +56,9 @@ export class Registration {
   #register: Register;
   #stands = false;
   #kept: Promise<void> | undefined;
+  /** Labels whose change kontrol did not take, and the work of telling it again. */
+  #owed: LabelChange | undefined;
+  #telling: Promise<void> | undefined;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
@@ -75,7 +78,8 @@ export class Registration {
   }
 
   /**
-   * Changes labels, now and in every registration to come. While there is no registration, the next one says it.
+   * Changes labels, now and in every registration to come. While there is no registration, the next one says it; while kontrol
+   * cannot write it, it is told again until it can.
    *
    * @throws {KiteError} what kontrol refused the change with; the labels stay as they were then.
    */
@@ -89,8 +93,7 @@ export class Registration {
       await registry.updateLabels({ labels: change });
     } catch (thrown) {
       const error = KiteError.from(thrown);
-      // Lost with the connection: the registration that follows has the new labels.
-      if (!isLasting(error) && error.code !== "limit_exceeded") return;
+      if (!isLasting(error) && error.code !== "limit_exceeded") return this.#tellAgain(change);
       if (this.#register === changed) this.#register = before;
       throw error;
     }
@@ -100,6 +103,36 @@ export class Registration {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#kept;
+    await this.#telling;
+  }
+
+  /** Lost with the connection, a change is in the registration that follows. One that still stands, as when kontrol alone lost its database, has to hear it. */
+  #tellAgain(change: LabelChange): void {
+    this.#owed = { ...this.#owed, ...change };
+    this.#telling ??= this.#tellOwed().finally(() => {
+      this.#telling = undefined;
+    });
+  }
+
+  async #tellOwed(): Promise<void> {
+    const { signal } = this.#closing;
+    const backoff = new Backoff(this.#options.backoff);
+    while (this.#owed !== undefined) {
+      await sleep(backoff.next() ?? REFUSED_PAUSE_MS, { signal }).catch(() => {}); // ends the loop by the next line
+      if (signal.aborted || !this.#stands) break;
+      const owed = this.#owed;
+      // As they are now: what was changed since must not be turned back.
+      const labels = Object.fromEntries(Object.keys(owed).map((name) => [name, this.#register.labels?.[name] ?? null]));
+      try {
+        const registry = await this.#options.reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal });
+        await waitUntil(registry.updateLabels({ labels }), signal);
+        if (this.#owed === owed) this.#owed = undefined;
+      } catch (thrown) {
+        const { code, message } = KiteError.from(thrown);
+        this.#options.log.warn({ code, error: message }, "kontrol does not take the labels; telling it again");
+      }
+    }
+    this.#owed = undefined;
   }
 
   async #keep(onFirst: (registered: Registered) => void, onRefused: (error: KiteError) => void): Promise<void> {

@@ -1,6 +1,15 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { carriedWeight, leastLength, plainWeight, reviveValue, stringifyValue, type ValueSink, type ValueSource } from "./values.ts";
+import {
+  carriedWeight,
+  leastLength,
+  plainWeight,
+  reviveValue,
+  stringifyValue,
+  type ValueSink,
+  type ValueSource,
+  writtenJson,
+} from "./values.ts";
 
 test.each([
   ["undefined", undefined, '{"$":["u"]}'],
@@ -40,6 +49,13 @@ test("every value comes back as it was, whatever it is made of", () => {
       expect(reviveValue(JSON.parse(stringifyValue(sent, sink)), source)).toEqual(sent);
     }),
   );
+});
+
+test("what was written before goes out as it is, and inside of another value like any other", () => {
+  const written = writtenJson<{ a: number }>('{"a": 1}');
+
+  expect(stringifyValue(written, desk().sink)).toBe('{"a": 1}');
+  expect(stringifyValue([written], desk().sink)).toBe('[{"a":1}]');
 });
 
 test.each([

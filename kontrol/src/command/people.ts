@@ -1,0 +1,96 @@
+import type { Command } from "commander";
+import type { Person } from "../contract.ts";
+import type { Flags } from "../options.ts";
+import { openDatabaseCommand, withSettings } from "./database-command.ts";
+import { wrongUse } from "./failure.ts";
+import { json, print, table, when } from "./output.ts";
+
+type Options = Flags & { readonly json?: boolean };
+
+/** `kontrol person list`, `show`, `add` and `remove`: who may use the mesh. */
+export function addPersonCommands(program: Command): void {
+  const person = program.command("person").description("who is in the mesh: list, show, add, remove");
+  withSettings(
+    person.command("list").option("--json", "JSON on one line").description("everybody, and where they come from"),
+    "databaseUrl",
+  ).action(list);
+  withSettings(
+    person.command("show").argument("<username>").option("--json", "JSON on one line").description("one account"),
+    "databaseUrl",
+  ).action(show);
+  withSettings(
+    person
+      .command("add")
+      .argument("<username>")
+      .option("--name <name>", "how the person is called")
+      .option("--email <email>", "where the person is written to")
+      .option("--admin", "an administrator, who may do everything at kontrol")
+      .option("--service", "the account of a service, such as kloud or gateway")
+      .option("--json", "JSON on one line")
+      .description("make an account; kontrol key issue gives it a kite.key"),
+    "databaseUrl",
+  ).action(add);
+  withSettings(
+    person
+      .command("remove")
+      .argument("<username>")
+      .option("--json", "JSON on one line")
+      .description("end a person's access everywhere, at once"),
+    "databaseUrl",
+  ).action(remove);
+}
+
+async function list(options: Options): Promise<void> {
+  await using kontrol = await openDatabaseCommand(options);
+  const people = await kontrol.call.people.list();
+  if (options.json) return print(json(people));
+  const rows = people.map((person) => [person.username, person.name, person.kind, rank(person), person.state, origin(person)]);
+  print(table(["USERNAME", "NAME", "KIND", "RANK", "STATE", "FROM"], rows));
+}
+
+async function show(username: string, options: Options): Promise<void> {
+  await using kontrol = await openDatabaseCommand(options);
+  const person = await kontrol.call.people.get({ username });
+  if (options.json) return print(json(person));
+  const { name, kind, state, email, createdAt } = person;
+  print(
+    `${username} (${name}${email === null ? "" : `, ${email}`}), ${kind}, ${rank(person)}, ${state}, made ${when(createdAt)}, from ${origin(person)}`,
+  );
+}
+
+interface AddOptions extends Options {
+  readonly name?: string;
+  readonly email?: string;
+  readonly admin?: boolean;
+  readonly service?: boolean;
+}
+
+async function add(username: string, { name, email, admin = false, service = false, ...options }: AddOptions): Promise<void> {
+  if (service && email !== undefined) throw wrongUse("--email is for persons; a service has none");
+  await using kontrol = await openDatabaseCommand(options);
+  const kind = service ? "service" : "person";
+  const created = service
+    ? undefined
+    : (await kontrol.call.people.create({ username, ...(name === undefined ? {} : { name }), ...(email === undefined ? {} : { email }) }))
+        .created;
+  const ensured =
+    service || admin ? await kontrol.call.accounts.ensure({ username, kind, admin, ...(name === undefined ? {} : { name }) }) : undefined;
+  const person = await kontrol.call.people.get({ username });
+  if (options.json) return print(json({ person, created: created ?? ensured?.changed ?? false }));
+  print(`${username} was added: a ${kind}, ${rank(person)}; kontrol key issue ${username} makes a kite.key`);
+}
+
+async function remove(username: string, options: Options): Promise<void> {
+  await using kontrol = await openDatabaseCommand(options);
+  const { removed } = await kontrol.call.people.remove({ username });
+  if (options.json) return print(json({ removed }));
+  print(removed ? `${username} has no access any more` : `there is nobody called ${username}`);
+}
+
+function rank({ admin }: Person): string {
+  return admin ? "administrator" : "member";
+}
+
+function origin({ external }: Person): string {
+  return external.map(({ issuer, subject }) => `${issuer}#${subject}`).join(", ") || "here";
+}

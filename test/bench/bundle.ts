@@ -1,0 +1,35 @@
+import { rm, symlink } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import PACKAGE from "../package.json" with { type: "json" };
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const CACHE = path.join(ROOT, "test/node_modules/.cache/kite-bench");
+
+/** Makes a program for processes of a benchmark: a loader that compiles on the fly also changes what it compiles. */
+export async function bundle(source: string): Promise<string> {
+  const entry = fileURLToPath(new URL(source, import.meta.url));
+  const outfile = path.join(
+    CACHE,
+    "dist",
+    path.relative(path.join(ROOT, "test/bench"), entry).replace(/\.ts$/, ".js").replaceAll(path.sep, "-"),
+  );
+  await build({
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    conditions: ["mesh-source"],
+    // Peers are taken as they are installed; only our own sources are built here.
+    external: Object.keys({ ...PACKAGE.dependencies, ...PACKAGE.devDependencies }).filter((name) => !name.startsWith("@kite-mesh/")),
+    sourcemap: "linked",
+  });
+  // kontrol's migrations are files beside its program's folder, here as in its package.
+  const sql = path.join(CACHE, "sql");
+  await rm(sql, { force: true });
+  await symlink(path.join(ROOT, "kontrol/sql"), sql);
+  return outfile;
+}
