@@ -84,7 +84,7 @@ function registryMethods(services: Services) {
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
     getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
-      await knowing(query, services);
+      await knowing(query, call, services);
       const callback = watchCallback ?? watchHandler;
       if (!callback) return writeKites(query, call, services);
       const found = await findKites(query, call, services);
@@ -103,9 +103,10 @@ function registryMethods(services: Services) {
   };
 }
 
-/** Who names a kite by its id was told of it, perhaps by another replica and a moment ago. */
-async function knowing({ id }: Query, { directory, fresh }: Services): Promise<void> {
-  if (id && directory.kite(id) === undefined) await fresh(directory.revision);
+/** Who names a kite by its id was told of it, or of a grant on it, perhaps by another replica and a moment ago. */
+async function knowing(query: Query, { caller }: Call, { directory, fresh, now }: Services): Promise<void> {
+  if (!query.id || !directory.find(query, caller.username, now())[Symbol.iterator]().next().done) return;
+  await fresh(directory.revision);
 }
 
 async function narrowerToken(
@@ -113,7 +114,7 @@ async function narrowerToken(
   call: Call,
   services: Services,
 ): Promise<IssuedToken> {
-  await knowing(query, services);
+  await knowing(query, call, services);
   // One with an end of its own is as good as unique, and would only fill what is kept.
   return findToken(query, call, { ...services, less, renew: renew || less.ttlMs !== undefined });
 }
