@@ -104,7 +104,8 @@ function administratorsMethods(services: Administered) {
 }
 
 const newAccount = z.object({
-  username: schemas.newUsername,
+  // Also the names of the mesh's own services, which no person may have.
+  username: schemas.accountName,
   kind: z.enum(["person", "service"]),
   admin: z.boolean(),
   name: z.string().max(256).optional(),

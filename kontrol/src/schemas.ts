@@ -49,12 +49,15 @@ const ownRegister = z
   })
   .transform(withoutUndefined) as unknown as z.ZodType<Register, Register>;
 
-/** Names that would be mistaken for somebody who showed no credential, or for a service of the mesh, are nobody's. */
-export const newUsername = z
+const NOBODY = ["anonymous", "kontrol"];
+const SERVICES = ["kloud", "gateway", "klient"];
+/** Names that would be mistaken for somebody who showed no credential, or for kontrol itself, are nobody's. */
+export const accountName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, "expected letters, digits, dots, dashes and underscores, at most 128")
-  .refine((name) => !RESERVED.includes(name.toLowerCase()), "this username is reserved");
-const RESERVED = ["anonymous", "kontrol", "kloud", "gateway", "klient"];
+  .refine((name) => !NOBODY.includes(name.toLowerCase()), "this username is reserved");
+/** Nor is a person called like a service of the mesh. */
+const newUsername = accountName.refine((name) => !SERVICES.includes(name.toLowerCase()), "this username is reserved");
 
 export const username = text.min(1).max(253);
 const external = z.object({ issuer: text.min(1).max(512), subject: text.min(1).max(512) });

@@ -1,11 +1,10 @@
 import { once } from "node:events";
-import type { Remote } from "@kite-mesh/kite";
 import type { Command } from "commander";
 import { readArguments } from "./arguments.ts";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { dim, isTerminal, json, note, pretty, print } from "./output.ts";
-import { type Callable, connectTo, isStream, methodOf } from "./remote-kite.ts";
+import { connectTo, isStream, methodOf } from "./remote-kite.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 
 /** `kite call`: one method of one kite, from a shell. */
@@ -54,12 +53,14 @@ async function call(name: string, method: string, words: string[], options: Call
   const { binary = false, stdinStream = false } = options;
   const args = await readArguments(words, { binary, stdinStream, callback: (called) => printer(called, options) });
   await using mesh = await openMesh();
-  const { callWith } = await import("@kite-mesh/kite");
+  const { callWith, peerOf } = await import("@kite-mesh/kite");
   const remote = await connectTo(mesh, name);
   const signal = interrupted(() => {});
+  // The session that the call is made in, and its functions live in: the next one knows nothing of them.
+  const { closed } = peerOf(remote).session;
   const result = await methodOf(callWith(remote, { timeoutMs, signal }), method)(...args);
   await show(result, method, options, signal);
-  if (options.wait) await stay(remote, signal);
+  if (options.wait) await stay(closed, signal);
 }
 
 /**
@@ -108,10 +109,8 @@ async function write(bytes: Uint8Array): Promise<void> {
 }
 
 /** Until Ctrl-C, or until there is nobody left to call back. */
-async function stay(remote: Remote<Callable>, signal: AbortSignal): Promise<void> {
+async function stay(closed: AbortSignal, signal: AbortSignal): Promise<void> {
   using _stay = stayAlive();
-  const { peerOf } = await import("@kite-mesh/kite");
-  const { closed } = peerOf(remote).session;
   if (isTerminal()) note(dim("waiting for callbacks · Ctrl-C ends"));
   if (!signal.aborted && !closed.aborted) await Promise.race([once(signal, "abort"), once(closed, "abort")]);
   if (!signal.aborted) throw new Failure("the connection was lost, and with it whoever could have called back", EXIT.error);
