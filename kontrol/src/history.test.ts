@@ -8,7 +8,7 @@ import { Model, wrongHistories } from "./test-history-model.ts";
 // by code that knows nothing of the directory. `HISTORY_STEPS=100000 HISTORY_SEED=7 npx vitest run kontrol/src/history` does
 // it for longer, or again as it was when it failed.
 
-const STEPS = Number(process.env.HISTORY_STEPS ?? 1_500);
+const STEPS = Number(process.env.HISTORY_STEPS ?? 1_000);
 const SEEDS = process.env.HISTORY_SEED === undefined ? [11, 4_711] : [Number(process.env.HISTORY_SEED)];
 // A step takes a millisecond or two; on busy cores ten.
 vi.setConfig({ testTimeout: 120_000 + STEPS * 20 });

@@ -10,7 +10,7 @@ import { until } from "../until.ts";
 // shut down hard. `OUTAGE_MS=30000 npx vitest run test/stories/database-outage` takes it away for longer.
 
 vi.setConfig({ testTimeout: 240_000 });
-const OUTAGE_MS = Number(process.env["OUTAGE_MS"] ?? 6_000);
+const OUTAGE_MS = Number(process.env["OUTAGE_MS"] ?? 4_000);
 // A kite is given up after two beats, a kontrol's kites likewise: the outage is longer than either.
 const HEARTBEAT_MS = 1_500;
 // A connection is waited for as long as a statement; a caller is told before a minute is over.
