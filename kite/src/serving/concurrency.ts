@@ -1,7 +1,7 @@
 import { runInCall } from "../calling/context.ts";
 import { KiteError } from "../errors.ts";
 import type { ConcurrencyOptions } from "../method.ts";
-import { deadlines, type Expiring } from "../session/deadlines.ts";
+import { type Deadline, deadlines, type Expiring } from "../session/deadlines.ts";
 import { isThenable } from "../thenable.ts";
 import { type Answer, OwnCall, type ServedCall } from "./served-call.ts";
 
@@ -109,7 +109,7 @@ class Turn implements Expiring {
   readonly #next: Answer;
   readonly #timeoutMs: number | undefined;
   readonly #own: OwnCall | undefined;
-  readonly #deadline: number | undefined;
+  readonly #deadline: Deadline | undefined;
   readonly #onAbort: () => void;
   #resolve: (value: unknown) => void = () => {};
   #reject: (thrown: unknown) => void = () => {};
@@ -163,7 +163,7 @@ class Turn implements Expiring {
   }
 
   #settle(settle: () => void): void {
-    if (this.#deadline !== undefined) deadlines.remove(this, this.#deadline);
+    deadlines.remove(this.#deadline);
     this.#call.signal.removeEventListener("abort", this.#onAbort);
     settle();
   }

@@ -1,6 +1,6 @@
 import { runInCall } from "../calling/context.ts";
 import { KiteError } from "../errors.ts";
-import { deadlines, type Expiring } from "../session/deadlines.ts";
+import { type Deadline, deadlines, type Expiring } from "../session/deadlines.ts";
 import { isThenable } from "../thenable.ts";
 import { fingerprint, isLive } from "./fingerprint.ts";
 import { type Answer, callerKey, OwnCall, type ServedCall } from "./served-call.ts";
@@ -100,7 +100,7 @@ class Run implements Expiring {
   #call: OwnCall | undefined;
   #state: State = { is: "running" };
   #answer: Promise<unknown> | undefined;
-  #deadline: number | undefined;
+  #deadline: Deadline | undefined;
 
   constructor(call: ServedCall, args: string, events: RunEvents) {
     this.#method = call.method;
@@ -211,7 +211,7 @@ class Run implements Expiring {
   }
 
   #disarm(): void {
-    if (this.#deadline !== undefined) deadlines.remove(this, this.#deadline);
+    deadlines.remove(this.#deadline);
     this.#deadline = undefined;
   }
 }

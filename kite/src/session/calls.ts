@@ -1,7 +1,8 @@
 import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Call, Caller, CallMeta, CallOptions, CallSession } from "../method.ts";
-import { deadlines, type Expiring } from "./deadlines.ts";
+import { type Deadline, deadlines, type Expiring } from "./deadlines.ts";
+import { IdTable } from "./id-table.ts";
 import { sharedController } from "./shared-signal.ts";
 
 // One minute: far above what any healthy method takes, and short enough for a person to see that something is wrong.
@@ -19,10 +20,9 @@ export type SendCall = (id: number, remainingMs: number) => Departure | undefine
 export class OutgoingCalls {
   readonly #limits: Limits;
   readonly #cancel: (id: number, departure: Departure | undefined) => void;
-  readonly #pending = new Map<number, PendingCall>();
+  readonly #pending = new IdTable<PendingCall>();
   /** Made with the first call that has a signal. */
   #signals: SharedSignals | undefined;
-  #next = 1;
 
   constructor(limits: Limits, cancel: (id: number, departure: Departure | undefined) => void) {
     this.#limits = limits;
@@ -41,16 +41,16 @@ export class OutgoingCalls {
       return Promise.reject(limitError("pendingCalls", this.#limits, `${name} would have been one more; wait for answers`));
     }
     return new Promise((resolve, reject) => {
-      const id = this.#next++;
-      let departure: Departure | undefined;
+      const call = new PendingCall({ id: this.#pending.nextId(), name, timeoutMs, frame, signal, resolve, reject, calls: this });
+      // Before it is written: a value that makes a call while it is read must not get the same id.
+      this.#pending.add(call);
       try {
-        departure = send(id, timeoutMs);
+        call.departure = send(call.id, timeoutMs);
       } catch (thrown) {
+        this.#pending.take(call.id);
         reject(thrown);
         return;
       }
-      const call = new PendingCall({ id, name, timeoutMs, frame, departure, signal, resolve, reject, calls: this });
-      this.#pending.set(id, call);
       call.deadline = deadlines.add(call, timeoutMs);
       if (signal === undefined) return;
       this.#signals ??= new SharedSignals();
@@ -78,16 +78,15 @@ export class OutgoingCalls {
 
   /** Ends all calls at once; `wasSent` tells whether a call's frame can have reached the peer. */
   failAll(why: KiteError, wasSent: (frame: number) => boolean): void {
-    for (const { id, name, frame, departure } of [...this.#pending.values()]) {
+    for (const { id, name, frame, departure } of this.#pending.entries()) {
       this.reject(id, wasSent(departure?.frame ?? frame) ? lost(name, why) : notSent(name, why));
     }
   }
 
   #take(id: number): PendingCall | undefined {
-    const call = this.#pending.get(id);
+    const call = this.#pending.take(id);
     if (call === undefined) return undefined;
-    this.#pending.delete(id);
-    deadlines.remove(call, call.deadline);
+    deadlines.remove(call.deadline);
     if (call.signal !== undefined) this.#signals?.remove(call.signal, call);
     return call;
   }
@@ -98,7 +97,6 @@ interface PendingCallParts {
   readonly name: string;
   readonly timeoutMs: number;
   readonly frame: number;
-  readonly departure: Departure | undefined;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: KiteError) => void;
@@ -109,19 +107,18 @@ class PendingCall implements Expiring {
   readonly id: number;
   readonly name: string;
   readonly frame: number;
-  readonly departure: Departure | undefined;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: KiteError) => void;
   readonly #timeoutMs: number;
   readonly #calls: OutgoingCalls;
-  deadline = 0;
+  departure: Departure | undefined;
+  deadline: Deadline | undefined;
 
-  constructor({ id, name, timeoutMs, frame, departure, signal, resolve, reject, calls }: PendingCallParts) {
+  constructor({ id, name, timeoutMs, frame, signal, resolve, reject, calls }: PendingCallParts) {
     this.id = id;
     this.name = name;
     this.frame = frame;
-    this.departure = departure;
     this.signal = signal;
     this.resolve = resolve;
     this.reject = reject;
@@ -208,7 +205,7 @@ export class IncomingCall implements Call, Expiring {
   readonly caller: Caller;
   readonly meta: CallMeta;
   readonly #dueAt: number;
-  #deadline: number | undefined;
+  #deadline: Deadline | undefined;
   #controller: AbortController | undefined;
   #ended: KiteError | undefined;
 
@@ -240,7 +237,7 @@ export class IncomingCall implements Call, Expiring {
   }
 
   disarm(): void {
-    if (this.#deadline !== undefined) deadlines.remove(this, this.#deadline);
+    deadlines.remove(this.#deadline);
   }
 
   expire(): void {

@@ -3,30 +3,48 @@ export interface Expiring {
   expire(): void;
 }
 
+/** Where an entry waits for its end; {@link Deadlines.remove} takes it out. */
+export interface Deadline {
+  readonly entry: Expiring;
+  readonly bucket: Deadline[];
+  /** In the bucket; -1 when it is no longer there. */
+  index: number;
+}
+
 /**
  * Many deadlines on few timers: entries that end at about the same time share one. A timer for each call would cost more
  * than the rest of the call. A deadline fires up to 1/64 late, never early.
  */
 class Deadlines {
-  readonly #buckets = new Map<number, Set<Expiring>>();
+  /** Lists, and not sets, which are built anew with every burst of calls that comes and goes. */
+  readonly #buckets = new Map<number, Deadline[]>();
 
-  /** Adds an entry and answers with the key that {@link remove} needs. Infinite times are not kept. */
-  add(entry: Expiring, inMs: number): number {
-    if (!Number.isFinite(inMs)) return NEVER;
+  /** Adds an entry; undefined for infinite times, which are not kept. */
+  add(entry: Expiring, inMs: number): Deadline | undefined {
+    if (!Number.isFinite(inMs)) return undefined;
     const grain = grainOf(inMs);
     const due = Math.ceil((performance.now() + Math.max(inMs, 0)) / grain) * grain;
     let bucket = this.#buckets.get(due);
     if (bucket === undefined) {
-      bucket = new Set();
+      bucket = [];
       this.#buckets.set(due, bucket);
       this.#arm(due);
     }
-    bucket.add(entry);
-    return due;
+    const deadline = { entry, bucket, index: bucket.length };
+    bucket.push(deadline);
+    return deadline;
   }
 
-  remove(entry: Expiring, key: number): void {
-    this.#buckets.get(key)?.delete(entry);
+  /** Takes an entry out, if it still waits. */
+  remove(deadline: Deadline | undefined): void {
+    if (deadline === undefined || deadline.index < 0) return;
+    const { bucket, index } = deadline;
+    deadline.index = -1;
+    // The last one takes its place.
+    const last = bucket.pop();
+    if (last === undefined || last === deadline) return;
+    bucket[index] = last;
+    last.index = index;
   }
 
   #arm(due: number): void {
@@ -38,13 +56,15 @@ class Deadlines {
   #fire(due: number): void {
     // Timers may fire a little early, and waits longer than setTimeout can hold are armed in steps.
     if (performance.now() < due - 1) return this.#arm(due);
-    const bucket = this.#buckets.get(due);
+    const bucket = this.#buckets.get(due) ?? [];
     this.#buckets.delete(due);
-    for (const entry of bucket ?? []) entry.expire();
+    for (let deadline = bucket[0]; deadline !== undefined; deadline = bucket[0]) {
+      this.remove(deadline);
+      deadline.entry.expire();
+    }
   }
 }
 
-const NEVER = -1;
 // setTimeout holds a signed 32-bit number of milliseconds; more would fire at once.
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const FINEST_MS = 8;
