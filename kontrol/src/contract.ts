@@ -42,8 +42,12 @@ export interface KontrolContract extends RegistryContract {
     create(request: NewPerson): Promise<{ person: Person; created: boolean }>;
     /** Ends the person's access everywhere, at once. Idempotent; `removed: false` when there was nobody. */
     remove(request: { username: string } | { external: ExternalIdentity }): Promise<{ removed: boolean; username?: string }>;
-    /** A token for kontrol on behalf of a person, for the gateway's browser sessions. Audited. */
-    token(request: { username: string }): Promise<IssuedToken>;
+    /**
+     * A sign-in token: for kontrol, on behalf of a person, for the gateway's browser sessions. Audited. With `methods` it opens
+     * these alone. What outlasts it (`login.approve`, `people.setPassword`, `keys.issue`, `joinTokens.create`) it opens only
+     * when it names it: ask for such a one when the person has just proved anew who sits there.
+     */
+    token(request: { username: string; methods?: string[] }): Promise<IssuedToken>;
   };
   grants: {
     /** Gives a person, or everybody in a team of the caller's, a role on the caller's kites that match `query`, until a time. */

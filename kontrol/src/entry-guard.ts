@@ -89,8 +89,13 @@ export class EntryGuard {
   /** As {@link unlessFailing}, for a credential: one that was good before does not wait for its neighbours' bad ones. */
   async credential<T>(key: string, source: string, verify: () => Promise<T>): Promise<T> {
     const digest = createHash("sha256").update(key).digest("base64");
-    if (!this.#good.delete(digest)) this.check("credentials", source);
-    const verified = await this.#counting("credentials", source, verify);
+    if (!this.#good.has(digest)) this.check("credentials", source);
+    // Not taken out meanwhile: kites that share a kite.key come back together.
+    const verified = await this.#counting("credentials", source, verify).catch((thrown: unknown) => {
+      if (KiteError.from(thrown).code === "unauthenticated") this.#good.delete(digest);
+      throw thrown;
+    });
+    this.#good.delete(digest);
     for (const oldest of this.#good) {
       if (this.#good.size < MAX_GOOD) break;
       this.#good.delete(oldest);

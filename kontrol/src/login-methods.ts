@@ -1,5 +1,6 @@
 import { type Call, KiteError, method } from "@kite-mesh/kite";
 import type { Directory } from "./directory.ts";
+import { checkLasting } from "./lasting.ts";
 import * as schemas from "./login-schemas.ts";
 import { checkPassword, type SignInServices, sourceOf } from "./sign-in.ts";
 
@@ -43,10 +44,8 @@ export function setPasswordMethod(services: PasswordServices) {
   return method({ role: "viewer", input: schemas.passwordChange }, async ({ username, current, password }, call) => {
     const { caller } = call;
     const own = username === undefined || username === caller.username;
-    if (own) person(call, services);
-    else if (caller.role !== "owner" || caller.methods !== undefined)
-      throw new KiteError("permission_denied", "the passwords of others are set by administrators only");
     if (own) await checkCurrent(current, call, services);
+    else administrator(call, services);
     if (password?.toLowerCase().includes((username ?? caller.username).toLowerCase()))
       throw new KiteError("invalid_argument", "a password does not contain the name of its person");
     await passwords.set(username ?? caller.username, password, caller.username);
@@ -56,7 +55,7 @@ export function setPasswordMethod(services: PasswordServices) {
 
 /** Whoever found a terminal open must not be able to stay for good. */
 async function checkCurrent(current: string | undefined, call: Call, services: PasswordServices): Promise<void> {
-  const { username } = call.caller;
+  const { username } = person(call, services);
   if (!(await services.passwords.has(username))) return;
   if (current === undefined)
     throw new KiteError("failed_precondition", "you have a password already: show it as current", { reason: "current_password" });
@@ -65,10 +64,16 @@ async function checkCurrent(current: string | undefined, call: Call, services: P
 }
 
 /** What leads to a kite.key of a person's is for that person alone, with all his rights: a credential that was narrowed must not grow. */
-function person({ caller, method: name }: Call, { directory }: PasswordServices): { username: string } {
-  if (caller.methods !== undefined)
-    throw new KiteError("permission_denied", `${name} wants your own kite.key or sign-in, not a machine's key or a narrower token`);
+function person(call: Call, { directory }: PasswordServices): { username: string } {
+  checkLasting(call, directory);
+  const { caller, method: name } = call;
   if (directory.account(caller.username)?.kind !== "person")
     throw new KiteError("permission_denied", `${name} is for people, not for services`);
   return caller;
+}
+
+function administrator(call: Call, { directory }: PasswordServices): void {
+  checkLasting(call, directory);
+  if (call.caller.role === "owner") return;
+  throw new KiteError("permission_denied", "the passwords of others are set by administrators only");
 }

@@ -19,6 +19,7 @@ import type { Fresh } from "./freshness.ts";
 import { addGrant, type NewGrant, removeGrant } from "./grants.ts";
 import { createJoinToken } from "./join-tokens.ts";
 import { issueKiteKey, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
+import { checkLasting } from "./lasting.ts";
 import { loginMethods, setPasswordMethod } from "./login-methods.ts";
 import type { OlderRegistrations } from "./older-registrations.ts";
 import { OlderWatches } from "./older-watches.ts";
@@ -165,11 +166,12 @@ function entryMethods(services: Services) {
   };
 }
 
-function joinTokenMethods({ log, now }: Administered) {
+function joinTokenMethods({ log, directory, now }: Administered) {
   return {
-    create: method({ role: "owner", input: schemas.newJoinToken }, (request, { caller }) =>
-      createJoinToken(log, request, caller.username, now()),
-    ),
+    create: method({ role: "owner", input: schemas.newJoinToken }, (request, call) => {
+      checkLasting(call, directory);
+      return createJoinToken(log, request, call.caller.username, now());
+    }),
   };
 }
 
@@ -194,19 +196,23 @@ function peopleMethods(services: Administered) {
     }),
     hasPassword: method({ role: "viewer" }, ({ caller }) => services.passwords.has(caller.username)),
     setPassword: setPasswordMethod(services),
-    token: method({ role: "owner", input: schemas.named }, ({ username }, call) => tokenFor(username, call, services)),
+    token: method({ role: "owner", input: schemas.onBehalf }, (asked, call) => tokenFor(asked, call, services)),
   };
 }
 
 /** A token for kontrol in the name of a person. Only services get it: an administrator who is a person has no business being another. */
-async function tokenFor(username: string, { caller }: Call, { directory, log, tokens, identity }: Administered) {
+async function tokenFor(
+  { username, methods }: { username: string; methods?: string[] | undefined },
+  { caller }: Call,
+  { directory, log, tokens, identity }: Administered,
+) {
   if (directory.account(caller.username)?.kind !== "service") {
     throw new KiteError("permission_denied", "only a service, such as the gateway, acts on behalf of people");
   }
   const account = directory.account(username);
   if (account?.kind !== "person" || account.state !== "active") throw new KiteError("not_found", `there is no active person "${username}"`);
-  await log.write((tx) => audit(tx, caller.username, "people.token", username));
-  return tokens.issue({ username, role: roleOf(username, directory), audience: identity, jti: crypto.randomUUID() });
+  await log.write((tx) => audit(tx, caller.username, "people.token", username, methods === undefined ? {} : { methods }));
+  return tokens.issue({ username, role: roleOf(username, directory), audience: identity, jti: crypto.randomUUID(), methods });
 }
 
 /** Gives a grant on the kites of `owner`; `done` says who did it when that was whoever runs kontrol. */
@@ -242,13 +248,14 @@ export function describeGrant({ id, owner, username, team, role, query, expiresA
   return { id, owner, ...(team === undefined ? { username } : { team }), role, query, expiresAt };
 }
 
-function keyMethods({ pool, log, follower, keys, kiteKeys, now }: Administered) {
+function keyMethods({ pool, log, directory, follower, keys, kiteKeys, now }: Administered) {
   return {
-    issue: method({ role: "owner", input: schemas.newKey }, async ({ username, alg }, { caller }) => {
+    issue: method({ role: "owner", input: schemas.newKey }, async ({ username, alg }, call) => {
+      checkLasting(call, directory);
       const more = alg === "RS256" ? { signingKey: await keys.ensure(alg, log) } : {};
       const { result: kiteKey, revision } = await log.write(async (tx) => {
         const issued = await issueKiteKey(tx, username, { ...kiteKeys(), ...more });
-        await audit(tx, caller.username, "keys.issue", username, { alg });
+        await audit(tx, call.caller.username, "keys.issue", username, { alg });
         return issued;
       });
       await follower.reached(revision);

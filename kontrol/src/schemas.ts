@@ -103,11 +103,13 @@ export const newSigningKey = z.object({ alg: z.enum(ALGORITHMS).optional() }).op
 export const kid = z.object({ kid: z.string().min(1).max(128) });
 export const named = z.object({ username });
 const methodName = z.string().min(1).max(128);
+const methodNames = z.array(methodName).min(1).max(64);
+export const onBehalf = z.object({ username, methods: methodNames.optional() });
 const ownQueried = z
   .object({
     query,
     role: role.optional(),
-    methods: z.array(methodName).min(1).max(64).optional(),
+    methods: methodNames.optional(),
     ttlMs: z.number().int().min(1_000).optional(),
     renew: z.boolean().optional(),
   })

@@ -219,6 +219,31 @@ test("a normal user cannot become another: neither a machine's key nor a narrowe
   });
 });
 
+test("a stolen sign-in token becomes nothing that outlasts it: no approval, no password, no kite.key, no join token", async () => {
+  const gateway = await mesh.service("gateway");
+  const { userCode } = await asking(mesh).login.begin({ hostname: "thief" });
+  const signedIn = async (username: string, methods?: string[]) =>
+    asking(mesh, "token", (await gateway.kontrol.people.token({ username, ...(methods === undefined ? {} : { methods }) })).token);
+
+  const [stolen, administrators] = [await signedIn("mallory"), await signedIn("root")];
+
+  expect(await stolen.whoami()).toMatchObject({ username: "mallory" });
+  const named = await signedIn("mallory", ["people.setPassword"]);
+  for (const grow of [
+    () => stolen.login.approve({ userCode }),
+    () => stolen.people.setPassword({ password: "mine from now on" }),
+    () => administrators.people.setPassword({ username: "mallory", password: "mine from now on" }),
+    () => administrators.keys.issue({ username: "root" }),
+    () => administrators.joinTokens.create({ username: "root", purpose: "mine" }),
+    () => named.login.approve({ userCode }),
+  ])
+    await expect(grow()).rejects.toMatchObject({ code: "permission_denied" });
+  // A page of the gateway, which has just seen the person anew, can.
+  await (await signedIn("mallory", ["login.approve"])).login.approve({ userCode });
+  const { token } = await mallory.kontrol.getToken({ query: { name: "kontrol" } });
+  await asking(mesh, "token", token).people.setPassword({ password: "set from the kite.key" });
+});
+
 test("a normal user cannot register as a mesh service, whatever he calls himself", async () => {
   const kite = mallory.kite({ username: "kloud", name: "kloud" });
   await kite.listen();

@@ -75,9 +75,15 @@ export async function checkPassword(
 ): Promise<boolean> {
   // Also for names that nobody has: who may not try any more must not tell who is there. In one spelling, so that there is one account.
   const right = guard.attempt({ passwordsPerSource: source, passwordsPerAccount: username.toLowerCase() });
-  const good = await passwords.verify(username, password);
-  if (good) right();
-  return good;
+  try {
+    const good = await passwords.verify(username, password);
+    if (good) right();
+    return good;
+  } catch (thrown) {
+    // Nobody looked at it, so it told nothing: a flood of others' guesses must not use up the tries of this account.
+    right();
+    throw thrown;
+  }
 }
 
 type ByPassword = Extract<Entry, { password: string }>;

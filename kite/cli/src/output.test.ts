@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { json, table } from "./output.ts";
+import { json, plain, table } from "./output.ts";
 
 test("values that JSON lacks are written in a form that it has", () => {
   const value = {
@@ -28,4 +28,11 @@ test("columns are as wide as their widest cell", () => {
       ],
     ),
   ).toBe("NAME    N\na       1\nlonger  22");
+});
+
+test("a stranger's words steer no terminal, neither in a table nor beside one", () => {
+  const name = "Eve\x1b]0;root\x07\x1b[2J\u009b1A\u202Etxt.exe";
+
+  expect(plain(name)).toBe("Eve ]0;root [2J 1A txt.exe");
+  expect(table(["NAME"], [[name]])).toBe("NAME\nEve ]0;root [2J 1A txt.exe");
 });

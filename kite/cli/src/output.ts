@@ -22,8 +22,14 @@ export function pretty(value: unknown): string {
   });
 }
 
-/** Columns as wide as their widest cell; the heading is dim. */
-export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A stranger's words: without what would steer the terminal, or show them in another order than they are in. */
+export function plain(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Bidi_Control}]+/gu, " ").trim();
+}
+
+/** Columns as wide as their widest cell; the heading is dim. Some of the words are strangers'. */
+export function table(headings: readonly string[], cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(plain));
   const widths = headings.map((heading, column) => Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     cells

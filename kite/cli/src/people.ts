@@ -1,7 +1,7 @@
 import type { Person } from "@kite-mesh/kontrol/contract";
 import type { Command } from "commander";
 import { openMesh } from "./mesh.ts";
-import { json, print, table } from "./output.ts";
+import { json, plain, print, table } from "./output.ts";
 
 /** `kite person list`, `show`, `add`, `remove` and `link`: who may use the mesh. */
 export function addPeopleCommands(program: Command): void {
@@ -40,9 +40,8 @@ async function show(username: string, options: { json?: boolean }): Promise<void
   await using mesh = await openMesh();
   const person = await mesh.kontrol.people.get({ username });
   if (options.json) return print(json(person));
-  print(
-    `${person.username} (${person.name}), ${person.kind}, ${rank(person)}, ${person.state} since ${person.createdAt}, from ${origin(person)}`,
-  );
+  const { name, kind, state, createdAt } = person;
+  print(plain(`${person.username} (${name}), ${kind}, ${rank(person)}, ${state} since ${createdAt}, from ${origin(person)}`));
 }
 
 async function add(username: string, options: { name?: string; email?: string; json?: boolean }): Promise<void> {

@@ -38,6 +38,15 @@ test("an account is made, shown, listed and removed", async () => {
   expect(await said("person", "list")).toMatch(/^USERNAME +NAME +KIND +RANK +STATE +FROM\nbob +Bob +person +member +removed +here\n/);
 });
 
+test("the name that a person gave himself steers no administrator's terminal", async () => {
+  await said("person", "add", "eve", "--name", "Eve\x1b]0;root\x07\x1b[2J\u009b1A\u202Etxt.exe");
+
+  for (const shown of [await said("person", "show", "eve"), await said("person", "list")]) {
+    expect(shown).toContain("Eve ]0;root [2J 1A txt.exe");
+    expect(shown.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
+  }
+});
+
 test("signing keys are listed, added and retired, and the last one stays", async () => {
   const [first] = await read<SigningKeyInfo[]>("key", "list");
   const added = await read<SigningKeyInfo>("key", "add");

@@ -2,6 +2,7 @@ import { KiteError } from "@kite-mesh/kite";
 import { CommanderError } from "commander";
 import { NO_DATABASE } from "../database.ts";
 import { WRONG_SETTING } from "../options.ts";
+import { plain } from "./output.ts";
 
 /** What the command exits with; as the `kite` command, for which 3 is a mesh that does not run. */
 export const EXIT = { ok: 0, error: 1, usage: 2, noDatabase: 3 } as const;
@@ -19,7 +20,7 @@ export function explain(thrown: unknown): { line: string | undefined; exitCode: 
   if (thrown instanceof CommanderError) return { line: undefined, exitCode: thrown.exitCode === 0 ? EXIT.ok : EXIT.usage };
   const { message, reason } = KiteError.from(thrown);
   const exitCode = EXITS[reason ?? ""] ?? EXIT.error;
-  return { line: message.replaceAll(/\p{Cc}+/gu, " ").trim(), exitCode };
+  return { line: plain(message), exitCode };
 }
 
 const EXITS: Record<string, number> = { [WRONG_USE]: EXIT.usage, [WRONG_SETTING]: EXIT.usage, [NO_DATABASE]: EXIT.noDatabase };

@@ -3,9 +3,14 @@ export function json(value: unknown): string {
   return JSON.stringify(value) ?? "null";
 }
 
-/** Columns as wide as their widest cell; without control characters, since some of the words are strangers'. */
+/** A stranger's words: without what would steer the terminal, or show them in another order than they are in. */
+export function plain(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Bidi_Control}]+/gu, " ").trim();
+}
+
+/** Columns as wide as their widest cell; some of the words are strangers'. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [headings, ...rows.map((row) => row.map((cell) => cell.replaceAll(/\p{Cc}+/gu, " ")))];
+  const lines = [headings, ...rows.map((row) => row.map(plain))];
   const widths = headings.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   return lines.map((line) => padded(line, widths)).join("\n");
 }

@@ -3,7 +3,7 @@ import type { Person } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { wrongUse } from "./failure.ts";
-import { json, print, table, when } from "./output.ts";
+import { json, plain, print, table, when } from "./output.ts";
 
 type Options = Flags & { readonly json?: boolean };
 
@@ -53,9 +53,8 @@ async function show(username: string, options: Options): Promise<void> {
   const person = await kontrol.call.people.get({ username });
   if (options.json) return print(json(person));
   const { name, kind, state, email, createdAt } = person;
-  print(
-    `${username} (${name}${email === null ? "" : `, ${email}`}), ${kind}, ${rank(person)}, ${state}, made ${when(createdAt)}, from ${origin(person)}`,
-  );
+  const known = `${username} (${name}${email === null ? "" : `, ${email}`})`;
+  print(plain(`${known}, ${kind}, ${rank(person)}, ${state}, made ${when(createdAt)}, from ${origin(person)}`));
 }
 
 interface AddOptions extends Options {
