@@ -2,6 +2,7 @@ import { rm, symlink } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import KONTROL from "../../kontrol/package.json" with { type: "json" };
 import PACKAGE from "../package.json" with { type: "json" };
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -23,8 +24,10 @@ export async function bundle(source: string): Promise<string> {
     format: "esm",
     target: "node20",
     conditions: ["mesh-source"],
-    // Peers are taken as they are installed; only our own sources are built here.
-    external: Object.keys({ ...PACKAGE.dependencies, ...PACKAGE.devDependencies }).filter((name) => !name.startsWith("@kite-mesh/")),
+    // Others' packages are taken as they are installed (CommonJS could not be built in); only our own sources are built here.
+    external: Object.keys({ ...KONTROL.dependencies, ...PACKAGE.dependencies, ...PACKAGE.devDependencies }).filter(
+      (name) => !name.startsWith("@kite-mesh/"),
+    ),
     sourcemap: "linked",
   });
   // kontrol's migrations are files beside its program's folder, here as in its package.
