@@ -12,15 +12,15 @@ import {
   type Schema,
 } from "@kite-mesh/kite";
 import { z } from "zod";
-import { ask } from "./connection.ts";
-import type { MeshUse } from "./database.ts";
-import { EntryGuard } from "./entry-guard.ts";
+import { ask } from "./database/connection.ts";
+import type { MeshUse } from "./database/database.ts";
+import { EntryGuard } from "./entry/entry-guard.ts";
+import { Passwords } from "./entry/passwords.ts";
 import { type Closers, NAME, openMemory, TOKEN_TTL_MS } from "./kontrol.ts";
 import { type Administered, administrationMethods, describeGrant, giveGrant } from "./methods.ts";
-import { Passwords } from "./passwords.ts";
-import { ensureAccount } from "./people.ts";
+import { ensureAccount } from "./people/people.ts";
 import * as schemas from "./schemas.ts";
-import { Tokens } from "./tokens.ts";
+import { Tokens } from "./trust/tokens.ts";
 
 export interface AdministrationOptions {
   readonly databaseUrl: string;

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import { freshDatabase } from "../../test/postgres.ts";
-import type { KiteRecord } from "./record.ts";
+import type { KiteRecord } from "./database/record.ts";
 import { World } from "./test-history.ts";
 import { Model, wrongHistories } from "./test-history-model.ts";
 

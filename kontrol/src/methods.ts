@@ -12,26 +12,26 @@ import {
   type Registered,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
-import { type Actor, audit, listAudit } from "./audit.ts";
-import { roleOf } from "./authenticate.ts";
 import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contract.ts";
-import type { Fresh } from "./freshness.ts";
-import { addGrant, type NewGrant, removeGrant } from "./grants.ts";
-import { createJoinToken } from "./join-tokens.ts";
-import { issueKiteKey, listKiteKeys, revokeKiteKey } from "./kite-keys.ts";
+import { type Actor, audit, listAudit } from "./database/audit.ts";
+import type { GrantRecord } from "./database/record.ts";
+import type { Fresh } from "./directory/freshness.ts";
+import { findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
+import type { Watchers } from "./directory/watch.ts";
+import { roleOf } from "./entry/authenticate.ts";
+import { createJoinToken } from "./entry/join-tokens.ts";
+import { loginMethods, setPasswordMethod } from "./entry/login-methods.ts";
+import { enter, enterOlder, type SignInServices } from "./entry/sign-in.ts";
 import { checkLasting } from "./lasting.ts";
-import { loginMethods, setPasswordMethod } from "./login-methods.ts";
-import type { OlderRegistrations } from "./older-registrations.ts";
-import { OlderWatches } from "./older-watches.ts";
-import { createPerson, getPerson, listPeople, removePerson } from "./people.ts";
-import { findKites, findToken, type QueryOptions, why, writeKites } from "./query.ts";
-import type { GrantRecord } from "./record.ts";
-import type { Registrar } from "./registrar.ts";
+import type { OlderRegistrations } from "./older/older-registrations.ts";
+import { OlderWatches } from "./older/older-watches.ts";
+import { addGrant, type NewGrant, removeGrant } from "./people/grants.ts";
+import { createPerson, getPerson, listPeople, removePerson } from "./people/people.ts";
+import { actor, teamMethods } from "./people/team-methods.ts";
+import type { Registrar } from "./presence/registrar.ts";
 import * as schemas from "./schemas.ts";
-import { enter, enterOlder, type SignInServices } from "./sign-in.ts";
-import type { SigningKey } from "./signing-keys.ts";
-import { actor, teamMethods } from "./team-methods.ts";
-import type { Watchers } from "./watch.ts";
+import { issueKiteKey, listKiteKeys, revokeKiteKey } from "./trust/kite-keys.ts";
+import type { SigningKey } from "./trust/signing-keys.ts";
 
 export interface Services extends QueryOptions, SignInServices {
   readonly pool: Pool;

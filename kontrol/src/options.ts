@@ -1,7 +1,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { KiteError, nearest } from "@kite-mesh/kite";
-import { behindProxies } from "./proxies.ts";
+import { behindProxies } from "./entry/proxies.ts";
 
 /** What a running kontrol can be told from outside. Each is a variable of the environment and a flag; the flag wins. */
 export const SETTINGS = {

@@ -2,7 +2,7 @@ import { KiteError, type WatchEvent } from "@kite-mesh/kite";
 import { testIdentity } from "@kite-mesh/kite/testing";
 import { expect, test, vi } from "vitest";
 import { freshDatabase } from "../../test/postgres.ts";
-import { startBusyProcess } from "./test-busy-process.ts";
+import { startBusyProcess } from "./presence/test-busy-process.ts";
 import { startTestKontrol, type WhoContract } from "./testing.ts";
 
 // Real processes, which take seconds to start where others run beside them.

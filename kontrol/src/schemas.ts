@@ -1,10 +1,10 @@
 import type { Identity, Query, Register, Schema, SchemaInput, SchemaOutput } from "@kite-mesh/kite";
 import { z } from "zod";
-import { MAX_JOIN_TTL_MS } from "./join-tokens.ts";
-import { deviceJoin, passwordJoin } from "./login-schemas.ts";
-import type { WatchCallback } from "./older-watches.ts";
-import { MAX_LABELS } from "./registrar.ts";
-import { ALGORITHMS } from "./signing-keys.ts";
+import { MAX_JOIN_TTL_MS } from "./entry/join-tokens.ts";
+import { deviceJoin, passwordJoin } from "./entry/login-schemas.ts";
+import type { WatchCallback } from "./older/older-watches.ts";
+import { MAX_LABELS } from "./presence/registrar.ts";
+import { ALGORITHMS } from "./trust/signing-keys.ts";
 
 // What a caller may send to kontrol, and how much of it. kite itself checks what a path and a version may contain.
 

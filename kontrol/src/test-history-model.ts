@@ -1,5 +1,5 @@
 import type { Identity, Query, Role, WatchEvent } from "@kite-mesh/kite";
-import type { Change, GrantRecord, KiteRecord } from "./record.ts";
+import type { Change, GrantRecord, KiteRecord } from "./database/record.ts";
 
 // What kontrol is held against: the same questions, answered by code that is too simple to be wrong, and that knows nothing
 // of the directory, of how a query is read, or of who is told when.

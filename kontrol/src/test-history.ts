@@ -2,18 +2,18 @@ import { randomUUID } from "node:crypto";
 import { KiteError, type Query } from "@kite-mesh/kite";
 import pg from "pg";
 import { vi } from "vitest";
-import { openDatabase } from "./database.ts";
-import { Directory } from "./directory.ts";
-import { Follower } from "./follower.ts";
-import { addGrant, removeGrant } from "./grants.ts";
-import { Leases } from "./leases.ts";
-import { Log } from "./log.ts";
-import { ensureAccount } from "./people.ts";
-import { Replicas } from "./replicas.ts";
+import { openDatabase } from "./database/database.ts";
+import { Log } from "./database/log.ts";
+import { Directory } from "./directory/directory.ts";
+import { Follower } from "./directory/follower.ts";
+import { Watchers } from "./directory/watch.ts";
+import { addGrant, removeGrant } from "./people/grants.ts";
+import { ensureAccount } from "./people/people.ts";
+import { Leases } from "./presence/leases.ts";
+import { Replicas } from "./presence/replicas.ts";
+import { Upkeep } from "./presence/upkeep.ts";
 import { type LogEntry, lineOf, type Told, VERSIONS } from "./test-history-model.ts";
 import { silent } from "./testing.ts";
-import { Upkeep } from "./upkeep.ts";
-import { Watchers } from "./watch.ts";
 
 const ALICE = { username: "alice", admin: false };
 

@@ -2,7 +2,7 @@ import { userInfo } from "node:os";
 import { openLogger } from "@kite-mesh/kite/pino";
 import type { Command } from "commander";
 import { type Administration, openAdministration } from "../administration.ts";
-import type { MeshUse } from "../database.ts";
+import type { MeshUse } from "../database/database.ts";
 import { addressOf, type Flags, readOptions, SETTINGS, type SettingName } from "../options.ts";
 
 /** Lets a command be told these settings by flags. */

@@ -1,6 +1,6 @@
 import { KiteError } from "@kite-mesh/kite";
 import { CommanderError } from "commander";
-import { NO_DATABASE } from "../database.ts";
+import { NO_DATABASE } from "../database/database.ts";
 import { WRONG_SETTING } from "../options.ts";
 import { plain } from "./output.ts";
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { Flags } from "../options.ts";
-import type { Algorithm } from "../signing-keys.ts";
+import type { Algorithm } from "../trust/signing-keys.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { wrongUse } from "./failure.ts";
 import { writeCredential } from "./key-file.ts";

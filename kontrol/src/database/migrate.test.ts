@@ -1,0 +1,183 @@
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import pg from "pg";
+import { expect, test, vi } from "vitest";
+import { freshDatabase } from "../../../test/postgres.ts";
+import { Directory } from "../directory/directory.ts";
+import { Follower } from "../directory/follower.ts";
+import { Watchers } from "../directory/watch.ts";
+import { silent } from "../testing.ts";
+import { checkVersion, openDatabase } from "./database.ts";
+import { migrate } from "./migrate.ts";
+
+vi.setConfig({ testTimeout: 20_000 });
+// The first to ask waits until the cluster is made.
+const firstDatabase = await freshDatabase();
+const FOLDER = new URL("../../sql/", import.meta.url);
+const files = (await readdir(FOLDER)).sort();
+
+test("processes that start at the same time on an empty database do not disturb each other", async () => {
+  const databaseUrl = firstDatabase;
+
+  const pools = await Promise.all(Array.from({ length: 5 }, () => openDatabase(databaseUrl, () => {})));
+
+  expect(await applied(databaseUrl)).toEqual(files);
+  await Promise.all(pools.map((pool) => pool.end()));
+});
+
+test("a migration that fails is named, leaves nothing of itself, and goes on from there when it is mended", async () => {
+  const databaseUrl = await freshDatabase();
+  await using folder = await migrations({ "9001_broken.sql": "create table kontrol.half (id int); select 1 / 0" });
+
+  const failing = await Promise.allSettled([migrate(databaseUrl, folder.url), migrate(databaseUrl, folder.url)]);
+  for (const outcome of failing)
+    expect(outcome).toMatchObject({ status: "rejected", reason: { message: expect.stringMatching(/9001_broken\.sql failed.*division/) } });
+  expect(await applied(databaseUrl)).toEqual(files);
+  expect(await ask(databaseUrl, "select to_regclass('kontrol.half') as half")).toEqual([{ half: null }]);
+
+  await folder.write("9001_broken.sql", "create table kontrol.half (id int)");
+  await migrate(databaseUrl, folder.url);
+  expect(await applied(databaseUrl)).toEqual([...files, "9001_broken.sql"]);
+});
+
+test("a migration that is found later than one with a higher number is run, too", async () => {
+  const databaseUrl = await freshDatabase();
+  await using folder = await migrations({ "9002_second.sql": "create table kontrol.second (id int)" });
+  await migrate(databaseUrl, folder.url);
+
+  await folder.write("9001_first.sql", "create table kontrol.first (id int)");
+  await migrate(databaseUrl, folder.url);
+
+  expect(await applied(databaseUrl)).toEqual([...files, "9001_first.sql", "9002_second.sql"]);
+});
+
+test("a kontrol starts on a database that a newer one has expanded, so that both run side by side", async () => {
+  const databaseUrl = await freshDatabase();
+  await using newer = await migrations({ "9001_more.sql": "alter table kontrol.kites add column more text" });
+  await migrate(databaseUrl, newer.url);
+
+  const pool = await openDatabase(databaseUrl, () => {});
+
+  expect(await applied(databaseUrl)).toEqual([...files, "9001_more.sql"]);
+  await pool.end();
+});
+
+test("a kontrol does not start on a database from which a newer one took what it needs, and says so", async () => {
+  const databaseUrl = await freshDatabase();
+  await using newer = await migrations({ "9002_less.sql": "-- contracts: 9001\nalter table kontrol.kites drop column url" });
+  await migrate(databaseUrl, newer.url);
+
+  await expect(openDatabase(databaseUrl, () => {})).rejects.toMatchObject({
+    code: "failed_precondition",
+    message: expect.stringMatching(/newer kontrol has run migration 9002_less\.sql.*up to \d+.*have to know 9001/),
+  });
+
+  await newer.write("9001_more.sql", "select 1");
+  await migrate(databaseUrl, newer.url);
+});
+
+test("a replica follows a log with entries of kinds that it does not know: it passes over them and keeps the revision", async () => {
+  const databaseUrl = await freshDatabase();
+  const pool = await openDatabase(databaseUrl, () => {});
+  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs: 600_000, log: silent });
+  const watching = new Watchers(directory, () => 0).watch({ query: {}, username: "alice" })[Symbol.asyncIterator]();
+  expect((await watching.next()).value).toMatchObject({ type: "snapshot" });
+
+  const [first, , third] = await newerEntries(pool, directory.revision);
+  await follower.reached(third);
+
+  expect(directory.account("alice")).toMatchObject({ state: "active" });
+  expect(directory.revision).toBe(third);
+  expect(directory.since(first)).toHaveLength(2);
+  await watching.return?.();
+  await follower.close();
+  await pool.end();
+});
+
+test.each(files.slice(1))("%s only adds, or says which versions it leaves behind", async (name) => {
+  const sql = (await readFile(new URL(name, FOLDER), "utf8")).toLowerCase();
+
+  const statements = sql.replaceAll(/--.*$/gm, "").split(";");
+
+  if (!/^-- contracts: \d{4}$/m.test(sql)) for (const statement of statements) expect(takesAway(statement), statement).toBe(false);
+});
+
+test.each([
+  ["alter table kontrol.kites drop column url", true],
+  ["alter table kontrol.kites rename to boats", true],
+  ["alter table kontrol.kites alter column url type varchar(10)", true],
+  ["alter table kontrol.kites alter url set not null", true],
+  ["alter table kontrol.kites add column owner text not null", true],
+  ["alter table kontrol.kites add constraint few check (length(url) < 9)", true],
+  ["create unique index one_url on kontrol.kites (url)", true],
+  ["truncate kontrol.audit", true],
+  ["alter table kontrol.kites add column owner text not null default ''", false],
+  ["alter table kontrol.kites add column owner text", false],
+  ["create index urls on kontrol.kites (url)", false],
+  ["create table kontrol.teams (name text not null primary key)", false],
+])("%s takes something away: %s", (statement, answer) => {
+  expect(takesAway(statement)).toBe(answer);
+});
+
+test("a PostgreSQL that is older than the oldest supported one is named with its version", () => {
+  expect(() => checkVersion("11.22 (Debian 11.22-1)")).toThrow(/needs PostgreSQL 12 or later.*names a 11\.22/);
+  for (const version of ["12.22", "13.0", "18.4 (Debian)", "19beta1"]) checkVersion(version);
+});
+
+test("a database that does not answer is named by its setting, without the password", async () => {
+  const opening = openDatabase("postgres://mesh:secret@127.0.0.1:1/none", () => {});
+
+  await expect(opening).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining("KONTROL_DATABASE_URL") });
+  await expect(opening).rejects.not.toMatchObject({ message: expect.stringContaining("secret") });
+});
+
+/** Whether a kontrol of the version before would trip over it: it knows nothing of what is new, and relies on what was there. */
+function takesAway(statement: string): boolean {
+  if (/\b(drop|rename|truncate|delete)\b|\balter\s+(column\s+)?\w+\s+(set\s+data\s+)?type\b|\bset\s+not\s+null\b/.test(statement))
+    return true;
+  if (/\bcreate\s+unique\s+index\b/.test(statement)) return true;
+  if (!/\balter\s+table\b/.test(statement)) return false;
+  if (/\badd\s+(constraint|check|primary|unique|foreign)\b/.test(statement)) return true;
+  return /\bnot\s+null\b/.test(statement) && !/\bdefault\b/.test(statement);
+}
+
+/** Kontrol's own migrations, and others, in a folder that goes with its scope. */
+async function migrations(more: Record<string, string>) {
+  const path = await mkdtemp(join(tmpdir(), "kontrol-sql-"));
+  for (const name of files) await copyFile(new URL(name, FOLDER), join(path, name));
+  const write = (name: string, sql: string) => writeFile(join(path, name), sql);
+  for (const [name, sql] of Object.entries(more)) await write(name, sql);
+  return { url: pathToFileURL(`${path}/`), write, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** What a later version might write around an entry of today; answers with the three revisions. */
+async function newerEntries(pool: pg.Pool, from: number): Promise<[number, number, number]> {
+  const account = { username: "alice", kind: "person", admin: false, state: "active", badge: 7 };
+  const entries = [
+    { kind: "weather.changed", data: { sky: "blue" } },
+    { kind: "account.changed", data: { account } },
+    { kind: "kite.painted", data: { id: "a", generation: 1, colour: "red" } },
+  ];
+  for (const [index, { kind, data }] of entries.entries())
+    await pool.query("insert into kontrol.log (revision, kind, data) values ($1, $2, $3)", [from + index + 1, kind, data]);
+  await pool.query("update kontrol.head set revision = revision + 3");
+  await pool.query("select pg_notify('kontrol', revision::text) from kontrol.head");
+  return [from + 1, from + 2, from + 3];
+}
+
+async function applied(databaseUrl: string): Promise<unknown[]> {
+  return (await ask(databaseUrl, "select name from kontrol.migrations order by number")).map(({ name }) => name);
+}
+
+async function ask(databaseUrl: string, text: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(text)).rows;
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,263 @@
+import {
+  type Call,
+  type FoundKite,
+  formatQuery,
+  type Identity,
+  type IssuedToken,
+  KiteError,
+  type Narrower,
+  type Query,
+  roleAllows,
+  writtenJson,
+} from "@kite-mesh/kite";
+import type { Pool } from "pg";
+import type { WhyFound } from "../contract.ts";
+import { ask } from "../database/connection.ts";
+import type { KiteRecord } from "../database/record.ts";
+import { type Pulse, seconds } from "../presence/pulse.ts";
+import type { SigningKey, SigningKeys } from "../trust/signing-keys.ts";
+import type { Tokens } from "../trust/tokens.ts";
+import type { Access } from "./access.ts";
+import type { Directory } from "./directory.ts";
+import { describeKite } from "./watch.ts";
+
+export interface QueryOptions {
+  readonly directory: Directory;
+  readonly tokens: Tokens;
+  readonly keys: SigningKeys;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+  /** Between 0 and 1, as `Math.random`. */
+  readonly random: () => number;
+}
+
+// A token for each is signed; who wants to see a larger mesh watches it, which needs none.
+const MOST = 1_000;
+
+/** The kites that match and that the caller may see, in random order, so that callers who take the first spread out. */
+export async function findKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
+  const revision = String(options.directory.revision);
+  const kites = matching(query, caller, options).map(async (found) =>
+    describeFound(found, await issue(found.record, found.access, caller, options), caller, options),
+  );
+  return { kites: await Promise.all(kites), revision };
+}
+
+/**
+ * As {@link findKites}, for the wire: what is said of a kite is written once for as long as its token is given out, since
+ * most questions are asked again and again.
+ */
+export async function writeKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
+  const { revision } = options.directory;
+  const texts = matching(query, caller, options).map((found) => {
+    const issued = issue(found.record, found.access, caller, options);
+    const write = (token: IssuedToken) => textOf(found, token, caller, options);
+    return "token" in issued ? write(issued) : issued.then(write);
+  });
+  const written = texts.every((text) => typeof text === "string") ? texts : await Promise.all(texts);
+  return writtenJson(`{"kites":[${written.join(",")}],"revision":"${revision}"}`);
+}
+
+function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
+  const found: Found[] = [];
+  for (const match of directory.find(query, caller.username, now())) {
+    if (found.length === MOST) {
+      throw new KiteError(
+        "limit_exceeded",
+        `more than ${MOST} kites match ${formatQuery(query)}; ask for fewer, or use watch, which has no such limit`,
+      );
+    }
+    found.push(match);
+  }
+  shuffle(found, random);
+  return found;
+}
+
+function describeFound(
+  { record, access }: Found,
+  { token, expiresAt }: IssuedToken,
+  caller: Call["caller"],
+  { keys }: QueryOptions,
+): FoundKite {
+  const described = describeKite(record, access);
+  const url = urlFor(described.url, caller, keys);
+  // The name of the key is for older kites, which keep it with the token.
+  return { ...described, url, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, keys).kid } as FoundKite;
+}
+
+/** By the token, which says who asks, for which kite and in which role; they go when it does. */
+const texts = new WeakMap<IssuedToken, { readonly record: KiteRecord; readonly url: string; readonly text: string }>();
+
+function textOf(found: Found, token: IssuedToken, caller: Call["caller"], options: QueryOptions): string {
+  const { record } = found;
+  const url = urlFor(record.url, caller, options.keys);
+  const known = texts.get(token);
+  // Labels and address may change while the token stays.
+  if (known?.record === record && known.url === url) return known.text;
+  const text = JSON.stringify(describeFound(found, token, caller, options));
+  texts.set(token, { record, url, text });
+  return text;
+}
+
+/**
+ * A token for the one kite that matches. Its audience is always that kite's own path, whatever was asked.
+ *
+ * @throws {KiteError} `not_found` when there is none that the caller may see, `failed_precondition` when there are several.
+ */
+export async function findToken(
+  query: Query,
+  { caller }: Call,
+  options: QueryOptions & { renew?: boolean; less?: Narrower; identity: Identity },
+): Promise<IssuedToken> {
+  const { directory, now, less = {}, identity } = options;
+  const [first, ...others] = directory.key(caller.credential?.jti ?? "")?.machine
+    ? ownOfMachine(query, caller, directory)
+    : directory.find(query, caller.username, now());
+  if (first === undefined) throw new KiteError("not_found", `no kite matches ${formatQuery(query)}`);
+  if (others.length > 0) {
+    throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
+  }
+  checkNarrower(less, first, identity);
+  const { role = first.access.role, ttlMs, methods } = less;
+  const until = ttlMs === undefined ? first.access.until : Math.min(now() + ttlMs, first.access.until ?? Number.POSITIVE_INFINITY);
+  return issue(first.record, { role, until }, caller, { ...options, methods });
+}
+
+// What kontrol answers with credentials: a token that opens one of these could be made into one without its limits.
+const GIVE_TOKENS = [
+  "getToken",
+  "getKites",
+  "people.token",
+  "keys.issue",
+  "joinTokens.create",
+  "registerMachine",
+  "login.approve",
+  "people.setPassword",
+];
+
+function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
+  if (role !== undefined && !roleAllows(access.role, role))
+    throw new KiteError("permission_denied", `you are ${access.role} of ${record.kite.name}; a token gives no higher role, got "${role}"`);
+  if (record.kite.id !== kontrol.id || (role === undefined && methods === undefined)) return;
+  if (methods === undefined)
+    throw new KiteError(
+      "invalid_argument",
+      "a token for kontrol is narrowed by methods; with a lower role alone it could be exchanged for a full one",
+    );
+  const giving = methods.find((name) => GIVE_TOKENS.includes(name));
+  if (giving !== undefined)
+    throw new KiteError("invalid_argument", `${giving} gives credentials, so a narrowed token for kontrol cannot be for it`);
+}
+
+/** A machine gets tokens for the kites that it entered itself, and only to look: its owner's role is not for who works there. */
+function* ownOfMachine(query: Query, { username, credential }: Call["caller"], directory: Directory): Iterable<Found> {
+  for (const record of directory.match(query)) {
+    if (record.kite.username === username && record.jti === credential?.jti) yield { record, access: { role: "viewer", until: null } };
+  }
+}
+
+interface Found {
+  readonly record: KiteRecord;
+  readonly access: Access;
+}
+
+const WHY = `
+  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
+                            'region', region, 'hostname', hostname, 'id', id) as kite,
+         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
+         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
+         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
+    from kontrol.kites where id = $1 and gone_at is not null`;
+
+/** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
+export async function why(
+  id: string,
+  { caller }: Call,
+  { pool, pulse, directory, now }: QueryOptions & { pool: Pool; pulse: (id: string) => Pulse | undefined },
+) {
+  const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
+  const present = directory.kite(id);
+  if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
+  const [gone] = (await ask<KiteRecord & { goneAt: number; reason: string }>(pool, WHY, [id])).rows;
+  if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
+  return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;
+}
+
+const HOLDER = `
+  select (extract(epoch from now() - beat_at) * 1000)::float8 as "agoMs" from kontrol.replicas where id = $1 and url is not null`;
+
+async function explainPresent({ kite, registeredAt, jti, holder }: KiteRecord, pulse: Pulse | undefined, pool: Pool): Promise<WhyFound> {
+  const answer = { found: true, kite, state: "present", at: new Date(registeredAt).toISOString() } as const;
+  if (jti === null) return { ...answer, reason: "it is kontrol itself" };
+  if (pulse !== undefined) {
+    const nowMs = performance.now();
+    const beat = { agoMs: Math.round(nowMs - pulse.lastBeatMs), ...pulse.loop };
+    return { ...answer, reason: `it registered, and its session is open; ${pulse.describe(nowMs)}`, beat };
+  }
+  const [other] = (await ask<{ agoMs: number }>(pool, HOLDER, [holder])).rows;
+  const reason =
+    other === undefined
+      ? "it registered before kontrol restarted, and has two beats to come back"
+      : `it registered, and its session is with another kontrol, which was heard ${seconds(other.agoMs)} ago`;
+  return { ...answer, reason };
+}
+
+/** What comes from a token ends with it: a stolen one cannot renew itself. */
+export function issue(
+  record: KiteRecord,
+  { role, until }: Access,
+  caller: Call["caller"],
+  {
+    tokens,
+    keys,
+    renew = false,
+    methods,
+  }: Pick<QueryOptions, "tokens" | "keys"> & { renew?: boolean; methods?: readonly string[] | undefined },
+): IssuedToken | Promise<IssuedToken> {
+  const ends = Math.min(until ?? Number.POSITIVE_INFINITY, caller.expiresAt ?? Number.POSITIVE_INFINITY);
+  const { username, credential } = caller;
+  if (credential?.jti === undefined) throw new KiteError("unauthenticated", "tokens are for callers who showed a credential");
+  return tokens.issue({
+    username,
+    role,
+    audience: record.kite,
+    jti: credential.jti,
+    until: ends === Number.POSITIVE_INFINITY ? undefined : ends,
+    signingKey: signerFor(record, caller, keys),
+    reader: signerOf(record, keys)?.alg === "RS256" ? "older" : "ours",
+    methods,
+    renew,
+  });
+}
+
+/**
+ * The key that a token is signed with. A kite whose kite.key is by an RS256 key verifies with that one, and knows no other;
+ * a caller of that kind reads the tokens that it carries, and can read no other.
+ */
+function signerFor(record: KiteRecord, { credential }: Call["caller"], keys: SigningKeys): SigningKey {
+  const target = signerOf(record, keys);
+  if (target?.alg === "RS256") return target;
+  const asking = keys.get(credential?.kid ?? "");
+  return asking?.alg === "RS256" ? (keys.currentOf("RS256") ?? asking) : keys.current;
+}
+
+/**
+ * Where a caller dials a kite. Kites in Go and kite.js put their SockJS paths behind what they are given, and find them under
+ * `/kite` alone; a kite of today listens at the root of its port, and takes every dialect under that path as well.
+ */
+export function urlFor(url: string, { credential }: Call["caller"], keys: SigningKeys): string {
+  if (keys.get(credential?.kid ?? "")?.alg !== "RS256" || new URL(url).pathname !== "/") return url;
+  return `${url.replace(/\/$/, "")}/kite`;
+}
+
+function signerOf({ kid }: KiteRecord, keys: SigningKeys): SigningKey | undefined {
+  return keys.get(kid ?? "");
+}
+
+/** Fisher and Yates. */
+function shuffle<T>(items: T[], random: () => number): void {
+  for (let last = items.length - 1; last > 0; last--) {
+    const other = Math.floor(random() * (last + 1));
+    [items[last], items[other]] = [items[other] as T, items[last] as T];
+  }
+}

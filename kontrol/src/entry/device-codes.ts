@@ -1,0 +1,183 @@
+import { createHash, randomBytes, randomInt } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { KiteError } from "@kite-mesh/kite";
+import type { Pool } from "pg";
+import type { DeviceLogin, DeviceRequest } from "../contract.ts";
+import { audit } from "../database/audit.ts";
+import { ask } from "../database/connection.ts";
+import type { Log } from "../database/log.ts";
+import type { Directory } from "../directory/directory.ts";
+import { issueKiteKey, type KiteKeyOptions } from "../trust/kite-keys.ts";
+
+export interface DeviceCodesOptions {
+  readonly pool: Pool;
+  readonly log: Log;
+  readonly directory: Directory;
+  /** Milliseconds, as `Date.now`. */
+  readonly now: () => number;
+}
+
+// A person reads a code, opens another terminal and types it.
+const TTL_MS = 10 * 60_000;
+// Consonants that are not mistaken for others or for digits, and spell no words (RFC 8628, 6.1): eight are 34 bits.
+const LETTERS = "BCDFGHJKLMNPQRSTVWXZ";
+const GROUP = 4;
+// What a mesh of any size asks for in ten minutes; the rest is a flood, and each is a row.
+const MAX_WAITING = 5_000;
+const MAX_WAITING_PER_SOURCE = 50;
+// An approval is heard of from the log. While the log cannot be followed, the table is looked at this often.
+const LOOK_MS = 15_000;
+
+const TIDY = "delete from kontrol.device_codes where expires_at < to_timestamp($1::float8 / 1000)";
+const ADD = `
+  insert into kontrol.device_codes (hash, user_code, hostname, source, asked_at, expires_at)
+  select $1, $2, $3, $4, to_timestamp($5::float8 / 1000), to_timestamp($6::float8 / 1000)
+   where (select count(*) from kontrol.device_codes) < $7 and (select count(*) from kontrol.device_codes where source = $4) < $8
+  on conflict do nothing`;
+const LOOK = `
+  select hostname, source, floor(extract(epoch from asked_at) * 1000)::float8 as "askedAt",
+         floor(extract(epoch from expires_at) * 1000)::float8 as "expiresAt"
+    from kontrol.device_codes where user_code = $1 and state = 'waiting' and expires_at > to_timestamp($2::float8 / 1000)`;
+const DECIDE = `
+  update kontrol.device_codes set state = $2, username = $3
+   where user_code = $1 and state = 'waiting' and expires_at > to_timestamp($4::float8 / 1000)
+  returning encode(hash, 'hex') as id, hostname, source`;
+const STATE = `
+  select state, username from kontrol.device_codes where hash = $1 and state <> 'used' and expires_at > to_timestamp($2::float8 / 1000)`;
+const USE = `
+  update kontrol.device_codes set state = 'used'
+   where hash = $1 and state = 'approved' and expires_at > to_timestamp($2::float8 / 1000)
+  returning username, hostname, source`;
+
+/**
+ * How a machine gets the kite.key of a person who sits elsewhere (after RFC 8628): it asks, shows a short code, and waits; the
+ * person looks at what asks, and approves it. No code is kept, only what it can be recognised by.
+ */
+export class DeviceCodes {
+  readonly #options: DeviceCodesOptions;
+  /** Who waits, by the digest of the device code. Each leaves with the call that it belongs to. */
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  constructor(options: DeviceCodesOptions) {
+    this.#options = options;
+    options.directory.listen((applied) => {
+      // After a reset anything may have been missed.
+      if (applied === "reset") for (const waiting of this.#waiting.values()) wakeAll(waiting);
+      else if (applied.change.kind === "login.decided") wakeAll(this.#waiting.get(applied.change.id));
+    });
+  }
+
+  /** @throws {KiteError} `overloaded` when too many wait for a decision. */
+  async begin({ hostname, source }: { hostname: string; source: string }): Promise<DeviceLogin> {
+    const { pool, now } = this.#options;
+    const deviceCode = randomBytes(32).toString("base64url");
+    const userCode = Array.from({ length: 2 * GROUP }, () => LETTERS[randomInt(LETTERS.length)]).join("");
+    const [askedAt, expiresAt] = [now(), now() + TTL_MS];
+    await ask(pool, TIDY, [askedAt]);
+    const values = [digest(deviceCode), digest(userCode), hostname, source, askedAt, expiresAt, MAX_WAITING, MAX_WAITING_PER_SOURCE];
+    const { rowCount } = await ask(pool, ADD, values);
+    if (rowCount === 0) throw new KiteError("overloaded", "too many machines wait to be let in; try again in some minutes");
+    return { deviceCode, userCode: `${userCode.slice(0, GROUP)}-${userCode.slice(GROUP)}`, expiresAt };
+  }
+
+  /** @throws {KiteError} `not_found`. */
+  async look(userCode: string): Promise<DeviceRequest> {
+    const { pool, now } = this.#options;
+    const [request] = (await ask<DeviceRequest>(pool, LOOK, [digestTyped(userCode), now()])).rows;
+    if (request === undefined) throw unknownCode();
+    return request;
+  }
+
+  /**
+   * Lets the machine have a kite.key of `by`, or does not; wherever it waits, it is told.
+   *
+   * @throws {KiteError} `not_found`.
+   */
+  async decide(userCode: string, state: "approved" | "denied", by: string): Promise<{ hostname: string; source: string }> {
+    const { log, now } = this.#options;
+    const { result } = await log.write(async (tx) => {
+      const values = [digestTyped(userCode), state, by, now()];
+      const [decided] = (await tx.query<{ id: string; hostname: string; source: string }>(DECIDE, values)).rows;
+      if (decided === undefined) throw unknownCode();
+      const { id, ...machine } = decided;
+      tx.append({ kind: "login.decided", id });
+      await audit(tx, by, state === "approved" ? "login.approve" : "login.deny", by, machine);
+      return machine;
+    });
+    return result;
+  }
+
+  /**
+   * Waits until the machine is approved, and exchanges its code for a kite.key, once. Whoever was cut off asks again.
+   *
+   * @throws {KiteError} `unauthenticated` for a code that is unknown, was used or has expired, `permission_denied` for one that was denied.
+   */
+  async redeem(deviceCode: string, kiteKeys: KiteKeyOptions, signal: AbortSignal): Promise<{ kiteKey: string; revision: number }> {
+    const { pool, now } = this.#options;
+    const hash = digest(deviceCode);
+    for (;;) {
+      // Before looking, so that no decision falls in between.
+      using decision = this.#decision(hash.toString("hex"));
+      const [row] = (await ask<{ state: string; username: string }>(pool, STATE, [hash, now()])).rows;
+      if (row === undefined) throw refusedCode();
+      if (row.state === "denied") throw new KiteError("permission_denied", `${row.username} has denied this login`);
+      // A key that nobody waits for would be lost.
+      signal.throwIfAborted();
+      if (row.state === "approved") return await this.#use(hash, kiteKeys);
+      const late = new AbortController();
+      const stop = AbortSignal.any([signal, late.signal]);
+      await Promise.race([decision.made, delay(LOOK_MS, undefined, { signal: stop }).catch(() => {})]);
+      late.abort();
+    }
+  }
+
+  async #use(hash: Buffer, kiteKeys: KiteKeyOptions) {
+    const { log, now } = this.#options;
+    const { result: kiteKey, revision } = await log.write(async (tx) => {
+      const [used] = (await tx.query<{ username: string; hostname: string; source: string }>(USE, [hash, now()])).rows;
+      if (used === undefined) throw refusedCode();
+      const { username, ...machine } = used;
+      const issued = await issueKiteKey(tx, username, kiteKeys);
+      await audit(tx, username, "registerMachine", username, { by: "deviceCode", ...machine });
+      return issued;
+    });
+    return { kiteKey, revision };
+  }
+
+  #decision(id: string): Disposable & { made: Promise<void> } {
+    let wake = (): void => {};
+    const made = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const waiting = this.#waiting.get(id) ?? new Set();
+    this.#waiting.set(id, waiting.add(wake));
+    return {
+      made,
+      [Symbol.dispose]: () => {
+        waiting.delete(wake);
+        if (waiting.size === 0) this.#waiting.delete(id);
+      },
+    };
+  }
+}
+
+function wakeAll(waiting: ReadonlySet<() => void> | undefined): void {
+  for (const wake of waiting ?? []) wake();
+}
+
+function digest(code: string): Buffer {
+  return createHash("sha256").update(code).digest();
+}
+
+/** However it was typed: in small letters, with a blank in place of the dash. */
+function digestTyped(userCode: string): Buffer {
+  return digest(userCode.toUpperCase().replace(/[\s-]/g, ""));
+}
+
+function unknownCode(): KiteError {
+  return new KiteError("not_found", "no machine waits under this code: it is mistyped, was decided on, or is older than ten minutes");
+}
+
+function refusedCode(): KiteError {
+  return new KiteError("unauthenticated", "the device code is unknown, was used before or has expired; begin again with login.begin");
+}

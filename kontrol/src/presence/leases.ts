@@ -1,0 +1,271 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
+import type { Log, LogTransaction } from "../database/log.ts";
+import type { KiteRecord } from "../database/record.ts";
+
+/** A registration before the log has given it its generation. */
+export interface NewLease extends Omit<KiteRecord, "generation"> {
+  /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
+  readonly machine?: boolean;
+  /**
+   * The revision that this process knew when the kite asked. A registration at another process that is later than that is
+   * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
+   */
+  readonly known?: number;
+}
+
+export interface LeavingLease {
+  readonly id: string;
+  readonly generation: number;
+  readonly reason: string;
+}
+
+export interface LabelledLease {
+  readonly id: string;
+  readonly generation: number;
+  readonly labels: Labels;
+}
+
+// One transaction with 500 registrations takes about as long as five with one: most of it is the wait for the disk.
+const BATCH = 500;
+// 20,000 registrations wait a few seconds at most; more at a time is an attack or a mistake.
+const QUEUE = 20_000;
+const RETRY_MS = 250;
+
+type Work =
+  | { readonly kind: "enter"; readonly id: string; readonly lease: NewLease; settle(outcome: KiteRecord | Error): void }
+  | { readonly kind: "label"; readonly id: string; readonly labelled: LabelledLease; settle(outcome: Error | undefined): void }
+  | { readonly kind: "leave"; readonly id: string; readonly leaving: LeavingLease };
+
+/**
+ * Writes leases to the table and the log. What arrives while a transaction is under way goes into the next one together,
+ * which is how thousands of kites register in a second although writers of the log stand in one line.
+ */
+export class Leases {
+  readonly #log: Log;
+  readonly #logger: Logger;
+  readonly #onWritten: (revision: number) => Promise<void>;
+  readonly #closing = new AbortController();
+  #queue: Work[] = [];
+  #busy = false;
+  #written: Promise<void> = Promise.resolve();
+
+  /** `onWritten` settles when the directory has what was written; registrants are answered after it. */
+  constructor(options: { log: Log; logger: Logger; onWritten: (revision: number) => Promise<void> }) {
+    this.#log = options.log;
+    this.#logger = options.logger;
+    this.#onWritten = options.onWritten;
+  }
+
+  /** How much waits to be written. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /**
+   * Enters a kite, in place of its own earlier lease.
+   *
+   * @throws {KiteError} `already_exists` when a kite of somebody else has that id, `overloaded`, `unavailable`.
+   */
+  enter(lease: NewLease): Promise<KiteRecord> {
+    if (this.#queue.length >= QUEUE)
+      return Promise.reject(new KiteError("overloaded", `${QUEUE} registrations wait already; try again in a moment`));
+    return new Promise((resolve, reject) => {
+      this.#add({
+        kind: "enter",
+        id: lease.kite.id,
+        lease,
+        settle: (outcome) => (outcome instanceof Error ? reject(outcome) : resolve(outcome)),
+      });
+    });
+  }
+
+  /**
+   * Gives exactly this generation other labels.
+   *
+   * @throws {KiteError} `disconnected` when it has ended, `overloaded`, `unavailable`.
+   */
+  label(labelled: LabelledLease): Promise<void> {
+    if (this.#queue.length >= QUEUE)
+      return Promise.reject(new KiteError("overloaded", `${QUEUE} registrations wait already; try again in a moment`));
+    return new Promise((resolve, reject) => {
+      this.#add({ kind: "label", id: labelled.id, labelled, settle: (outcome) => (outcome === undefined ? resolve() : reject(outcome)) });
+    });
+  }
+
+  /** Removes exactly this generation; a later one stays. Tried until it is written: a kite that is gone must not be found. */
+  leave(leaving: LeavingLease): void {
+    this.#add({ kind: "leave", id: leaving.id, leaving });
+  }
+
+  /** Writes what is queued, and stops. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#written;
+  }
+
+  #add(work: Work): void {
+    this.#queue.push(work);
+    if (!this.#busy) this.#written = this.#writeAll();
+  }
+
+  async #writeAll(): Promise<void> {
+    this.#busy = true;
+    // What arrives in the same tick belongs together.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const batch = this.#nextBatch();
+      try {
+        await this.#write(batch);
+      } catch (cause) {
+        const error = KiteError.from(cause, "unavailable");
+        for (const work of batch) if (work.kind !== "leave") work.settle(error);
+        const leaving = batch.filter(({ kind }) => kind === "leave");
+        if (this.#closing.signal.aborted) {
+          this.#giveUp(error);
+          break;
+        }
+        this.#logger.warn({ err: error, leaving: leaving.length }, "leases could not be written; trying again");
+        this.#queue.unshift(...leaving);
+        await delay(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
+      }
+    }
+    this.#busy = false;
+  }
+
+  /** The longest piece of the queue in which no kite occurs twice: words about the same kite keep their order. */
+  #nextBatch(): Work[] {
+    const seen = new Set<string>();
+    let length = 0;
+    for (const { id } of this.#queue) {
+      if (length === BATCH || seen.has(id)) break;
+      seen.add(id);
+      length++;
+    }
+    return this.#queue.splice(0, length);
+  }
+
+  async #write(batch: readonly Work[]): Promise<void> {
+    const entering = batch.filter((work) => work.kind === "enter");
+    const leaving = batch.filter((work) => work.kind === "leave").map((work) => work.leaving);
+    const labelling = batch.filter((work) => work.kind === "label");
+    const { result, revision } = await this.#log.write(async (tx) => {
+      await removeLeases(tx, leaving);
+      const labelled = await labelLeases(
+        tx,
+        labelling.map((work) => work.labelled),
+      );
+      const entered = await addLeases(
+        tx,
+        entering.map(({ lease }) => lease),
+      );
+      return { labelled, entered };
+    });
+    const { labelled, entered } = result;
+    const settle = () => {
+      for (const { id, settle } of labelling) settle(labelled.has(id) ? undefined : ended());
+      for (const { id, settle } of entering) settle(entered.get(id) ?? taken(id));
+    };
+    // Not awaited: the next batch can be written while the directory takes this one.
+    void this.#onWritten(revision).then(settle, (cause: unknown) => {
+      for (const { settle } of [...entering, ...labelling]) settle(KiteError.from(cause));
+    });
+  }
+
+  #giveUp(error: KiteError): void {
+    for (const work of this.#queue.splice(0)) if (work.kind !== "leave") work.settle(error);
+  }
+}
+
+// To a machine those that are gone count, too: tokens for them may still be around, and they may come back. Not a prepared
+// statement: a plan from when there were no kites would read all of them.
+const CONFLICTS = `
+  select id, taken from (
+    select k.id, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
+           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later
+      from kontrol.kites k
+      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid) on wanted.id = k.id
+  ) as found where taken or later`;
+const ENTER = `
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
+         to_timestamp("registeredAt" / 1000)
+    from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
+  on conflict (id) do update set
+    username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
+    region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
+    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+    gone_at = null, gone_reason = null`;
+
+/** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
+async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord | KiteError>> {
+  const entered = new Map<string, KiteRecord>();
+  if (leases.length === 0) return new Map();
+  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder }) => ({
+    id,
+    username,
+    machine,
+    jti,
+    known,
+    holder,
+  }));
+  const { rows } = await tx.query<{ id: string; taken: boolean }>(CONFLICTS, [JSON.stringify(wanted)]);
+  const outcomes = new Map<string, KiteRecord | KiteError>();
+  for (const row of rows) outcomes.set(row.id, row.taken ? taken(row.id) : overtaken());
+  for (const { machine: _, known: __, ...lease } of leases) {
+    if (outcomes.has(lease.kite.id)) continue;
+    // The log gives the generation, and the log contains it: first the place, then the record in it.
+    const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
+    record.generation = tx.append({ kind: "kite.registered", record });
+    entered.set(record.kite.id, record);
+  }
+  const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
+  if (columns.length > 0) tx.send({ name: "enter", text: ENTER, values: [JSON.stringify(columns)] });
+  for (const [id, record] of entered) outcomes.set(id, record);
+  return outcomes;
+}
+
+const LEAVE = `
+  update kontrol.kites k set gone_at = now(), gone_reason = leaving.reason
+    from jsonb_to_recordset($1) as leaving (id text, generation bigint, reason text)
+   where k.id = leaving.id and k.generation = leaving.generation and k.gone_at is null
+  returning k.id, k.generation::float8 as generation, k.gone_reason as reason`;
+
+async function removeLeases(tx: LogTransaction, leaving: readonly LeavingLease[]): Promise<void> {
+  if (leaving.length === 0) return;
+  const { rows } = await tx.query<{ id: string; generation: number; reason: string }>(LEAVE, [JSON.stringify(leaving)]);
+  for (const row of rows) tx.append({ kind: "kite.gone", ...row });
+}
+
+const LABEL = `
+  update kontrol.kites k set labels = labelled.labels
+    from jsonb_to_recordset($1) as labelled (id text, generation bigint, labels jsonb)
+   where k.id = labelled.id and k.generation = labelled.generation and k.gone_at is null
+  returning k.id, k.generation::float8 as generation, k.labels`;
+
+/** Answers with the ids of those that are still there. */
+async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[]): Promise<Set<string>> {
+  if (labelled.length === 0) return new Set();
+  const { rows } = await tx.query<{ id: string; generation: number; labels: Record<string, string> }>(LABEL, [JSON.stringify(labelled)]);
+  for (const row of rows) tx.append({ kind: "kite.labelled", ...row });
+  return new Set(rows.map(({ id }) => id));
+}
+
+function ended(): KiteError {
+  return new KiteError("disconnected", "the registration has ended, and its labels with it; register again");
+}
+
+function overtaken(): KiteError {
+  return new KiteError(
+    "disconnected",
+    "the kite has registered at another kontrol since it asked here; register again if it should be here",
+  );
+}
+
+function taken(id: string): KiteError {
+  return new KiteError(
+    "already_exists",
+    `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
+  );
+}

@@ -1,0 +1,72 @@
+import { type Identity, matcher } from "@kite-mesh/kite";
+import type { LogTransaction } from "../database/log.ts";
+import type { GrantRecord, RevocationRecord } from "../database/record.ts";
+
+const ADD = `
+  insert into kontrol.revocations (revision, username, jti, kite, reason, at)
+  select revision, username, jti, kite, reason, to_timestamp($2::float8 / 1000)
+    from jsonb_to_recordset($1) as revoked (revision bigint, username text, jti text, kite text, reason text)`;
+
+/** Says that something stopped being valid: to everybody who follows the log now, and to kites that come later. */
+export async function revoke(tx: LogTransaction, revoked: RevocationRecord | readonly RevocationRecord[], at: number): Promise<void> {
+  const rows = [revoked].flat().map((revocation) => ({ ...revocation, revision: tx.append({ kind: "revoked", revocation, at }) }));
+  if (rows.length > 0) await tx.query(ADD, [JSON.stringify(rows), at]);
+}
+
+// Those that left within the last hour may still have sessions, and hear of it when they come back.
+const KITES_OF = `
+  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
+                            'region', region, 'hostname', hostname, 'id', id) as kite
+    from kontrol.kites where username = any($1) and (gone_at is null or gone_at > now() - interval '1 hour')`;
+// About a second's work, while everything else that is written waits.
+const REVOCATIONS_AT_ONCE = 5_000;
+
+/**
+ * Ends the sessions that these may have by these grants, also those that another grant would open as well: nobody knows by
+ * which one a session was opened, and who still has another connects again. Owners keep their own.
+ */
+export async function revokeAccess(
+  tx: LogTransaction,
+  over: readonly { grant: GrantRecord; usernames: readonly string[] }[],
+  reason: string,
+  now: () => number,
+): Promise<void> {
+  const owners = [...new Set(over.map(({ grant }) => grant.owner))];
+  const { rows } = await tx.query<{ kite: Identity }>(KITES_OF, [owners]);
+  const kites = new Map<string, Identity[]>(owners.map((owner) => [owner, []]));
+  for (const { kite } of rows) kites.get(kite.username)?.push(kite);
+  const losing = new Map<string, Set<string>>();
+  for (const { grant, usernames } of over) {
+    const covers = matcher({ ...grant.query, username: grant.owner });
+    for (const kite of kites.get(grant.owner) ?? []) {
+      if (!covers(kite)) continue;
+      const those = losing.get(kite.id) ?? new Set<string>();
+      for (const username of usernames) if (username !== grant.owner) those.add(username);
+      losing.set(kite.id, those);
+    }
+  }
+  // Read last: whatever was given out while this waited for its turn is from before, too.
+  await revoke(tx, revocations(losing, reason), now());
+}
+
+function revocations(losing: ReadonlyMap<string, ReadonlySet<string>>, reason: string): RevocationRecord[] {
+  const count = [...losing.values()].reduce((sum, usernames) => sum + usernames.size, 0);
+  return [...losing].flatMap(([kite, usernames]): RevocationRecord[] => {
+    // Everybody at once: those who may stay connect again.
+    if (count > REVOCATIONS_AT_ONCE && usernames.size > 1) return [{ kite, reason }];
+    return [...usernames].map((username) => ({ username, kite, reason }));
+  });
+}
+
+const BURY = `
+  update kontrol.kites set gone_at = now(), gone_reason = $3
+   where gone_at is null and ($1::text is null or username = $1) and ($2::text is null or jti::text = $2)
+  returning id, generation::float8 as generation`;
+
+/** Takes the kites of an account, or of one kite.key, out of the directory. */
+export async function removeKites(tx: LogTransaction, whose: { username: string } | { jti: string }, reason: string): Promise<void> {
+  const username = "username" in whose ? whose.username : null;
+  const jti = "jti" in whose ? whose.jti : null;
+  const { rows } = await tx.query<{ id: string; generation: number }>(BURY, [username, jti, reason]);
+  for (const { id, generation } of rows) tx.append({ kind: "kite.gone", id, generation, reason });
+}
