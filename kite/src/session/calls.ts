@@ -42,19 +42,19 @@ export class OutgoingCalls {
     }
     return new Promise((resolve, reject) => {
       const call = new PendingCall({ id: this.#pending.nextId(), name, timeoutMs, frame, signal, resolve, reject, calls: this });
-      // Before it is written: a value that makes a call while it is read must not get the same id.
+      // All before it is written: reading a value may make further calls, or end this one.
       this.#pending.add(call);
+      call.deadline = deadlines.add(call, timeoutMs);
+      if (signal !== undefined) {
+        this.#signals ??= new SharedSignals();
+        this.#signals.add(signal, call);
+      }
       try {
         call.departure = send(call.id, timeoutMs);
       } catch (thrown) {
-        this.#pending.take(call.id);
+        this.#take(call.id);
         reject(thrown);
-        return;
       }
-      call.deadline = deadlines.add(call, timeoutMs);
-      if (signal === undefined) return;
-      this.#signals ??= new SharedSignals();
-      this.#signals.add(signal, call);
     });
   }
 
