@@ -18,8 +18,8 @@ export type Query = Readonly<Partial<Record<IdentityField, string>>> & { readonl
  *
  * @example formatIdentity(kite) // "/alice/dev/math/1.0.0/eu/host1/5f0c…"
  */
-export function formatIdentity(identity: Identity): string {
-  return `/${IDENTITY_FIELDS.map((field) => identity[field]).join("/")}`;
+export function formatIdentity({ username, environment, name, version, region, hostname, id }: Identity): string {
+  return `/${username}/${environment}/${name}/${version}/${region}/${hostname}/${id}`;
 }
 
 /**

@@ -43,7 +43,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly #listeners = new Set<(state: RegistrationState | undefined) => void>();
   readonly #tokens: TokenCache;
   readonly #answers = new Map<string, { kites: readonly FoundKite[]; at: number }>();
-  readonly #asking = new Map<string, Promise<unknown>>();
+  /** What was asked and is not answered yet, each with what ends the wait. */
+  readonly #asking = new Map<string, { answer: Promise<unknown>; stop: () => void }>();
   #registration: Registration | undefined;
   #state: RegistrationState | undefined;
   #awaySince: number | undefined;
@@ -200,33 +201,38 @@ export class RegistryClient implements AsyncDisposable {
   /** Ends the registration's beats, all watches and everything that waits. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
+    for (const { stop } of [...this.#asking.values()]) stop();
     await this.#registration?.close();
     this.#listeners.clear();
   }
 
   /** Callers who ask for the same at the same time share one question; each can stop waiting by himself. */
   #once<T>(key: string, signal: AbortSignal | undefined, ask: () => Promise<T>): Promise<T> {
-    const asking = (this.#asking.get(key) as Promise<T> | undefined) ?? this.#ask(key, ask);
+    const asking = (this.#asking.get(key)?.answer as Promise<T> | undefined) ?? this.#ask(key, ask);
     return waitUntil(asking, signal);
   }
 
   #ask<T>(key: string, ask: () => Promise<T>): Promise<T> {
-    // A signal of its own for each question: many listeners on one are taken for a leak, and warned of.
-    const asking = waitUntil(ask(), AbortSignal.any([this.#closing.signal]))
-      .then(
-        (answer) => {
-          this.#awaySince = undefined;
-          this.#askAgainAt = 0;
-          return answer;
-        },
-        (thrown) => {
-          if (!isLasting(KiteError.from(thrown))) this.#markAway();
-          throw thrown;
-        },
-      )
-      .finally(() => this.#asking.delete(key));
-    this.#asking.set(key, asking);
-    return asking;
+    let stop = () => {};
+    // No signal for each question: making and joining those takes as long as all the rest of asking.
+    const answer = new Promise<T>((resolve, reject) => {
+      stop = () => reject(new KiteError("cancelled", "the call was cancelled", { cause: this.#closing.signal.reason }));
+      ask().then(resolve, reject);
+    }).then(
+      (answered) => {
+        this.#asking.delete(key);
+        this.#awaySince = undefined;
+        this.#askAgainAt = 0;
+        return answered;
+      },
+      (thrown) => {
+        this.#asking.delete(key);
+        if (!isLasting(KiteError.from(thrown))) this.#markAway();
+        throw thrown;
+      },
+    );
+    this.#asking.set(key, { answer, stop });
+    return answer;
   }
 
   #markAway(): void {
