@@ -80,6 +80,8 @@ class Database extends pg.Pool {
       idle_in_transaction_session_timeout: idleInTransactionMs,
       application_name: "kontrol",
       keepAlive: true,
+      // Statements that are given one after the other are sent so, without waiting for each answer; transactions of the log use it.
+      pipeline: true,
       stream: () => {
         const socket = new Socket();
         sockets.add(socket);

@@ -177,15 +177,15 @@ export class Leases {
   }
 }
 
-// To a machine those that are gone count, too: tokens for them may still be around, and they may come back.
-const OF_OTHERS = `
-  select k.id from kontrol.kites k
-    join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid) on wanted.id = k.id
-   where (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti)`;
-const LATER = `
-  select k.id from kontrol.kites k
-    join jsonb_to_recordset($1) as wanted (id text, known bigint, holder uuid) on wanted.id = k.id
-   where k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder`;
+// To a machine those that are gone count, too: tokens for them may still be around, and they may come back. Not a prepared
+// statement: a plan from when there were no kites would read all of them.
+const CONFLICTS = `
+  select id, taken from (
+    select k.id, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
+           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later
+      from kontrol.kites k
+      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid) on wanted.id = k.id
+  ) as found where taken or later`;
 const ENTER = `
   insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
   select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
@@ -210,11 +210,9 @@ async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promi
     known,
     holder,
   }));
-  const others = await tx.query<{ id: string }>(OF_OTHERS, [JSON.stringify(wanted)]);
-  const later = await tx.query<{ id: string }>(LATER, [JSON.stringify(wanted)]);
+  const { rows } = await tx.query<{ id: string; taken: boolean }>(CONFLICTS, [JSON.stringify(wanted)]);
   const outcomes = new Map<string, KiteRecord | KiteError>();
-  for (const { id } of later.rows) outcomes.set(id, overtaken());
-  for (const { id } of others.rows) outcomes.set(id, taken(id));
+  for (const row of rows) outcomes.set(row.id, row.taken ? taken(row.id) : overtaken());
   for (const { machine: _, known: __, ...lease } of leases) {
     if (outcomes.has(lease.kite.id)) continue;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
@@ -223,7 +221,7 @@ async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promi
     entered.set(record.kite.id, record);
   }
   const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
-  if (columns.length > 0) await tx.query(ENTER, [JSON.stringify(columns)]);
+  if (columns.length > 0) tx.send({ name: "enter", text: ENTER, values: [JSON.stringify(columns)] });
   for (const [id, record] of entered) outcomes.set(id, record);
   return outcomes;
 }

@@ -62,6 +62,24 @@ test("revisions have no gaps and become visible in their order, whoever writes a
   expect(seen).toEqual([...seen].sort((a, b) => a - b));
 });
 
+test("of a change whose last statement fails nothing remains, though the commit was sent with it", async () => {
+  const heard = vi.fn();
+  const log = new Log(pool, heard);
+  const before = await head();
+
+  const writing = log.write(async (tx) => {
+    await tx.query("insert into kontrol.accounts (username, kind, name) values ('half', 'person', 'x')");
+    tx.append(change("half"));
+    tx.send({ text: "insert into kontrol.accounts (username, kind, name) values ('half', 'person', 'again')" });
+  });
+
+  await expect(writing).rejects.toMatchObject({ code: "internal" });
+  expect((await pool.query("select 1 from kontrol.accounts where username = 'half'")).rowCount).toBe(0);
+  expect(await head()).toBe(before);
+  expect(heard).not.toHaveBeenCalled();
+  await expect(log.write(async (tx) => tx.append(change("next")))).resolves.toMatchObject({ revision: before + 1 });
+});
+
 test("a directory follows what another process writes", async () => {
   const log = new Log(pool);
   await using following = await follow();

@@ -1,4 +1,4 @@
-import type { Pool, PoolClient, QueryResult, QueryResultRow } from "pg";
+import type { Pool, PoolClient, QueryConfig, QueryResult, QueryResultRow } from "pg";
 import { databaseError, withConnection } from "./connection.ts";
 import type { Change } from "./record.ts";
 
@@ -11,6 +11,8 @@ export interface Entry {
 /** A transaction that may change tables and says in the log what it changed. */
 export interface LogTransaction {
   query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<QueryResult<Row>>;
+  /** Sends a statement whose answer tells nothing together with the commit, for which one waits anyway. */
+  send(statement: QueryConfig): void;
   /** Puts a change at the end of the log and answers with its revision; both become true when the transaction commits. */
   append(change: Change): number;
 }
@@ -56,14 +58,16 @@ const APPEND = `
     update kontrol.head set revision = $2
   )
   select pg_notify('kontrol', $2::text)`;
-const COMMIT = "commit";
+const COMMIT: QueryConfig = { text: "commit" };
 
 async function inTransaction<T>(client: PoolClient, change: (tx: LogTransaction) => Promise<T>) {
   const results = (await client.query(BEGIN_AT_HEAD)) as unknown as [QueryResult, QueryResult<{ revision: number }>];
   let revision = results[1].rows[0]?.revision ?? 0;
   const entries: Entry[] = [];
+  const last: QueryConfig[] = [];
   const result = await change({
     query: (text, values) => client.query(text, values),
+    send: (statement) => void last.push(statement),
     append: (change) => {
       entries.push({ revision: ++revision, change });
       return revision;
@@ -71,8 +75,9 @@ async function inTransaction<T>(client: PoolClient, change: (tx: LogTransaction)
   });
   if (entries.length > 0) {
     const rows = entries.map(({ revision, change: { kind, ...data } }) => ({ revision, kind, data }));
-    await client.query({ name: "append", text: APPEND, values: [JSON.stringify(rows), revision] });
+    last.push({ name: "append", text: APPEND, values: [JSON.stringify(rows), revision] });
   }
-  await client.query(COMMIT);
+  // In one go. When one of them fails, so do those behind it, and at the commit PostgreSQL takes everything back.
+  await Promise.all([...last, COMMIT].map((statement) => client.query(statement)));
   return { result, revision, entries };
 }
