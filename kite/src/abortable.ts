@@ -3,13 +3,21 @@ import { KiteError } from "./errors.ts";
 /** The items of a source until the signal is aborted; then the iteration ends, also while it waits, and the source is told to end. */
 export async function* itemsUntil<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
   const iterator = source[Symbol.asyncIterator]();
+  // One listener for all items: to add and remove one takes longer than to pass an item on.
+  let end = () => {};
+  const abort = () => end();
+  signal.addEventListener("abort", abort, { once: true });
   try {
     while (!signal.aborted) {
-      const next = await nextUntil(iterator, signal);
+      const next = await new Promise<IteratorResult<T> | undefined>((resolve, reject) => {
+        end = () => resolve(undefined);
+        iterator.next().then(resolve, reject);
+      });
       if (next === undefined || next.done) return;
       yield next.value;
     }
   } finally {
+    signal.removeEventListener("abort", abort);
     // Not awaited: a source whose connection is gone may never answer, and whoever iterates has what it wants.
     void Promise.resolve(iterator.return?.()).catch(() => {});
   }
@@ -75,16 +83,4 @@ export function eitherSignal(one: AbortSignal | undefined, other: AbortSignal): 
     for (const source of sources) source.removeEventListener("abort", abort);
   };
   return { signal: joined.signal, release };
-}
-
-/** One listener per item, removed again: a promise that lives as long as the signal would gather one reaction per item. */
-function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T> | undefined> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => resolve(undefined);
-    signal.addEventListener("abort", abort, { once: true });
-    iterator
-      .next()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener("abort", abort));
-  });
 }
