@@ -38,8 +38,8 @@ const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Passes on what belongs to a kite whose session is at another replica, so that a caller may come to any of them. Bytes go
- * through as they are, with TCP's own back-pressure; who asks is decided where the session is, and being passed on makes
- * nobody more trusted. Whoever created it closes it.
+ * through as they are, with TCP's own back-pressure. A token that is not good is refused where it came; who asks is decided
+ * where the session is, and being passed on makes nobody more trusted. Whoever created it closes it.
  */
 export class Forwarder {
   readonly #options: ForwarderOptions;
