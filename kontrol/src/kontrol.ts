@@ -29,7 +29,7 @@ import { Registrar } from "./presence/registrar.ts";
 import { Replicas, reachableUrl } from "./presence/replicas.ts";
 import { Slots } from "./presence/slots.ts";
 import { Upkeep } from "./presence/upkeep.ts";
-import { Forwarder } from "./relay/forwarding.ts";
+import { FORWARDED, Forwarder } from "./relay/forwarding.ts";
 import { Relay } from "./relay/relay.ts";
 import type { LinkLimits } from "./relay/relay-link.ts";
 import { refuseUpgrade, type Upgrade } from "./relay/upgrade.ts";
@@ -130,10 +130,10 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const door = openDoor(options, memory);
-  const { guard, sourceOf, logins, verify } = door;
+  const { guard, sourceOf, logins, verify, check } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
-  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger });
+  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const methods = kontrolMethods({ ...memory, ...door, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
@@ -141,7 +141,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
   opened.push(() => kite.close());
-  const relay = new Relay({ directory, registrar, verify, sourceOf, logger, now, limits: options.relayLimits });
+  const relay = new Relay({ directory, registrar, verify, check, sourceOf, logger, now, limits: options.relayLimits });
   // In this order at the end: nothing that closes may take kites out of the directory, which are to survive a restart.
   for (const each of [forwarder, relay, beats]) opened.push(() => each.close());
   opened.push(() => watchers.close(new KiteError("disconnected", "kontrol is stopping")));
@@ -155,8 +155,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, logger });
   await starting?.close();
   const upgrade = limitUpgrades(
-    guard,
-    sourceOf,
+    { guard, sourceOf, beats },
     forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked)),
   );
   const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
@@ -178,14 +177,15 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
   const { clock: now = Date.now } = options;
   const trust = { keys, issuer: NAME, directory, now };
   const guard = new EntryGuard(options.entryLimits);
+  const check = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   return {
     guard,
+    check,
     sourceOf: behindProxies(options.trustedProxies ?? []),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),
     logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
-    verify: (token: string, audience: Identity, source: string) =>
-      guard.credential(token, source, () => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh })),
+    verify: (token: string, audience: Identity, source: string) => guard.credential(token, source, () => check(token, audience)),
   };
 }
 
@@ -195,10 +195,12 @@ export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartb
 };
 
 /** A connection that has one too many before it from the same source is refused before anything is made for it. */
-function limitUpgrades(guard: EntryGuard, sourceOf: SourceOf, upgrade: Upgrade): Upgrade {
+function limitUpgrades({ guard, sourceOf, beats }: { guard: EntryGuard; sourceOf: SourceOf; beats: Beats }, upgrade: Upgrade): Upgrade {
   return (request, socket, head) => {
-    // Beats show a ticket with their upgrade: a wrong one costs nothing, and a good one is no stranger's.
-    if (request.url?.startsWith(BEATS_PATH)) return upgrade(request, socket, head);
+    // A good ticket is no stranger's. A wrong one costs nothing where no other replica is asked for its kite; those that one
+    // passed on come from its address, and counted there already.
+    const isBeat = request.url?.startsWith(BEATS_PATH) === true;
+    if (isBeat && (FORWARDED in request.headers || beats.isOpenedBy(request))) return upgrade(request, socket, head);
     try {
       guard.attempt({ handshakes: sourceOfAddress(sourceOf(request)) });
     } catch (thrown) {

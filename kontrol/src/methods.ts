@@ -20,9 +20,9 @@ import { findKites, findToken, type QueryOptions, why, writeKites } from "./dire
 import type { Watchers } from "./directory/watch.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
+import { checkLasting } from "./entry/lasting.ts";
 import { loginMethods, setPasswordMethod } from "./entry/login-methods.ts";
 import { enter, enterOlder, type SignInServices } from "./entry/sign-in.ts";
-import { checkLasting } from "./lasting.ts";
 import type { OlderRegistrations } from "./older/older-registrations.ts";
 import { OlderWatches } from "./older/older-watches.ts";
 import { addGrant, type NewGrant, removeGrant } from "./people/grants.ts";

@@ -93,6 +93,20 @@ test("brute force on one account is stopped after a few tries, for the right pas
   });
 });
 
+test("guesses at a password are in the audit log with where they came from, and names that nobody has are not", async () => {
+  for (const username of ["made-up", "mallory-to-be", "alice"])
+    await expect(asking(mesh).registerMachine({ username, password: "a guess for the log" })).rejects.toMatchObject({
+      code: "unauthenticated",
+    });
+
+  const action = "people.wrongPassword";
+  await vi.waitFor(async () => expect((await mesh.root.audit.list({ action, subject: "alice" })).entries).not.toEqual([]));
+  const { entries } = await mesh.root.audit.list({ action });
+  expect(new Set(entries.map(({ subject }) => subject))).toEqual(new Set(["alice"]));
+  expect(entries[0]).toMatchObject({ actor: "kontrol", details: { source: "127.0.0.1" } });
+  expect(JSON.stringify(entries)).not.toContain("a guess");
+});
+
 test("brute force on many accounts from one source is stopped, and tries at the same time are counted one by one", async () => {
   await using small = await startTestKontrol(databaseUrl, { passwordCost: 4, entryLimits: { passwordsPerSource: few(5) } });
   const stranger = asking(small);

@@ -1,4 +1,4 @@
-import { chmod, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DirectoryKite, Query } from "@kite-mesh/kite";
 import type { MeshPlace } from "./mesh.ts";
@@ -35,8 +35,8 @@ export async function keepList(place: MeshPlace, query: Query, kites: readonly D
   const temporary = `${path}.${process.pid}`;
   try {
     // A file of its own first: of two commands at once the later one counts, and nobody reads half of one.
-    await writeFile(temporary, text, { mode: 0o600 });
-    await chmod(temporary, 0o600);
+    // Made here: one that lies there already, or a link that does, is not written through.
+    await writeFile(temporary, text, { mode: 0o600, flag: "wx" });
     await rename(temporary, path);
   } catch {
     await rm(temporary, { force: true }).catch(() => {});

@@ -1,6 +1,6 @@
 import { type Call, KiteError, method } from "@kite-mesh/kite";
 import type { Directory } from "../directory/directory.ts";
-import { checkLasting } from "../lasting.ts";
+import { checkLasting } from "./lasting.ts";
 import * as schemas from "./login-schemas.ts";
 import { checkPassword, type SignInServices, sourceOf } from "./sign-in.ts";
 

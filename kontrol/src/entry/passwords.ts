@@ -30,6 +30,9 @@ const PUT = `
   insert into kontrol.passwords (username, hash) values ($1, $2)
   on conflict (username) do update set hash = excluded.hash, changed_at = now()`;
 const REMOVE = "delete from kontrol.passwords where username = $1";
+const NOTE_WRONG = `
+  insert into kontrol.audit (actor, action, subject, details)
+  select 'kontrol', 'people.wrongPassword', $1, $2 where exists (select from kontrol.passwords where username = $1)`;
 const ACTIVE = "select 1 from kontrol.accounts where username = $1 and state = 'active' and kind = 'person'";
 
 /** The passwords of people who want one. Hashing happens beside the event loop, and no more of it at a time than the machine bears. */
@@ -60,6 +63,14 @@ export class Passwords {
     const { cost, salt, hash } = parse(row?.hash ?? this.#nobodys);
     const shown = await this.#derive(password, salt, cost);
     return timingSafeEqual(shown, hash) && row !== undefined;
+  }
+
+  /**
+   * Writes down that a password that there is was guessed wrongly; the limits keep that to a few rows for each person. Nobody
+   * waits for it: it would tell who has a password. While the database is away nothing is written.
+   */
+  noteWrong(username: string, source: string): void {
+    ask(this.#pool, NOTE_WRONG, [username, JSON.stringify({ source })]).catch(() => {});
   }
 
   /**

@@ -78,6 +78,7 @@ export async function checkPassword(
   try {
     const good = await passwords.verify(username, password);
     if (good) right();
+    else passwords.noteWrong(username, source);
     return good;
   } catch (thrown) {
     // Nobody looked at it, so it told nothing: a flood of others' guesses must not use up the tries of this account.

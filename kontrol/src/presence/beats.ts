@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Logger } from "@kite-mesh/kite";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import { decoded, refuseUpgrade } from "../relay/upgrade.ts";
 import type { Loop } from "./pulse.ts";
 import type { Held, Registrar } from "./registrar.ts";
 
@@ -46,23 +47,40 @@ export class Beats {
     });
   }
 
+  /** Whether the ticket is good here: such a one is no stranger. */
+  isOpenedBy(request: IncomingMessage): boolean {
+    return this.#read(request)?.held !== undefined;
+  }
+
   /** Takes the upgrade if it is for beats. A ticket that is not good cannot be told from a kite that is not here. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
-    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    if (!path.startsWith(BEATS_PATH)) return false;
-    const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
-    const ticket = offered.find((name) => name.startsWith(TICKET_PROTOCOL))?.slice(TICKET_PROTOCOL.length) ?? "";
-    const held = this.#options.registrar.held(decoded(path.slice(BEATS_PATH.length)) ?? "");
+    const asked = this.#read(request);
+    if (asked === undefined) return false;
+    const { offered, held } = asked;
     if (!offered.includes(BEATS_PROTOCOL)) {
-      refuse(socket, "426 Upgrade Required", `beats are sent over a WebSocket; offer ${BEATS_PROTOCOL} as subprotocol`);
-    } else if (held === undefined || !held.pulse.isOpenedBy(ticket)) {
-      refuse(socket, "401 Unauthorized", `no registration here has this ticket; register again, and offer ${TICKET_PROTOCOL}<ticket>`);
+      refuseUpgrade(socket, "426 Upgrade Required", `beats are sent over a WebSocket; offer ${BEATS_PROTOCOL} as subprotocol`);
+    } else if (held === undefined) {
+      refuseUpgrade(
+        socket,
+        "401 Unauthorized",
+        `no registration here has this ticket; register again, and offer ${TICKET_PROTOCOL}<ticket>`,
+      );
     } else if (!held.pulse.hasRoom(performance.now())) {
-      refuse(socket, "429 Too Many Requests", "too many beats came; send one for each heartbeat");
+      refuseUpgrade(socket, "429 Too Many Requests", "too many beats came; send one for each heartbeat");
     } else {
       this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#accept(webSocket, held));
     }
     return true;
+  }
+
+  /** What asks for a socket for beats, with the registration that its ticket opens; undefined for what is not for beats. */
+  #read({ url = "/", headers }: IncomingMessage): { offered: string[]; held: Held | undefined } | undefined {
+    const path = url.split("?", 1)[0] ?? "/";
+    if (!path.startsWith(BEATS_PATH)) return undefined;
+    const offered = (headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
+    const ticket = offered.find((name) => name.startsWith(TICKET_PROTOCOL))?.slice(TICKET_PROTOCOL.length) ?? "";
+    const held = this.#options.registrar.held(decoded(path.slice(BEATS_PATH.length)) ?? "");
+    return { offered, held: held?.pulse.isOpenedBy(ticket) ? held : undefined };
   }
 
   /** Takes no more; the sockets that are open end with their registrations. */
@@ -109,21 +127,4 @@ function close(socket: WebSocket, [code, why]: readonly [number, string]): void 
 function readBeat(data: RawData): Loop | undefined {
   const [, blocked, lag] = /^\[(\d{1,9}),(\d{1,9})\]$/.exec(String(data)) ?? [];
   return blocked === undefined || lag === undefined ? undefined : { blockedMs: Number(blocked), lagMs: Number(lag) };
-}
-
-/** Undefined for what cannot be a kite's id. */
-function decoded(encoded: string): string | undefined {
-  try {
-    return decodeURIComponent(encoded);
-  } catch {
-    return undefined;
-  }
-}
-
-function refuse(socket: Duplex, status: string, sentence: string): void {
-  // Also when the peer keeps its half of the connection open, which would hold the socket for ever.
-  socket.once("finish", () => socket.destroy());
-  socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${sentence.length + 1}\r\n\r\n${sentence}\n`,
-  );
 }

@@ -48,13 +48,44 @@ test("a link that was passed on is refused by the kite's own replica, as any oth
   expect(code).toBe(4002);
 });
 
+test("bad tokens for kites of another replica keep nobody out there: they are refused, and counted, where they came", async () => {
+  const tries = { tries: 2, perMs: 7_200_000 };
+  await using far = await startTestKontrol(databaseUrl, { entryLimits: { credentials: tries } });
+  const kite = await hidden(far);
+
+  const good = await tokenFor(kite, alice);
+  const bad = good.replace(/[^.]+$/, "A".repeat(86));
+
+  for (let knocked = 0; knocked < 4; knocked++) {
+    const [refusal] = await refused(1, kite, bad);
+    expect(refusal).toMatchObject({ refused: { code: "unauthenticated" } });
+  }
+
+  expect(await (await through(1, kite, alice)).who()).toEqual({ username: "alice", role: "owner" });
+});
+
+test("a flood of beats for kites that are not here counts like any other strangers", async () => {
+  await using small = await startTestKontrol(databaseUrl, { entryLimits: { handshakes: { tries: 3, perMs: 10_800_000 } } });
+  const answers: string[] = [];
+
+  for (let sent = 0; sent < 5; sent++) {
+    const socket = new WebSocket(`${small.kontrol.url.replace("http", "ws")}/beats/nobody-${sent}`, ["kite.beats", "kite.ticket.made-up"]);
+    const [error] = (await once(socket, "error")) as [Error];
+    answers.push(error.message.slice(-3));
+  }
+
+  expect(answers).toEqual(["401", "401", "401", "429", "429"]);
+});
+
 test("what was passed on once is not passed on again, whoever says so", async () => {
   const kite = await hidden(0);
   const token = await tokenFor(kite, alice);
 
-  const [refusal] = await refused(1, kite, token, { "kontrol-forwarded": "1" });
-
-  expect(refusal).toMatchObject({ refused: { code: "unavailable", message: expect.stringContaining("will be back") } });
+  // A replica asks nobody on behalf of what was passed on: until it has heard of the kite, it says that there is none.
+  await vi.waitFor(async () => {
+    const [refusal] = await refused(1, kite, token, { "kontrol-forwarded": "1" });
+    expect(refusal).toMatchObject({ refused: { code: "unavailable", message: expect.stringContaining("will be back") } });
+  });
 });
 
 test("a grant that ends takes the links with it that were passed on", async () => {

@@ -16,6 +16,8 @@ export interface ForwarderOptions {
   /** Whether the kite's session is here. */
   readonly holds: (id: string) => boolean;
   readonly fresh: Fresh;
+  /** Whether what asks may be passed on; all else is refused where it came, and counts there. */
+  readonly admits: (request: IncomingMessage) => Promise<boolean>;
   readonly logger: Logger;
   /** How long another replica may take to answer. Default two seconds. */
   readonly timeoutMs?: number | undefined;
@@ -36,8 +38,8 @@ const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Passes on what belongs to a kite whose session is at another replica, so that a caller may come to any of them. Bytes go
- * through as they are, with TCP's own back-pressure; who asks is decided where the session is, and being passed on makes
- * nobody more trusted. Whoever created it closes it.
+ * through as they are, with TCP's own back-pressure. A token that is not good is refused where it came; who asks is decided
+ * where the session is, and being passed on makes nobody more trusted. Whoever created it closes it.
  */
 export class Forwarder {
   readonly #options: ForwarderOptions;
@@ -99,6 +101,7 @@ export class Forwarder {
 
   /** False when it belongs here, or there is nobody to take it. Never rejects. */
   async #forward(request: IncomingMessage, near: Duplex, head: Buffer): Promise<boolean> {
+    if (!(await this.#options.admits(request))) return false;
     const far = await this.#reach(kiteOf(request) ?? "", (at) => ask(at, requestText(request), head, this.#timeoutMs));
     if (far === undefined) return false;
     join(near, this.#track(far));

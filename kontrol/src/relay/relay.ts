@@ -18,13 +18,15 @@ import { type Directory, revokedBy } from "../directory/directory.ts";
 import type { SourceOf } from "../entry/proxies.ts";
 import type { Registrar } from "../presence/registrar.ts";
 import { closeReason, LINK_CLOSE, LINK_LIMITS, type LinkLimits, RelayedLink, type Traffic } from "./relay-link.ts";
-import { refuseUpgrade } from "./upgrade.ts";
+import { decoded, refuseUpgrade } from "./upgrade.ts";
 
 export interface RelayOptions {
   readonly directory: Directory;
   readonly registrar: Registrar;
   /** Decides whether a token opens that kite, and for whom. */
   readonly verify: (token: string, audience: Identity, source: string) => Promise<Pick<Caller, "username" | "credential">>;
+  /** As `verify`, without counting what is wrong. */
+  readonly check: (token: string, audience: Identity) => Promise<unknown>;
   readonly sourceOf: SourceOf;
   readonly logger: Logger;
   /** Milliseconds, as `Date.now`. */
@@ -83,11 +85,9 @@ export class Relay {
 
   /** Takes the upgrade if it is for the relay. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
-    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    if (!path.startsWith(PREFIX)) return false;
-    const id = decoded(path.slice(PREFIX.length));
-    const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
-    const token = offered.find((name) => name.startsWith(TOKEN_PROTOCOL))?.slice(TOKEN_PROTOCOL.length);
+    const asked = read(request);
+    if (asked === undefined) return false;
+    const { id, offered, token } = asked;
     const source = sourceOfAddress(this.#options.sourceOf(request));
     if (id === undefined) {
       refuseUpgrade(socket, "404 Not Found", `kites are at ${PREFIX}<id>`);
@@ -99,6 +99,23 @@ export class Relay {
       this.#sockets.handleUpgrade(request, socket, head, (webSocket) => void this.#accept(webSocket, { id, token, source }));
     }
     return true;
+  }
+
+  /**
+   * Whether a link may be passed on to the replica that has the kite: without a token for that kite it may not. To the other
+   * replica all that is passed on comes from one address, where the bad tokens of some would keep the others out.
+   */
+  async admits(request: IncomingMessage): Promise<boolean> {
+    const asked = read(request);
+    if (asked === undefined) return true;
+    const { id, token } = asked;
+    if (id === undefined || !token) return false;
+    try {
+      await this.#options.check(token, audienceOf(token, id));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   close(): void {
@@ -169,13 +186,13 @@ export class Relay {
   }
 }
 
-/** Undefined for what cannot be a kite's id. */
-function decoded(encoded: string): string | undefined {
-  try {
-    return encoded === "" || encoded.includes("/") ? undefined : decodeURIComponent(encoded);
-  } catch {
-    return undefined;
-  }
+/** Undefined for what is not for the relay. */
+function read({ url = "/", headers }: IncomingMessage) {
+  const path = url.split("?", 1)[0] ?? "/";
+  if (!path.startsWith(PREFIX)) return undefined;
+  const offered = (headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
+  const token = offered.find((name) => name.startsWith(TOKEN_PROTOCOL))?.slice(TOKEN_PROTOCOL.length);
+  return { id: decoded(path.slice(PREFIX.length)), offered, token };
 }
 
 /** For whom the token says that it is. It is verified against exactly that, and the kite must be the one that was asked for. */

@@ -12,3 +12,12 @@ export function refuseUpgrade(socket: Duplex, status: string, sentence: string):
     `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${sentence.length + 1}\r\n\r\n${sentence}\n`,
   );
 }
+
+/** A kite's id as it stands in a path; undefined for what cannot be one. */
+export function decoded(encoded: string): string | undefined {
+  try {
+    return encoded === "" || encoded.includes("/") ? undefined : decodeURIComponent(encoded);
+  } catch {
+    return undefined;
+  }
+}

@@ -142,16 +142,16 @@ export class SigningKeys {
 
   /** Never rejects: while the database is away, the keys that are known go on. */
   async #fresh(): Promise<void> {
-    // Also for what is being read already; when that began before the last change, it is read once more.
-    await this.#reading;
-    if (!this.#stale) return;
-    this.#reading ??= this.#read()
-      .catch(() => {
-        this.#stale = true;
-      })
-      .finally(() => {
-        this.#reading = undefined;
-      });
+    // What is being read began before the last change, perhaps; then it is read once more.
+    if (this.#reading !== undefined) await this.#reading;
+    if (this.#stale)
+      this.#reading ??= this.#read()
+        .catch(() => {
+          this.#stale = true;
+        })
+        .finally(() => {
+          this.#reading = undefined;
+        });
     await this.#reading;
   }
 

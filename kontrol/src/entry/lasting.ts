@@ -1,5 +1,5 @@
 import { type Call, KiteError } from "@kite-mesh/kite";
-import type { Directory } from "./directory/directory.ts";
+import type { Directory } from "../directory/directory.ts";
 
 /**
  * Keeps what lasts from sign-in tokens (`people.token`). Those are in browsers, and end after minutes: a stolen one must not
