@@ -52,7 +52,7 @@ export { RemoteStream } from "./session/remote-stream.ts";
 // For authors of registries, agents, transports and tools.
 export { KeySet, type KeySetOptions, publishedKeys, type TrustedKey } from "./auth/key-set.ts";
 export { type KiteKey, type KiteKeyClaims, parseKiteKey, verifyKiteKey } from "./auth/kite-key.ts";
-export { kiteKeyPath, readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
+export { kiteKeyPath, readKiteKey, writeKiteKey, writeNewKiteKey } from "./auth/kite-key-file.ts";
 export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
 export { currentCall } from "./calling/context.ts";

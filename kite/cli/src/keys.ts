@@ -1,5 +1,3 @@
-import { open, rm } from "node:fs/promises";
-import { resolve } from "node:path";
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
@@ -95,29 +93,10 @@ async function issue(username: string, options: IssueOptions): Promise<void> {
   await using mesh = await openMesh();
   const make = async () => (await mesh.kontrol.keys.issue({ username, ...(alg === undefined ? {} : { alg }) })).kiteKey;
   if (options.print) return print(await make());
-  const path = await writeCredential(out ?? `${username}.kite.key`, make);
+  const { writeNewKiteKey } = await import("@kite-mesh/kite");
+  const path = await writeNewKiteKey(out ?? `${username}.kite.key`, make);
   print(`the kite.key of ${username} is at ${path}`);
   note("whoever has the file is that account; it belongs into the KITE_HOME of one machine, as kite.key");
-}
-
-/** The file is made first, so that no credential comes into being that then has no place. */
-async function writeCredential(path: string, make: () => Promise<string>): Promise<string> {
-  const full = resolve(path);
-  const file = await open(full, "wx", 0o400).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === "EEXIST")
-      throw new Failure(`there is a file ${full} already; move it away first, or name another with --out`, EXIT.error, { cause });
-    throw new Failure(`${full} cannot be written: ${cause.message}`, EXIT.error, { cause });
-  });
-  try {
-    await file.writeFile(`${await make()}\n`);
-    await file.sync();
-  } catch (thrown) {
-    await rm(full, { force: true });
-    throw thrown;
-  } finally {
-    await file.close();
-  }
-  return full;
 }
 
 async function issued(username: string | undefined, options: Options & { limit?: string }): Promise<void> {

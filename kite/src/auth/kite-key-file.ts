@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { KiteError } from "../errors.ts";
 import { type KiteKey, parseKiteKey } from "./kite-key.ts";
 
@@ -55,6 +55,32 @@ export async function writeKiteKey(home: string, jwt: string): Promise<KiteKey> 
     await rm(fresh, { force: true }).catch(() => {}); // what went wrong before is what matters
   }
   return kiteKey;
+}
+
+/**
+ * Writes the kite.key that `make` answers with to a new file that its owner alone can read. The file is made first, so that no
+ * credential comes into being that then has no place; it is taken away again when nothing comes. Answers with its full path.
+ *
+ * @throws {KiteError} `already_exists` when there is such a file, `failed_precondition` when it cannot be written, and what `make` throws.
+ * @example const path = await writeNewKiteKey("bob.kite.key", async () => (await kontrol.keys.issue({ username: "bob" })).kiteKey);
+ */
+export async function writeNewKiteKey(path: string, make: () => Promise<string>): Promise<string> {
+  const full = resolve(path);
+  const file = await open(full, "wx", 0o400).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "EEXIST")
+      throw new KiteError("already_exists", `there is a file ${full} already; move it away first, or choose another name`, { cause });
+    throw new KiteError("failed_precondition", `${full} cannot be written: ${cause.message}`, { cause });
+  });
+  try {
+    await file.writeFile(`${await make()}\n`);
+    await file.sync();
+  } catch (thrown) {
+    await rm(full, { force: true });
+    throw thrown;
+  } finally {
+    await file.close();
+  }
+  return full;
 }
 
 const MAX_FILE_BYTES = 16 * 1024;

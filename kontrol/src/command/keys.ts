@@ -1,9 +1,9 @@
+import { writeNewKiteKey } from "@kite-mesh/kite";
 import type { Command } from "commander";
 import type { Flags } from "../options.ts";
 import type { Algorithm } from "../trust/signing-keys.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { wrongUse } from "./failure.ts";
-import { writeCredential } from "./key-file.ts";
 import { json, note, print, table, when } from "./output.ts";
 
 type Options = Flags & { readonly json?: boolean };
@@ -103,7 +103,7 @@ async function issue(username: string, { out, print: printed = false, alg, ...op
   const { call, keyUrl } = kontrol;
   const make = async () => (await call.keys.issue({ username, ...(alg === undefined ? {} : { alg }) })).kiteKey;
   if (printed) return print(await make());
-  const path = await writeCredential(out ?? `${username}.kite.key`, make);
+  const path = await writeNewKiteKey(out ?? `${username}.kite.key`, make);
   print(`the kite.key of ${username} is at ${path}, and sends its bearer to ${keyUrl}`);
   note("whoever has the file is that account; it belongs into the KITE_HOME of one machine, as kite.key");
 }

@@ -1,6 +1,7 @@
 import { type Kite, KiteError, type Query, type WatchEvent } from "@kite-mesh/kite";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { freshDatabase } from "../../../test/postgres.ts";
+import { seeded } from "../test-history.ts";
 import { only, startTestKontrol, type TestKontrol, type TestPerson } from "../testing.ts";
 import { Directory } from "./directory.ts";
 import { Watchers } from "./watch.ts";
@@ -180,15 +181,4 @@ async function registered(name: string, labels: Record<string, string>): Promise
 
 function disconnected(): KiteError {
   return new KiteError("disconnected", "the test ends it");
-}
-
-/** Mulberry32: the same numbers every time. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
