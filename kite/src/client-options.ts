@@ -16,7 +16,8 @@ import type { ExposeErrors } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
 import type { DialSocket } from "./transport/websocket.ts";
 
-export interface ClientOptions {
+/** What a kite is, wherever it runs. */
+export interface DiallerOptions {
   /** The kite's name. */
   readonly name: string;
   /** A SemVer version, such as `1.2.0`. */
@@ -29,6 +30,18 @@ export interface ClientOptions {
   readonly hostname?: string | undefined;
   /** Default: a new one for every process. */
   readonly id?: string | undefined;
+  readonly log?: Logger | undefined;
+  readonly limits?: Partial<Limits> | undefined;
+  /**
+   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
+   * away. Default: only that there was one, and an id to find it in the log.
+   */
+  readonly exposeErrors?: ExposeErrors | undefined;
+  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
+  readonly observers?: readonly Observer[] | undefined;
+}
+
+export interface ClientOptions extends DiallerOptions {
   /** The credential of the user whose kite this is; see `readKiteKey`. */
   readonly kiteKey?: string | undefined;
   /** What is shown to kontrol in place of a kite.key, such as a browser's token. */
@@ -39,15 +52,6 @@ export interface ClientOptions {
   readonly route?: ((found: FoundKite) => string) | undefined;
   /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
   readonly dialers?: Dialers | undefined;
-  readonly log?: Logger | undefined;
-  readonly limits?: Partial<Limits> | undefined;
-  /**
-   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
-   * away. Default: only that there was one, and an id to find it in the log.
-   */
-  readonly exposeErrors?: ExposeErrors | undefined;
-  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
-  readonly observers?: readonly Observer[] | undefined;
 }
 
 export interface FindOptions {
@@ -77,9 +81,13 @@ export interface ConnectOptions extends RemotePolicies, FindOptions {
   readonly poolSize?: number | undefined;
 }
 
-export interface DialOptions extends RemotePolicies {
+/** A kite at a known address, as a page dials it. */
+export interface AddressOptions extends Pick<RemotePolicies, "guard"> {
   readonly url: string;
   readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+}
+
+export interface DialOptions extends AddressOptions, RemotePolicies {
   /**
    * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,
    * else over a plain WebSocket. Default `kite.v1`.
@@ -87,13 +95,17 @@ export interface DialOptions extends RemotePolicies {
   readonly dialect?: "kite.v1" | "dnode" | undefined;
 }
 
-/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
-export interface ClientParts {
+/** What a dialler is made of besides itself. */
+export interface DiallerParts {
   readonly dial: DialSocket;
+  readonly watch?: typeof watchKite | undefined;
+}
+
+/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
+export interface ClientParts extends DiallerParts {
   readonly pool?: ((options: PoolOptions) => Connection) | undefined;
   readonly retry?: ((connection: Connection, options: RetryOptions | undefined, closing: AbortSignal) => Connection) | undefined;
   readonly dialDnode?: DialDnode | undefined;
   readonly serve?: ((methods: Methods) => Serve) | undefined;
-  readonly watch?: typeof watchKite | undefined;
   readonly keyClaim?: typeof keyClaim | undefined;
 }
