@@ -2,9 +2,6 @@ import type { DiallerOptions } from "./client-options.ts";
 import { KiteDialler } from "./dialler.ts";
 import { dialBrowserSocket } from "./transport/browser-websocket.ts";
 
-/** A page is looked at with the browser's own tools, and with `log`. */
-export type BrowserOptions = Omit<DiallerOptions, "observers">;
-
 /**
  * A kite in a browser: calls others and is called back through what it passes, but serves nothing and opens no port. It
  * dials addresses that it knows; the one of `@kite-mesh/kite/browser/registry` also finds kites through kontrol.
@@ -14,16 +11,16 @@ export type BrowserOptions = Omit<DiallerOptions, "observers">;
  * const clock = kite.dial<ClockContract>({ url: location.origin });
  */
 export class Kite extends KiteDialler {
-  constructor(options: BrowserOptions) {
-    super(options, { dial: dialBrowserSocket });
+  constructor(options: DiallerOptions) {
+    super(options, dialBrowserSocket);
   }
 }
 
 export type { Guard, GuardedCall } from "./calling/guard.ts";
 export { callWith, peerOf, type Remote, type RemoteOptions } from "./calling/remote.ts";
-export type { AddressOptions } from "./client-options.ts";
+export type { AddressOptions, DiallerOptions } from "./client-options.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
-export { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
+export { formatIdentity, type Identity } from "./identity.ts";
 export type { CallOptions } from "./method.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/remote-stream.ts";

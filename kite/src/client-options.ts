@@ -22,7 +22,7 @@ export interface DiallerOptions {
   readonly name: string;
   /** A SemVer version, such as `1.2.0`. */
   readonly version: string;
-  /** Default: the kite.key's. */
+  /** Default: the kite.key's; without one, `anonymous`. */
   readonly username?: string | undefined;
   /** Default `local`, as is the region. */
   readonly environment?: string | undefined;
@@ -37,8 +37,6 @@ export interface DiallerOptions {
    * away. Default: only that there was one, and an id to find it in the log.
    */
   readonly exposeErrors?: ExposeErrors | undefined;
-  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
-  readonly observers?: readonly Observer[] | undefined;
 }
 
 export interface ClientOptions extends DiallerOptions {
@@ -52,6 +50,8 @@ export interface ClientOptions extends DiallerOptions {
   readonly route?: ((found: FoundKite) => string) | undefined;
   /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
   readonly dialers?: Dialers | undefined;
+  /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
+  readonly observers?: readonly Observer[] | undefined;
 }
 
 export interface FindOptions {
@@ -95,17 +95,13 @@ export interface DialOptions extends AddressOptions, RemotePolicies {
   readonly dialect?: "kite.v1" | "dnode" | undefined;
 }
 
-/** What a dialler is made of besides itself. */
-export interface DiallerParts {
-  readonly dial: DialSocket;
-  readonly watch?: typeof watchKite | undefined;
-}
-
 /** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
-export interface ClientParts extends DiallerParts {
+export interface ClientParts {
+  readonly dial: DialSocket;
   readonly pool?: ((options: PoolOptions) => Connection) | undefined;
   readonly retry?: ((connection: Connection, options: RetryOptions | undefined, closing: AbortSignal) => Connection) | undefined;
   readonly dialDnode?: DialDnode | undefined;
   readonly serve?: ((methods: Methods) => Serve) | undefined;
+  readonly watch?: typeof watchKite | undefined;
   readonly keyClaim?: typeof keyClaim | undefined;
 }

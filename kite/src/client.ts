@@ -10,18 +10,20 @@ import type { DnodePeer } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import type { Caller, CallOptions } from "./method.ts";
+import type { ObservedSession, Watch } from "./observe.ts";
 import type { DirectoryWatch } from "./registry/directory-watch.ts";
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
 import type { FoundKite, RegistryContract } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
 import type { Auth } from "./session/handshake.ts";
-import type { Target } from "./session/peer.ts";
+import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 
 /**
  * The side of a kite that calls others: at an address, or found through kontrol. {@link Kite} adds the side that serves.
  * A page that dials one address has {@link KiteDialler} alone.
  */
 export class KiteClient extends KiteDialler {
+  protected readonly observed: Watch | undefined;
   readonly #options: ClientOptions;
   readonly #parts: ClientParts;
   readonly #dialers: DialTable;
@@ -33,11 +35,12 @@ export class KiteClient extends KiteDialler {
   constructor(options: ClientOptions, parts: ClientParts) {
     const dialers = new DialTable(parts.dial, options.dialers);
     const username = options.username ?? parts.keyClaim?.(options.kiteKey, "sub");
-    super({ ...options, username }, { ...parts, dial: dialers.dial });
+    super({ ...options, username }, dialers.dial);
     this.#options = options;
     this.#kiteKey = options.kiteKey;
     this.#parts = parts;
     this.#dialers = dialers;
+    this.observed = parts.watch?.({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
   }
 
   /**
@@ -70,7 +73,7 @@ export class KiteClient extends KiteDialler {
         guarded(this.#dnodePeer(options), guard, () => url),
         options,
       );
-    const peer = this.open(dialled(options, offeredTo(undefined)), this.#served(options));
+    const peer = this.#peer(dialled(options, offeredTo(undefined)), this.#served(options));
     return this.#face<C>(
       guarded(peer, guard, () => pathOf(peer) ?? url),
       options,
@@ -91,7 +94,7 @@ export class KiteClient extends KiteDialler {
   kontrol<C extends RegistryContract = RegistryContract>(): Remote<C> {
     // Without retries: what keeps the kite registered has its own, and people want to hear of a kontrol that is away.
     this.#kontrol ??= remote<RegistryContract>(
-      this.open(dialled({ url: this.kontrolUrl, auth: this.#options.auth ?? this.#kiteKeyAuth() })),
+      this.#peer(dialled({ url: this.kontrolUrl, auth: this.#options.auth ?? this.#kiteKeyAuth() })),
     );
     return this.#kontrol as Remote<C>;
   }
@@ -101,6 +104,7 @@ export class KiteClient extends KiteDialler {
     for (const pool of [...this.#pools]) await pool[Symbol.asyncDispose]();
     await this.#registry?.[Symbol.asyncDispose]();
     await super.close();
+    this.observed?.close();
   }
 
   protected get kontrolUrl(): string {
@@ -137,6 +141,15 @@ export class KiteClient extends KiteDialler {
     return callWith(this.kontrol(), { ...options, detached: true });
   }
 
+  /** Every session that there is, for observers. */
+  protected *openSessions(): Iterable<ObservedSession> {
+    for (const peer of this.peers) {
+      const { session } = peer;
+      if (session !== undefined)
+        yield { direction: "dialled", state: peer instanceof Peer ? peer.state : session.state, counts: session.counts };
+    }
+  }
+
   /** Asked with every connection: kontrol may have signed the key anew. */
   #kiteKeyAuth(): (() => Promise<Auth>) | undefined {
     const first = this.kiteKey;
@@ -147,7 +160,7 @@ export class KiteClient extends KiteDialler {
     const { signal } = options;
     const chooser = new Chooser();
     let matches = 0;
-    const peer = this.open(async (limited, last) => {
+    const peer = this.#peer(async (limited, last) => {
       if (last === "failed") chooser.failed();
       else chooser.succeeded();
       const kites = this.#reachable(await this.find(query, { signal: limited }));
@@ -195,7 +208,7 @@ export class KiteClient extends KiteDialler {
 
   #openMember(options: ConnectOptions): OpenMember {
     return ({ kite, refused }) => {
-      const peer = this.open(async () => {
+      const peer = this.#peer(async () => {
         const found = kite();
         const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() });
         return this.#targetOf({ ...found, token, tokenExpiresAt: expiresAt });
@@ -234,8 +247,13 @@ export class KiteClient extends KiteDialler {
     const { limits, identity, log, explain, observed: watch } = this;
     const show = typeof auth === "function" ? auth : async () => auth;
     const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log, explain, watch });
-    peer.onClosed(this.own(peer));
+    this.peers.add(peer);
+    peer.onClosed(() => this.peers.delete(peer));
     return peer;
+  }
+
+  #peer(target: PeerOptions["target"], serve?: Serve): Peer {
+    return this.open(target, { serve, watch: this.observed });
   }
 
   #urlOf(found: FoundKite): string {

@@ -1,5 +1,5 @@
-import { waitUntil } from "../abortable.ts";
-import { type BackoffOptions, sleep } from "../backoff.ts";
+import { sleep, waitUntil } from "../abortable.ts";
+import type { BackoffOptions } from "../backoff.ts";
 import { KiteError } from "../errors.ts";
 import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } from "../identity.ts";
 import type { LabelChange } from "../labels.ts";

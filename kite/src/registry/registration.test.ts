@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { sleep } from "../backoff.ts";
+import { sleep } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import { testIdentity, until } from "../testing.ts";
 import { RegistryClient } from "./kontrol.ts";
