@@ -1,4 +1,4 @@
-import type { DirectoryKite, Identity } from "@kite-mesh/kite/browser";
+import type { DirectoryKite, Identity } from "@kite-mesh/kite/browser/registry";
 import { expect, test } from "vitest";
 import { applyWatchEvent, type Directory, pathOf, reachOf, selectKites } from "./directory.ts";
 

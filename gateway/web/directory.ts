@@ -1,4 +1,4 @@
-import type { DirectoryKite, Identity, WatchEvent } from "@kite-mesh/kite/browser";
+import type { DirectoryKite, Identity, WatchEvent } from "@kite-mesh/kite/browser/registry";
 
 /** The kites that the person may see, by id. */
 export type Directory = ReadonlyMap<string, DirectoryKite>;

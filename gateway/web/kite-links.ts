@@ -1,4 +1,4 @@
-import type { DirectoryKite, Remote } from "@kite-mesh/kite/browser";
+import type { DirectoryKite, Remote } from "@kite-mesh/kite/browser/registry";
 
 /** A share in a connection to a kite. Whoever opened it closes it. */
 export interface KiteLink<Contract> {

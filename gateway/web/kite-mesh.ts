@@ -9,7 +9,7 @@ import {
   type Query,
   type Remote,
   type WatchEvent,
-} from "@kite-mesh/kite/browser";
+} from "@kite-mesh/kite/browser/registry";
 import type { KlientContract, WebtermSession } from "@kite-mesh/klient/contract";
 import type { KloudContract } from "@kite-mesh/kloud/contract";
 import type { KontrolContract } from "@kite-mesh/kontrol/contract";

@@ -1,4 +1,4 @@
-import type { DirectoryKite } from "@kite-mesh/kite/browser";
+import type { DirectoryKite } from "@kite-mesh/kite/browser/registry";
 import { formatAge, formatMoment } from "./age.ts";
 import { command, copyButton } from "./copy-button.ts";
 import { type Directory, pathOf, reachOf, selectKites, shortId } from "./directory.ts";

@@ -1,5 +1,5 @@
 import type { Role } from "@kite-mesh/kite";
-import type { Query, WatchEvent } from "@kite-mesh/kite/browser";
+import type { Query, WatchEvent } from "@kite-mesh/kite/browser/registry";
 import type { Operation, OperationStarted, StackEvent } from "@kite-mesh/kloud/contract";
 
 /**

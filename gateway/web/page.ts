@@ -1,4 +1,4 @@
-import type { WatchEvent } from "@kite-mesh/kite/browser";
+import type { WatchEvent } from "@kite-mesh/kite/browser/registry";
 import { everyFewSeconds } from "./age.ts";
 import { command } from "./copy-button.ts";
 import { applyWatchEvent, type Directory } from "./directory.ts";

@@ -1,4 +1,4 @@
-import { type IssuedToken, KiteError } from "@kite-mesh/kite/browser";
+import { type IssuedToken, KiteError } from "@kite-mesh/kite/browser/registry";
 
 /** Who is signed in to the gateway, and what the browser's kite shows to kontrol. */
 export interface BrowserSession {

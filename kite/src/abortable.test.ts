@@ -1,5 +1,9 @@
-import { expect, test } from "vitest";
-import { Endable, itemsUntil, waitUntil } from "./abortable.ts";
+import { afterEach, expect, test, vi } from "vitest";
+import { Endable, itemsUntil, sleep, waitUntil } from "./abortable.ts";
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 test("items end with the signal while the source is silent, and the source is told", async () => {
   const ending = new AbortController();
@@ -64,6 +68,39 @@ test("a wait ends with its signal, and what was waited for goes on", async () =>
 
   const cancelled = { status: "rejected", reason: { code: "cancelled" } };
   expect(await waits).toMatchObject([cancelled, { status: "fulfilled", value: "done" }, cancelled]);
+});
+
+test("a sleep that is longer than a timer can hold does not end at once", async () => {
+  vi.useFakeTimers();
+  const ending = new AbortController();
+  let over = false;
+  const wait = sleep(2 ** 40, { signal: ending.signal }).then(
+    () => (over = true),
+    () => {},
+  );
+
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  expect(over).toBe(false);
+  ending.abort();
+  await wait;
+});
+
+test("a sleep ends with its time or with its signal, and leaves no timer behind", async () => {
+  vi.useFakeTimers();
+  const ending = new AbortController();
+  const waits = Promise.allSettled([
+    sleep(1_000),
+    sleep(60_000, { signal: ending.signal }),
+    sleep(60_000, { signal: AbortSignal.abort() }),
+  ]);
+
+  ending.abort();
+  await vi.advanceTimersByTimeAsync(1_000);
+
+  const cancelled = { status: "rejected", reason: { code: "cancelled" } };
+  expect(await waits).toMatchObject([{ status: "fulfilled" }, cancelled, cancelled]);
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 /** Gives the items, then nothing until it is ended. */

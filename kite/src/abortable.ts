@@ -65,6 +65,36 @@ export function waitUntil<T>(promise: Promise<T>, signal: AbortSignal | undefine
   });
 }
 
+/**
+ * Waits, unless the signal ends the wait first; 24 days at most.
+ *
+ * @throws {KiteError} `cancelled` when the signal is aborted, before or meanwhile; no timer is left behind.
+ */
+export function sleep(ms: number, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+  const { signal } = options;
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(cancelled(signal));
+    const timer = setTimeout(
+      () => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      },
+      Math.min(ms, MAX_TIMEOUT_MS),
+    );
+    const abort = (): void => {
+      clearTimeout(timer);
+      reject(cancelled(signal));
+    };
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+// setTimeout holds a signed 32-bit number of milliseconds, 24 days; more would end the wait at once.
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+function cancelled(signal: AbortSignal | undefined): KiteError {
+  return new KiteError("cancelled", "the wait was cancelled", { cause: signal?.reason });
+}
+
 /** A signal that follows two others, until it is let go of. */
 export interface JoinedSignal {
   readonly signal: AbortSignal;

@@ -1,10 +1,6 @@
 import fc from "fast-check";
-import { afterEach, expect, test, vi } from "vitest";
-import { Backoff, sleep } from "./backoff.ts";
-
-afterEach(() => {
-  vi.useRealTimers();
-});
+import { expect, test } from "vitest";
+import { Backoff } from "./backoff.ts";
 
 test("the limit of each wait doubles until it reaches the maximum", () => {
   const backoff = new Backoff({ firstMs: 100, maxMs: 1_000, random: () => 0.5 });
@@ -56,37 +52,4 @@ test("after a reset the first wait is short again, and the budget is whole", () 
   backoff.reset();
 
   expect(backoff.next()).toBe(100);
-});
-
-test("a sleep that is longer than a timer can hold does not end at once", async () => {
-  vi.useFakeTimers();
-  const ending = new AbortController();
-  let over = false;
-  const wait = sleep(2 ** 40, { signal: ending.signal }).then(
-    () => (over = true),
-    () => {},
-  );
-
-  await vi.advanceTimersByTimeAsync(60_000);
-
-  expect(over).toBe(false);
-  ending.abort();
-  await wait;
-});
-
-test("a sleep ends with its time or with its signal, and leaves no timer behind", async () => {
-  vi.useFakeTimers();
-  const ending = new AbortController();
-  const waits = Promise.allSettled([
-    sleep(1_000),
-    sleep(60_000, { signal: ending.signal }),
-    sleep(60_000, { signal: AbortSignal.abort() }),
-  ]);
-
-  ending.abort();
-  await vi.advanceTimersByTimeAsync(1_000);
-
-  const cancelled = { status: "rejected", reason: { code: "cancelled" } };
-  expect(await waits).toMatchObject([{ status: "fulfilled" }, cancelled, cancelled]);
-  expect(vi.getTimerCount()).toBe(0);
 });

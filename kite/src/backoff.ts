@@ -1,5 +1,3 @@
-import { KiteError } from "./errors.ts";
-
 /** How long to wait between tries, and when to stop trying. */
 export interface BackoffOptions {
   /** The most that the first wait may take. Default 500 ms. */
@@ -56,30 +54,6 @@ export class Backoff {
   }
 }
 
-/**
- * Waits, unless the signal ends the wait first; 24 days at most.
- *
- * @throws {KiteError} `cancelled` when the signal is aborted, before or meanwhile; no timer is left behind.
- */
-export function sleep(ms: number, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-  const { signal } = options;
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(cancelled(signal));
-    const timer = setTimeout(
-      () => {
-        signal?.removeEventListener("abort", abort);
-        resolve();
-      },
-      Math.min(ms, MAX_TIMEOUT_MS),
-    );
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(cancelled(signal));
-    };
-    signal?.addEventListener("abort", abort, { once: true });
-  });
-}
-
 const DEFAULTS: Required<BackoffOptions> = {
   // Short enough that a restarted server is found again before anybody looks, even by the first try.
   firstMs: 500,
@@ -91,11 +65,5 @@ const DEFAULTS: Required<BackoffOptions> = {
   now: Date.now,
 };
 
-// setTimeout holds a signed 32-bit number of milliseconds, 24 days; more would end the wait at once.
-const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 // 2^30 times any first wait is beyond every maximum; more would only lose precision.
 const MAX_DOUBLINGS = 30;
-
-function cancelled(signal: AbortSignal | undefined): KiteError {
-  return new KiteError("cancelled", "the wait was cancelled", { cause: signal?.reason });
-}

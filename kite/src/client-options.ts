@@ -16,12 +16,13 @@ import type { ExposeErrors } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
 import type { DialSocket } from "./transport/websocket.ts";
 
-export interface ClientOptions {
+/** What a kite is, wherever it runs. */
+export interface DiallerOptions {
   /** The kite's name. */
   readonly name: string;
   /** A SemVer version, such as `1.2.0`. */
   readonly version: string;
-  /** Default: the kite.key's. */
+  /** Default: the kite.key's; without one, `anonymous`. */
   readonly username?: string | undefined;
   /** Default `local`, as is the region. */
   readonly environment?: string | undefined;
@@ -29,6 +30,16 @@ export interface ClientOptions {
   readonly hostname?: string | undefined;
   /** Default: a new one for every process. */
   readonly id?: string | undefined;
+  readonly log?: Logger | undefined;
+  readonly limits?: Partial<Limits> | undefined;
+  /**
+   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
+   * away. Default: only that there was one, and an id to find it in the log.
+   */
+  readonly exposeErrors?: ExposeErrors | undefined;
+}
+
+export interface ClientOptions extends DiallerOptions {
   /** The credential of the user whose kite this is; see `readKiteKey`. */
   readonly kiteKey?: string | undefined;
   /** What is shown to kontrol in place of a kite.key, such as a browser's token. */
@@ -39,13 +50,6 @@ export interface ClientOptions {
   readonly route?: ((found: FoundKite) => string) | undefined;
   /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
   readonly dialers?: Dialers | undefined;
-  readonly log?: Logger | undefined;
-  readonly limits?: Partial<Limits> | undefined;
-  /**
-   * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
-   * away. Default: only that there was one, and an id to find it in the log.
-   */
-  readonly exposeErrors?: ExposeErrors | undefined;
   /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
   readonly observers?: readonly Observer[] | undefined;
 }
@@ -77,9 +81,13 @@ export interface ConnectOptions extends RemotePolicies, FindOptions {
   readonly poolSize?: number | undefined;
 }
 
-export interface DialOptions extends RemotePolicies {
+/** A kite at a known address, as a page dials it. */
+export interface AddressOptions extends Pick<RemotePolicies, "guard"> {
   readonly url: string;
   readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
+}
+
+export interface DialOptions extends AddressOptions, RemotePolicies {
   /**
    * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,
    * else over a plain WebSocket. Default `kite.v1`.

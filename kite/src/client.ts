@@ -2,54 +2,44 @@ import { Chooser, type PooledBalance } from "./calling/balance.ts";
 import type { Connection } from "./calling/connection.ts";
 import { followCalls } from "./calling/context.ts";
 import { DialTable } from "./calling/dialers.ts";
-import { Guarded } from "./calling/guard.ts";
 import type { OpenMember } from "./calling/pool/member.ts";
 import { callWith, type Remote, remote } from "./calling/remote.ts";
 import type { ClientOptions, ClientParts, ConnectOptions, DialOptions, FindOptions, RemotePolicies } from "./client-options.ts";
+import { dialled, guarded, KiteDialler, pathOf } from "./dialler.ts";
 import type { DnodePeer } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
-import { checkIdentity, formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
-import { LIMITS, type Limits } from "./limits.ts";
-import { type Logger, silent } from "./log.ts";
+import { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import type { Caller, CallOptions } from "./method.ts";
 import type { ObservedSession, Watch } from "./observe.ts";
 import type { DirectoryWatch } from "./registry/directory-watch.ts";
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
 import type { FoundKite, RegistryContract } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
-import { type Explain, explaining } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
 import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
-import { sharedController } from "./session/shared-signal.ts";
 
-/** The side of a kite that calls others. A browser has only this; {@link Kite} adds the side that serves. */
-export class KiteClient implements AsyncDisposable {
-  readonly identity: Identity;
-  protected readonly limits: Limits;
-  protected readonly log: Logger;
+/**
+ * The side of a kite that calls others: at an address, or found through kontrol. {@link Kite} adds the side that serves.
+ * A page that dials one address has {@link KiteDialler} alone.
+ */
+export class KiteClient extends KiteDialler {
   protected readonly observed: Watch | undefined;
-  protected readonly explain: Explain;
   readonly #options: ClientOptions;
   readonly #parts: ClientParts;
   readonly #dialers: DialTable;
-  readonly #peers = new Set<Peer | DnodePeer>();
   readonly #pools = new Set<Connection>();
-  readonly #closing = sharedController();
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
   #kiteKey: string | undefined;
 
   constructor(options: ClientOptions, parts: ClientParts) {
-    const { name, version, environment = "local", region = "local", hostname = "unknown", id = crypto.randomUUID() } = options;
-    const username = options.username ?? parts.keyClaim?.(options.kiteKey, "sub") ?? "anonymous";
-    this.identity = checkIdentity({ username, environment, name, version, region, hostname, id });
-    this.limits = { ...LIMITS, ...options.limits };
-    this.log = options.log ?? silent;
-    this.explain = explaining({ exposeErrors: options.exposeErrors, log: this.log });
+    const dialers = new DialTable(parts.dial, options.dialers);
+    const username = options.username ?? parts.keyClaim?.(options.kiteKey, "sub");
+    super({ ...options, username }, dialers.dial);
     this.#options = options;
     this.#kiteKey = options.kiteKey;
     this.#parts = parts;
-    this.#dialers = new DialTable(parts.dial, options.dialers);
+    this.#dialers = dialers;
     this.observed = parts.watch?.({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
   }
 
@@ -75,17 +65,17 @@ export class KiteClient implements AsyncDisposable {
    *
    * @example const kontrol = kite.dial<KontrolContract>({ url: "http://127.0.0.1:4000", auth: { type: "kiteKey", key } });
    */
-  dial<C>(options: DialOptions): Remote<C> {
+  override dial<C>(options: DialOptions): Remote<C> {
     followCalls();
-    const { url, dialect } = options;
+    const { url, dialect, guard } = options;
     if (dialect === "dnode")
       return this.#face<C>(
-        this.#guarded(this.#dnodePeer(options), options, () => url),
+        guarded(this.#dnodePeer(options), guard, () => url),
         options,
       );
-    const peer = this.#peer(dialled(options), this.#served(options));
+    const peer = this.#peer(dialled(options, offeredTo(undefined)), this.#served(options));
     return this.#face<C>(
-      this.#guarded(peer, options, () => pathOf(peer) ?? url),
+      guarded(peer, guard, () => pathOf(peer) ?? url),
       options,
     );
   }
@@ -109,19 +99,12 @@ export class KiteClient implements AsyncDisposable {
     return this.#kontrol as Remote<C>;
   }
 
-  /** Ends every session that this kite opened; it opens no more. */
-  async close(): Promise<void> {
-    this.#closing.abort();
+  override async close(): Promise<void> {
+    this.closing.abort();
     for (const pool of [...this.#pools]) await pool[Symbol.asyncDispose]();
     await this.#registry?.[Symbol.asyncDispose]();
-    const why = new KiteError("disconnected", `${this.identity.name} has closed`);
-    for (const peer of [...this.#peers]) peer.close(why);
-    this.#peers.clear();
+    await super.close();
     this.observed?.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 
   protected get kontrolUrl(): string {
@@ -160,7 +143,7 @@ export class KiteClient implements AsyncDisposable {
 
   /** Every session that there is, for observers. */
   protected *openSessions(): Iterable<ObservedSession> {
-    for (const peer of this.#peers) {
+    for (const peer of this.peers) {
       const { session } = peer;
       if (session !== undefined)
         yield { direction: "dialled", state: peer instanceof Peer ? peer.state : session.state, counts: session.counts };
@@ -190,7 +173,7 @@ export class KiteClient implements AsyncDisposable {
       try {
         await peer.connect(signal);
         return this.#face<C>(
-          this.#guarded(peer, options, () => pathOf(peer) ?? formatQuery(query)),
+          guarded(peer, options.guard, () => pathOf(peer) ?? formatQuery(query)),
           options,
         );
       } catch (thrown) {
@@ -207,7 +190,7 @@ export class KiteClient implements AsyncDisposable {
     if (makePool === undefined) throw new KiteError("failed_precondition", 'a browser\'s kite calls one kite at a time: balance is "one"');
     const found = this.#reachable(await this.find(query, options));
     if (found.length === 0) throw nobody(query);
-    this.#checkOpen();
+    this.checkOpen();
     const pool: Connection = makePool({
       query: formatQuery(query),
       balance,
@@ -230,7 +213,7 @@ export class KiteClient implements AsyncDisposable {
         const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() });
         return this.#targetOf({ ...found, token, tokenExpiresAt: expiresAt });
       }, this.#served(options));
-      const connection = this.#guarded(peer, options, () => formatIdentity(kite().kite));
+      const connection = guarded(peer, options.guard, () => formatIdentity(kite().kite));
       return { connection, isIdle: () => Object.values(peer.session.counts).every((open) => open === 0) };
     };
   }
@@ -245,11 +228,7 @@ export class KiteClient implements AsyncDisposable {
 
   #face<C>(connection: Connection, { retry }: RemotePolicies): Remote<C> {
     const { retry: again } = this.#parts;
-    return remote<C>(again === undefined || retry === false ? connection : again(connection, retry, this.#closing.signal));
-  }
-
-  #guarded(connection: Connection, { guard }: RemotePolicies, peer: () => string): Connection {
-    return guard === undefined ? connection : new Guarded(connection, guard, peer);
+    return remote<C>(again === undefined || retry === false ? connection : again(connection, retry, this.closing.signal));
   }
 
   #served({ methods }: RemotePolicies): Serve | undefined {
@@ -259,13 +238,8 @@ export class KiteClient implements AsyncDisposable {
     return serve(methods);
   }
 
-  #checkOpen(): void {
-    if (!this.#closing.signal.aborted) return;
-    throw new KiteError("failed_precondition", `${this.identity.name} has closed; make another kite to call from`);
-  }
-
   #dnodePeer({ url, auth, methods }: DialOptions): DnodePeer {
-    this.#checkOpen();
+    this.checkOpen();
     const { dialDnode } = this.#parts;
     if (dialDnode === undefined) {
       throw new KiteError("failed_precondition", "a kite in a browser speaks kite.v1 only; dial with dnode from a Kite in Node");
@@ -273,20 +247,13 @@ export class KiteClient implements AsyncDisposable {
     const { limits, identity, log, explain, observed: watch } = this;
     const show = typeof auth === "function" ? auth : async () => auth;
     const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log, explain, watch });
-    this.#peers.add(peer);
-    peer.onClosed(() => this.#peers.delete(peer));
+    this.peers.add(peer);
+    peer.onClosed(() => this.peers.delete(peer));
     return peer;
   }
 
   #peer(target: PeerOptions["target"], serve?: Serve): Peer {
-    this.#checkOpen();
-    const { limits, identity, log, explain, observed: watch } = this;
-    const peer = new Peer({ target, dial: this.#dialers.dial, limits, identity, log, watch, explain, serve });
-    this.#peers.add(peer);
-    peer.onState((state) => {
-      if (state === "closed") this.#peers.delete(peer);
-    });
-    return peer;
+    return this.open(target, { serve, watch: this.observed });
   }
 
   #urlOf(found: FoundKite): string {
@@ -306,14 +273,6 @@ const MAX_CANDIDATES = 8;
 // Found again within a second, which is less than the rest of a mesh needs to start.
 const LOOPBACK_MAX_MS = 1_000;
 
-function dialled({ url, auth }: Pick<DialOptions, "url" | "auth">): PeerOptions["target"] {
-  const show = typeof auth === "function" ? auth : async () => auth;
-  return async () => {
-    const shown = await show();
-    return { url, auth: shown, expiresAt: (shown as { expiresAt?: number } | undefined)?.expiresAt, caller: offeredTo(undefined) };
-  };
-}
-
 /**
  * The dialled kite as caller of the methods that were offered to it. They are on this session alone, by the dialler's own
  * hand, so the role is the highest. Who it is, only kontrol's directory can say; what it claims in its welcome is not believed.
@@ -321,10 +280,6 @@ function dialled({ url, auth }: Pick<DialOptions, "url" | "auth">): PeerOptions[
 function offeredTo(kite: Identity | undefined): Caller {
   const username = kite?.username ?? "anonymous";
   return { username, role: "owner", kite, expiresAt: undefined, methods: undefined, credential: undefined };
-}
-
-function pathOf({ identity }: Peer): string | undefined {
-  return identity === undefined ? undefined : formatIdentity(identity);
 }
 
 function nobody(query: Query): KiteError {

@@ -23,8 +23,8 @@ import type { Caller, Methods } from "./method.ts";
 import { type ObservedSession, watchKite } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
 import { beatFromThread } from "./registry/beat-thread.ts";
-import { RegistryClient } from "./registry/kontrol.ts";
-import { type OwnBeats, Registration } from "./registry/registration.ts";
+import { Registrar } from "./registry/registrar.ts";
+import type { OwnBeats } from "./registry/registration.ts";
 import type { Registered, RelayLink, Revocation, Visibility } from "./registry/registry.ts";
 import { builtinMethods } from "./serving/builtin.ts";
 import { hostMethods } from "./serving/host-methods.ts";
@@ -219,10 +219,15 @@ export class Kite extends KiteClient {
     for (const { state, counts } of this.sessions) yield { direction: "accepted", state, counts };
   }
 
-  protected override makeRegistry(): RegistryClient {
-    return new RegistryClient({
+  protected override get registry(): Registrar {
+    // It was made by the method below.
+    return super.registry as Registrar;
+  }
+
+  protected override makeRegistry(): Registrar {
+    return new Registrar({
       reach: (options) => this.reachKontrol(options),
-      keep: (options) => new Registration({ ...options, beats: (registered) => this.#beatFor(registered) }),
+      beats: (registered) => this.#beatFor(registered),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),

@@ -1,5 +1,5 @@
-import { eitherSignal } from "../abortable.ts";
-import { Backoff, sleep } from "../backoff.ts";
+import { eitherSignal, sleep } from "../abortable.ts";
+import { Backoff } from "../backoff.ts";
 import type { KiteDescription } from "../contract/description.ts";
 import { KiteError, type KiteErrorCode } from "../errors.ts";
 import { LIMITS } from "../limits.ts";

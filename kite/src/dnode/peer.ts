@@ -1,5 +1,5 @@
-import { waitUntil } from "../abortable.ts";
-import { Backoff, sleep } from "../backoff.ts";
+import { sleep, waitUntil } from "../abortable.ts";
+import { Backoff } from "../backoff.ts";
 import type { Connection } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";

@@ -1,6 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { eitherSignal } from "../abortable.ts";
-import { sleep } from "../backoff.ts";
+import { eitherSignal, sleep } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { BEAT_THREAD_SOURCE } from "./beat-thread-source.ts";

@@ -1,5 +1,5 @@
-import { Endable, itemsUntil } from "../abortable.ts";
-import { Backoff, type BackoffOptions, sleep } from "../backoff.ts";
+import { Endable, itemsUntil, sleep } from "../abortable.ts";
+import { Backoff, type BackoffOptions } from "../backoff.ts";
 import { KiteError } from "../errors.ts";
 import type { Query } from "../identity.ts";
 import type { Logger } from "../log.ts";

@@ -1,23 +1,16 @@
 import { waitUntil } from "../abortable.ts";
-import { type BackoffOptions, sleep } from "../backoff.ts";
+import type { BackoffOptions } from "../backoff.ts";
 import { KiteError } from "../errors.ts";
 import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } from "../identity.ts";
-import type { LabelChange } from "../labels.ts";
 import { type Logger, silent } from "../log.ts";
 import { type DirectoryWatch, watchDirectory } from "./directory-watch.ts";
-import { isLasting, type ReachRegistry, type Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
-import type { FoundKite, IssuedToken, Register, Registered, Revocation } from "./registry.ts";
+import { isLasting, type ReachRegistry } from "./registration.ts";
+import type { FoundKite, IssuedToken } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
   /** How kontrol is reached; asked before every call, so that the connection may be a new one each time. */
   reach: ReachRegistry;
-  /** Keeps this kite registered; left out by those that only ask, such as a browser, which then need not load it. */
-  keep?: ((options: RegistrationOptions) => Registration) | undefined;
-  /** Told what stopped being valid while this kite is registered; it should end the sessions that match. */
-  onRevoked?: ((revocation: Revocation) => unknown) | undefined;
-  /** Told the kite.key that replaces the current one; it should write it to the file. Awaited. */
-  onKey?: ((kiteKey: string) => unknown) | undefined;
   log?: Logger | undefined;
   /** Waits between tries to reach kontrol again. */
   backoff?: Pick<BackoffOptions, "firstMs" | "maxMs"> | undefined;
@@ -31,93 +24,35 @@ export interface RegistryClientOptions {
 export type Found = FoundKite & { readonly staleMs?: number };
 
 /**
- * kontrol as a kite sees it. It stays registered, answers from what it knows while kontrol is away, and comes back without
- * a herd. Whoever made it closes it; the connection it was given stays open.
+ * kontrol as who asks sees it. It answers from what it knows while kontrol is away, and comes back without a herd. Whoever
+ * made it closes it; the connection it was given stays open.
  */
 export class RegistryClient implements AsyncDisposable {
-  readonly #options: RegistryClientOptions;
-  readonly #now: () => number;
-  readonly #random: () => number;
-  readonly #log: Logger;
+  protected readonly now: () => number;
+  protected readonly random: () => number;
+  protected readonly log: Logger;
+  protected readonly reach: ReachRegistry;
   readonly #closing = new AbortController();
-  readonly #listeners = new Set<(state: RegistrationState | undefined) => void>();
+  readonly #backoff: RegistryClientOptions["backoff"];
   readonly #tokens: TokenCache;
   readonly #answers = new Map<string, { kites: readonly FoundKite[]; at: number }>();
   /** What was asked and is not answered yet, each with what ends the wait. */
   readonly #asking = new Map<string, { answer: Promise<unknown>; stop: () => void }>();
-  #registration: Registration | undefined;
-  #state: RegistrationState | undefined;
   #awaySince: number | undefined;
   #askAgainAt = 0;
 
   constructor(options: RegistryClientOptions) {
-    this.#options = options;
-    this.#now = options.now ?? Date.now;
-    this.#random = options.random ?? Math.random;
-    this.#log = options.log ?? silent;
-    this.#tokens = new TokenCache({ now: this.#now, random: this.#random });
-  }
-
-  /** How the registration stands; undefined before the first `register`. */
-  get state(): RegistrationState | undefined {
-    return this.#state;
+    this.reach = options.reach;
+    this.#backoff = options.backoff;
+    this.now = options.now ?? Date.now;
+    this.random = options.random ?? Math.random;
+    this.log = options.log ?? silent;
+    this.#tokens = new TokenCache({ now: this.now, random: this.random });
   }
 
   /** For how long kontrol has not answered, in milliseconds; 0 while it does. */
   get awayMs(): number {
-    return this.#awaySince === undefined ? 0 : this.#now() - this.#awaySince;
-  }
-
-  /** Calls `listener` on every change of {@link state}, until the returned function is called. */
-  onState(listener: (state: RegistrationState | undefined) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  /**
-   * Enters the kite into the directory and keeps it there, through restarts of kontrol. A second call replaces the first.
-   *
-   * @throws {KiteError} what kontrol refused it with, or `unavailable` when kontrol was away for the whole time; then nothing goes on.
-   */
-  async register(register: Register, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Registered> {
-    this.#checkOpen();
-    const { keep } = this.#options;
-    if (keep === undefined) throw new KiteError("failed_precondition", "this kite serves nothing, so it is not registered");
-    if (this.#registration !== undefined) await this.#registration.close();
-    this.#checkOpen();
-    const registration: Registration = keep({
-      reach: this.#options.reach,
-      register,
-      onState: (state) => registration === this.#registration && this.#move(state),
-      onKey: (kiteKey) => this.#options.onKey?.(kiteKey),
-      onRevoked: (revocation) => this.#options.onRevoked?.(revocation),
-      log: this.#log,
-      backoff: this.#backoff(),
-      now: this.#now,
-      random: this.#random,
-    });
-    this.#registration = registration;
-    const { timeoutMs = FIRST_REGISTRATION_MS, signal } = options;
-    const limited = new AbortController();
-    try {
-      return await Promise.race([waitUntil(registration.start(), signal), this.#tooLate(timeoutMs, limited.signal)]);
-    } catch (thrown) {
-      await registration.close();
-      throw thrown;
-    } finally {
-      limited.abort();
-    }
-  }
-
-  /**
-   * Changes labels of the registered kite; they stay through registrations to come.
-   *
-   * @throws {KiteError} `failed_precondition` before `register`, or what kontrol refused the change with.
-   */
-  async updateLabels(labels: LabelChange): Promise<void> {
-    this.#checkOpen();
-    if (this.#registration === undefined) throw new KiteError("failed_precondition", "labels are changed after register()");
-    await this.#registration.updateLabels(labels);
+    return this.#awaySince === undefined ? 0 : this.now() - this.#awaySince;
   }
 
   /**
@@ -126,16 +61,16 @@ export class RegistryClient implements AsyncDisposable {
    * @throws {KiteError} `invalid_argument` for a query that cannot be read, `unavailable` when kontrol is away and there is no earlier answer.
    */
   async find(query: Query, options: { signal?: AbortSignal } = {}): Promise<Found[]> {
-    this.#checkOpen();
+    this.checkOpen();
     const wanted = plainQuery(query);
     // Not as a path: an expression may contain what stands between two of them there.
     const key = JSON.stringify(wanted);
     const known = this.#answers.get(key);
-    if (known !== undefined && this.#now() < this.#askAgainAt) return this.#stale(known);
+    if (known !== undefined && this.now() < this.#askAgainAt) return this.#stale(known);
     const timeoutMs = known === undefined ? ASK_TIMEOUT_MS : ASK_TIMEOUT_WITH_ANSWER_MS;
     try {
       return await this.#once(`find ${key}`, options.signal, async () => {
-        const registry = await this.#options.reach({ timeoutMs });
+        const registry = await this.reach({ timeoutMs });
         const { kites } = await registry.getKites({ query: wanted });
         this.#remember(key, kites);
         return [...kites];
@@ -155,7 +90,7 @@ export class RegistryClient implements AsyncDisposable {
    * @throws {KiteError} `unavailable` when kontrol is away and there is no token that is still good.
    */
   async token(kite: Identity, options: { renew?: boolean; signal?: AbortSignal } = {}): Promise<IssuedToken> {
-    this.#checkOpen();
+    this.checkOpen();
     const { renew = false } = options;
     if (renew) this.#tokens.forget(kite);
     const kept = this.#tokens.get(kite);
@@ -164,7 +99,7 @@ export class RegistryClient implements AsyncDisposable {
     try {
       // One that is on its way already may be the one that was not accepted.
       return await this.#once(`${renew ? "new " : ""}token ${path}`, options.signal, async () => {
-        const registry = await this.#options.reach({ timeoutMs: ASK_TIMEOUT_MS });
+        const registry = await this.reach({ timeoutMs: ASK_TIMEOUT_MS });
         const issued = await registry.getToken(renew ? { query: kite, renew } : { query: kite });
         this.#tokens.keep(kite, issued);
         return issued;
@@ -187,23 +122,21 @@ export class RegistryClient implements AsyncDisposable {
    * with the signal, or with this client.
    */
   watch(query: Query, options: { signal?: AbortSignal } = {}): DirectoryWatch {
-    this.#checkOpen();
+    this.checkOpen();
     const signal = options.signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, options.signal]);
     return watchDirectory(plainQuery(query), {
-      reach: this.#options.reach,
-      log: this.#log,
-      backoff: this.#backoff(),
-      now: this.#now,
+      reach: this.reach,
+      log: this.log,
+      backoff: this.backoff,
+      now: this.now,
       signal,
     });
   }
 
-  /** Ends the registration's beats, all watches and everything that waits. */
+  /** Ends all watches and everything that waits. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     for (const { stop } of [...this.#asking.values()]) stop();
-    await this.#registration?.close();
-    this.#listeners.clear();
   }
 
   /** Callers who ask for the same at the same time share one question; each can stop waiting by himself. */
@@ -221,7 +154,7 @@ export class RegistryClient implements AsyncDisposable {
     }).then(
       (answered) => {
         this.#asking.delete(key);
-        this.#awaySince = undefined;
+        this.answered();
         this.#askAgainAt = 0;
         return answered;
       },
@@ -235,49 +168,40 @@ export class RegistryClient implements AsyncDisposable {
     return answer;
   }
 
+  /** kontrol is there. */
+  protected answered(): void {
+    this.#awaySince = undefined;
+  }
+
   #markAway(): void {
-    this.#awaySince ??= this.#now();
-    this.#askAgainAt = this.#now() + AWAY_PAUSE_MS * (0.5 + this.#random() / 2);
+    this.#awaySince ??= this.now();
+    this.#askAgainAt = this.now() + AWAY_PAUSE_MS * (0.5 + this.random() / 2);
   }
 
   #remember(key: string, kites: readonly FoundKite[]): void {
     for (const { kite, token, tokenExpiresAt } of kites) this.#tokens.keep(kite, { token, expiresAt: tokenExpiresAt });
     this.#answers.delete(key);
-    this.#answers.set(key, { kites, at: this.#now() });
+    this.#answers.set(key, { kites, at: this.now() });
     for (const oldest of this.#answers.keys()) if (this.#answers.size > MAX_ANSWERS) this.#answers.delete(oldest);
   }
 
   #stale({ kites, at }: { kites: readonly FoundKite[]; at: number }): Found[] {
-    const staleMs = this.#now() - at;
+    const staleMs = this.now() - at;
     return kites.map((found) => {
       const newer = this.#tokens.get(found.kite);
       return newer === undefined ? { ...found, staleMs } : { ...found, token: newer.token, tokenExpiresAt: newer.expiresAt, staleMs };
     });
   }
 
-  async #tooLate(timeoutMs: number, signal: AbortSignal): Promise<never> {
-    await sleep(timeoutMs, { signal });
-    const last = this.#state?.state === "registering" ? this.#state.error : undefined;
-    throw away(`the kite was not registered within ${timeoutMs} ms`, last);
+  protected get backoff(): BackoffOptions {
+    return { ...this.#backoff, now: this.now, random: this.random };
   }
 
-  #backoff(): BackoffOptions {
-    return { ...this.#options.backoff, now: this.#now, random: this.#random };
-  }
-
-  #move(state: RegistrationState): void {
-    this.#state = state;
-    if (state.state === "registered") this.#awaySince = undefined;
-    for (const listener of [...this.#listeners]) listener(state);
-  }
-
-  #checkOpen(): void {
+  protected checkOpen(): void {
     if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" }).passOn();
   }
 }
 
-// A mesh that starts as a whole takes a few seconds; a kite that nobody can find after half a minute should say so.
-const FIRST_REGISTRATION_MS = 30_000;
 // kontrol answers from memory; this is for the connection to it.
 const ASK_TIMEOUT_MS = 10_000;
 // With an answer at hand a caller is better served by it than by waiting.
@@ -286,7 +210,8 @@ const ASK_TIMEOUT_WITH_ANSWER_MS = 2_000;
 const AWAY_PAUSE_MS = 2_000;
 const MAX_ANSWERS = 1_000;
 
-function away(consequence: string, cause: KiteError | undefined): KiteError {
+/** The error of who needs a kontrol that is away. */
+export function away(consequence: string, cause: KiteError | undefined): KiteError {
   const why = cause === undefined ? "" : ` (${cause.message})`;
   return new KiteError("unavailable", `kontrol cannot be asked${why}, and ${consequence}; is it running?`, { cause });
 }

@@ -1,13 +1,11 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { sleep } from "../backoff.ts";
+import { sleep } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import { testIdentity, until } from "../testing.ts";
-import { RegistryClient } from "./kontrol.ts";
-import { type OwnBeats, Registration, type RegistrationOptions } from "./registration.ts";
+import { Registrar } from "./registrar.ts";
+import type { OwnBeats } from "./registration.ts";
 import type { Register, Revocation } from "./registry.ts";
 import { FAST, serveRegistry, TestRegistry } from "./test-registry.ts";
-
-const keep = (options: RegistrationOptions) => new Registration(options);
 
 const math = testIdentity({ name: "math", id: "math-1" });
 
@@ -18,7 +16,7 @@ afterEach(() => {
 test("a registered kite beats, and is in the directory under what kontrol made of it", async () => {
   const registry = new TestRegistry({ heartbeatMs: 5 });
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach });
+  await using client = new Registrar({ reach: served.reach });
 
   const registered = await client.register({ kite: math, url: "ws://here" });
 
@@ -30,7 +28,7 @@ test("a registered kite beats, and is in the directory under what kontrol made o
 test("a registered kite registers again when its session is lost, and says so meanwhile", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
   await client.register({ kite: math });
   const states: string[] = [];
   client.onState((state) => states.push(state?.state ?? "none"));
@@ -45,7 +43,7 @@ test("a registered kite registers again when its session is lost, and says so me
 test("labels that were changed stay through a registration to come", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
   await expect(client.updateLabels({ load: "0.1" })).rejects.toMatchObject({ code: "failed_precondition" });
   await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
 
@@ -60,7 +58,7 @@ test("labels that were changed stay through a registration to come", async () =>
 test("labels that change while kontrol is away are in the next registration; those it refuses are in none", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
   await client.register({ kite: math, labels: { load: "0.1" } });
   registry.away = new KiteError("invalid_argument", "no such labels");
   await expect(client.updateLabels({ "?": "1" })).rejects.toMatchObject({ code: "invalid_argument" });
@@ -78,7 +76,7 @@ test("labels that change while kontrol is away are in the next registration; tho
 test("labels that kontrol cannot write are told again until it can, as they are by then, and the registration stands", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
   await client.register({ kite: math, labels: { load: "0.1", zone: "a" } });
 
   registry.away = new KiteError("unavailable", "kontrol cannot reach its database");
@@ -94,7 +92,7 @@ test("labels that kontrol cannot write are told again until it can, as they are 
 test("a registered kite goes on trying while kontrol is away", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
   await client.register({ kite: math });
 
   served.pair.block();
@@ -109,7 +107,7 @@ test("a registered kite goes on trying while kontrol is away", async () => {
 test("a registered kite registers again when heartbeats are no longer answered", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry({ heartbeatMs: 1_000, deaf: true });
-  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await using client = new Registrar({ reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   await vi.advanceTimersByTimeAsync(2_900);
@@ -127,7 +125,7 @@ test("a registered kite is told what was revoked, once, also when kontrol repeat
     heard.push(reason);
     throw new Error("the listener fails");
   };
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST, onRevoked });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST, onRevoked });
   await client.register({ kite: math });
 
   registry.revoke({ revision: "7", username: "bob", reason: "removed" });
@@ -143,7 +141,7 @@ test("a registered kite is told what was revoked, once, also when kontrol repeat
 test("a registered kite hands on the kite.key that replaces its own", async () => {
   const registry = new TestRegistry({ kiteKey: "new.key.jwt" });
   const onKey = vi.fn();
-  await using client = new RegistryClient({ keep, reach: () => registry, onKey });
+  await using client = new Registrar({ reach: () => registry, onKey });
 
   await client.register({ kite: math });
 
@@ -154,7 +152,7 @@ test("a kite that is refused at first hears why, and nothing goes on", async () 
   const registry = new TestRegistry();
   registry.refuse = new KiteError("permission_denied", "this key may not register as mesh");
   await using served = await serveRegistry(registry);
-  await using client = new RegistryClient({ keep, reach: served.reach, backoff: FAST });
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
 
   await expect(client.register({ kite: math, visibility: "mesh" })).rejects.toMatchObject({ code: "permission_denied" });
 
@@ -165,7 +163,7 @@ test("a kite that is refused at first hears why, and nothing goes on", async () 
 test("a kite that is refused later asks again, but seldom", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry();
-  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await using client = new Registrar({ reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   registry.refuse = new KiteError("unauthenticated", "the account is unknown");
@@ -181,7 +179,7 @@ test("a kite that is refused later asks again, but seldom", async () => {
 test("a kite that kontrol gave a time comes then, and not before", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry();
-  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 0 });
+  await using client = new Registrar({ reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   registry.drop(new KiteError("disconnected", "kontrol is stopping", { details: { retryAfterMs: 7_000 } }));
@@ -201,7 +199,7 @@ test("a kite that is told to come at once, again and again, waits longer each ti
   vi.useFakeTimers();
   const registry = new TestRegistry();
   registry.refuse = new KiteError("overloaded", "now", { details: { retryAfterMs: 0 } });
-  await using client = new RegistryClient({ keep, reach: () => registry, random: () => 1 });
+  await using client = new Registrar({ reach: () => registry, random: () => 1 });
   const registering = client.register({ kite: math }).catch((thrown) => thrown);
 
   await vi.advanceTimersByTimeAsync(20_000);
@@ -224,7 +222,7 @@ test("a registration whose labels could not be brought up to date lets go of wha
     registry.away ??= new KiteError("unavailable", "the database does not answer");
     return { ...registered, beat: Object.assign(registered.beat, { [Symbol.dispose]: released }) };
   };
-  await using client = new RegistryClient({ keep, reach: () => registry, backoff: FAST });
+  await using client = new Registrar({ reach: () => registry, backoff: FAST });
 
   const registering = client.register({ kite: math, labels: { load: "0.1" } });
   await until(() => released.mock.calls.length > 0);
@@ -250,7 +248,7 @@ test("a kite that beats from elsewhere leaves its session alone while kontrol an
     },
     [Symbol.dispose]: ended,
   };
-  const client = new RegistryClient({ keep: (options) => keep({ ...options, beats: () => own }), reach: () => registry, random: () => 0 });
+  const client = new Registrar({ beats: () => own, reach: () => registry, random: () => 0 });
   await client.register({ kite: math });
 
   await vi.advanceTimersByTimeAsync(5_500);
@@ -267,7 +265,7 @@ test("a kite that beats from elsewhere leaves its session alone while kontrol an
 
 test("a kite that cannot reach kontrol at first gives up in time, with the reason", async () => {
   const reach = () => Promise.reject(new KiteError("unavailable", "connect ECONNREFUSED 127.0.0.1:4000"));
-  await using client = new RegistryClient({ keep, reach, backoff: FAST });
+  await using client = new Registrar({ reach, backoff: FAST });
 
   const registering = client.register({ kite: math }, { timeoutMs: 30 });
 
@@ -276,7 +274,7 @@ test("a kite that cannot reach kontrol at first gives up in time, with the reaso
 });
 
 test("a registration ends when the kite is closed, even if kontrol never answers", async () => {
-  const client = new RegistryClient({ keep, reach: () => new Promise(() => {}) });
+  const client = new Registrar({ reach: () => new Promise(() => {}) });
   const registering = client.register({ kite: math }).catch((thrown) => thrown);
 
   await client[Symbol.asyncDispose]();
@@ -288,7 +286,7 @@ test("a registration ends when the kite is closed, even if kontrol never answers
 test("a thousand kites that lose kontrol at once come back spread over time", async () => {
   vi.useFakeTimers();
   const registry = new TestRegistry({ heartbeatMs: 3_600_000 });
-  const clients = Array.from({ length: 1_000 }, () => new RegistryClient({ keep, reach: () => registry }));
+  const clients = Array.from({ length: 1_000 }, () => new Registrar({ reach: () => registry }));
   await Promise.all(clients.map((client, index) => client.register({ kite: { ...math, id: `math-${index}` } })));
   const before = registry.registrations;
 

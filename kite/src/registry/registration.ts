@@ -1,5 +1,5 @@
-import { itemsUntil, waitUntil } from "../abortable.ts";
-import { Backoff, type BackoffOptions, sleep } from "../backoff.ts";
+import { itemsUntil, sleep, waitUntil } from "../abortable.ts";
+import { Backoff, type BackoffOptions } from "../backoff.ts";
 import { KiteError, type KiteErrorCode } from "../errors.ts";
 import { changeLabels, type LabelChange, labelDifference } from "../labels.ts";
 import type { Logger } from "../log.ts";

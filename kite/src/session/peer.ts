@@ -1,5 +1,4 @@
-import { waitUntil } from "../abortable.ts";
-import { sleep } from "../backoff.ts";
+import { sleep, waitUntil } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
