@@ -7,8 +7,8 @@ const sources = { resolve: source, ssr: { resolve: source } };
 
 export default defineConfig({
   test: {
-    // Here and not in the projects: one set-up, and so one database cluster, for the whole run.
-    globalSetup: ["test/setup/postgres.ts"],
+    // Here and not in the projects: one set-up, and so one database cluster and one build of the programs, for the whole run.
+    globalSetup: ["test/setup/postgres.ts", "test/setup/programs.ts"],
     // One for each core; left to itself, vitest keeps one core free, which is half of a small machine.
     maxWorkers: "100%",
     reporters: [new ServicesReporter(), "default"],

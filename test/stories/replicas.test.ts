@@ -3,6 +3,7 @@ import type { KontrolContract } from "@kite-mesh/kontrol/contract";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { freshDatabase } from "../postgres.ts";
+import { program } from "../programs.ts";
 import { type Replicas, startReplicas } from "../replicas.ts";
 import { until } from "../until.ts";
 
@@ -17,7 +18,7 @@ let kiteKey: string;
 let made = 0;
 
 beforeAll(async () => {
-  replicas = await startReplicas(await freshDatabase());
+  replicas = await startReplicas(await freshDatabase(), { kontrol: [program("kontrol")] });
   kiteKey = await replicas.person("alice");
 });
 afterAll(() => replicas?.[Symbol.asyncDispose]());
