@@ -143,6 +143,7 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
   let number = 1_000;
   const remotes = await Promise.all(kites.map((kite) => callerOf(undefined, kite)));
   const running = remotes.map(async (remote, index) => {
+    const kite = kites[index] as Kite;
     while (!stopped) {
       const own = ++number;
       try {
@@ -154,7 +155,7 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
         answers.set(own, error);
         failures.push(error);
         // As a caller would, who is told that nobody is there.
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await until("the kite to be there again", SOON_MS, () => stopped || isOpen(kite));
       }
     }
   });
@@ -177,10 +178,14 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
   };
 }
 
-/** Whether every kite is in the directory with a session that is open, as any replica knows it. */
+/** Whether a kite is in the directory with a session that is open, as any replica knows it. */
+async function isOpen({ identity: { id } }: Kite): Promise<boolean> {
+  const answer = await replicas.root.why({ id });
+  return answer.found && answer.state === "present" && /session is (open|with another)/.test(answer.reason);
+}
+
 async function allOpen(kites: readonly Kite[]): Promise<boolean> {
-  const answers = await Promise.all(kites.map(({ identity: { id } }) => replicas.root.why({ id })));
-  return answers.every((answer) => answer.found && answer.state === "present" && /session is (open|with another)/.test(answer.reason));
+  return (await Promise.all(kites.map(isOpen))).every(Boolean);
 }
 
 function collect(events: AsyncIterable<WatchEvent>): WatchEvent[] {
