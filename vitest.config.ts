@@ -13,7 +13,16 @@ export default defineConfig({
     maxWorkers: "100%",
     reporters: [new ServicesReporter(), "default"],
     projects: [
-      { ...sources, test: { name: "unit", include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"] } },
+      // Not the 5 s that vitest gives a test: starting a PostgreSQL or a shell takes as long where other programs have the cores.
+      {
+        ...sources,
+        test: {
+          name: "unit",
+          include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
       { ...sources, test: { name: "mesh", include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
     ],
   },
