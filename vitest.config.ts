@@ -4,6 +4,7 @@ import { ServicesReporter } from "./test/setup/summary.ts";
 // Packages find each other's sources, so that tests need no build.
 const source = { conditions: ["mesh-source"] };
 const sources = { resolve: source, ssr: { resolve: source } };
+const setupFiles = ["test/setup/patience.ts"];
 
 export default defineConfig({
   test: {
@@ -18,12 +19,13 @@ export default defineConfig({
         ...sources,
         test: {
           name: "unit",
+          setupFiles,
           include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 30_000,
         },
       },
-      { ...sources, test: { name: "mesh", include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
+      { ...sources, test: { name: "mesh", setupFiles, include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
     ],
   },
 });
