@@ -172,7 +172,7 @@ test("a gateway that was killed between publishing and marking leaves nothing be
 
   await using _dispatcher = dispatch(bus);
 
-  await vi.waitFor(async () => expect(await states()).toEqual(["done", "done"]), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await states()).toEqual(["done", "done"]));
   expect([...effects]).toEqual(["a1", "a2"]);
   expect(await listDeliveries(database, {})).toMatchObject([{ tries: 1 }, { webhookId: "a1", tries: 2 }]);
 });
@@ -201,7 +201,7 @@ test("a gateway killed with SIGKILL between effect and mark: the next one finish
   });
   await using _dispatcher = dispatch(bus);
 
-  await vi.waitFor(async () => expect(await states()).toEqual(["done", "done"]), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await states()).toEqual(["done", "done"]));
   const { rows } = await database.query("select webhook_id from effects order by 1");
   expect(rows).toEqual([{ webhook_id: "a1" }, { webhook_id: "a2" }]);
   expect(seen).toBe(2);

@@ -263,7 +263,7 @@ test("everything of a person who left is destroyed, also what is being applied",
 
   expect(again).toEqual(first);
   expect(first).toHaveLength(2);
-  await vi.waitFor(async () => expect(await readStacks(store, ADA)).toEqual([]), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await readStacks(store, ADA)).toEqual([]));
   expect(provider.things.size).toBe(0);
 });
 
