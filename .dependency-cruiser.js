@@ -99,7 +99,7 @@ export default {
     },
     {
       name: "nobody-imports-test",
-      comment: "Of test/, other packages' tests may use the databases and the services found; their sources nothing.",
+      comment: "Of test/, other packages' tests may use the databases, the programs built and the services found; their sources nothing.",
       severity: "error",
       from: { pathNot: ["^test/", TESTS, "^[^/]+[.]config[.]ts$"] },
       to: { path: "^test/" },
@@ -108,7 +108,7 @@ export default {
       name: "tests-borrow-databases-and-services-only",
       severity: "error",
       from: { path: TESTS, pathNot: "^test/" },
-      to: { path: "^test/", pathNot: "^test/(balancer|postgres|services)[.]ts$" },
+      to: { path: "^test/", pathNot: "^test/(balancer|postgres|programs|services)[.]ts$" },
     },
     {
       name: "sources-do-not-import-tests",

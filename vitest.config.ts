@@ -4,17 +4,28 @@ import { ServicesReporter } from "./test/setup/summary.ts";
 // Packages find each other's sources, so that tests need no build.
 const source = { conditions: ["mesh-source"] };
 const sources = { resolve: source, ssr: { resolve: source } };
+const setupFiles = ["test/setup/patience.ts"];
 
 export default defineConfig({
   test: {
-    // Here and not in the projects: one set-up, and so one database cluster, for the whole run.
-    globalSetup: ["test/setup/postgres.ts"],
+    // Here and not in the projects: one set-up, and so one database cluster and one build of the programs, for the whole run.
+    globalSetup: ["test/setup/postgres.ts", "test/setup/programs.ts"],
     // One for each core; left to itself, vitest keeps one core free, which is half of a small machine.
     maxWorkers: "100%",
     reporters: [new ServicesReporter(), "default"],
     projects: [
-      { ...sources, test: { name: "unit", include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"] } },
-      { ...sources, test: { name: "mesh", include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
+      // Not the 5 s that vitest gives a test: starting a PostgreSQL or a shell takes as long where other programs have the cores.
+      {
+        ...sources,
+        test: {
+          name: "unit",
+          setupFiles,
+          include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
+      { ...sources, test: { name: "mesh", setupFiles, include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
     ],
   },
 });

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { program } from "./programs.ts";
 
 export interface KontrolProcessOptions {
   readonly databaseUrl: string;
@@ -18,7 +18,7 @@ export interface KontrolReady {
   readonly keys: Readonly<Record<string, string>>;
 }
 
-// tsx compiles it first, on cores that are busy with other tests.
+// On cores that are busy with other tests.
 const START_LIMIT_MS = 60_000;
 const STOP_LIMIT_MS = 20_000;
 
@@ -37,9 +37,7 @@ export class KontrolProcess implements AsyncDisposable {
   }
 
   static async start(options: KontrolProcessOptions): Promise<KontrolProcess> {
-    const script = fileURLToPath(new URL("setup/kontrol.ts", import.meta.url));
-    const args = ["--conditions=mesh-source", "--import", "tsx", script, JSON.stringify(options)];
-    const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [program("kontrol-process"), JSON.stringify(options)], { stdio: ["pipe", "pipe", "pipe"] });
     const log: string[] = [];
     createInterface({ input: child.stderr }).on("line", (line) => log.push(line));
     const started = once(createInterface({ input: child.stdout }), "line", { signal: AbortSignal.timeout(START_LIMIT_MS) });

@@ -4,14 +4,24 @@ import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { Kite, type Remote, readKiteKey } from "@kite-mesh/kite";
 import type { KontrolContract } from "@kite-mesh/kontrol/contract";
 import { type Balancer, startBalancer } from "./balancer.ts";
-import { CHECKOUT } from "./mesh.ts";
 
 // The first start compiles kontrol, beside others that do the same.
 const START_LIMIT_MS = 60_000;
 const STOP_LIMIT_MS = 20_000;
+
+const CHECKOUT = fileURLToPath(new URL("..", import.meta.url));
+// From its sources: a benchmark may start it as well, where nothing was bundled.
+const SOURCES = ["--conditions=mesh-source", "--import", "tsx", path.join(CHECKOUT, "kontrol/src/main.ts")];
+
+export interface ReplicasOptions {
+  readonly count?: number;
+  /** What `node` runs as `kontrol`. */
+  readonly kontrol?: readonly string[];
+}
 
 /** Some kontrols as real processes on one database, behind one address. Leaving its scope stops them. */
 export interface Replicas extends AsyncDisposable {
@@ -34,7 +44,7 @@ export interface Replicas extends AsyncDisposable {
   closing<T extends AsyncDisposable>(resource: T): T;
 }
 
-export async function startReplicas(databaseUrl: string, count = 3): Promise<Replicas> {
+export async function startReplicas(databaseUrl: string, { count = 3, kontrol = SOURCES }: ReplicasOptions = {}): Promise<Replicas> {
   const home = await mkdtemp(path.join(os.tmpdir(), "kontrol-replicas-"));
   const urls: string[] = [];
   const running: (ChildProcess | undefined)[] = [];
@@ -43,7 +53,7 @@ export async function startReplicas(databaseUrl: string, count = 3): Promise<Rep
   const settings = { KONTROL_DATABASE_URL: databaseUrl, KONTROL_URL: balancer.url, KITE_HOME: home };
   const start = async (index: number) => {
     const port = urls[index] === undefined ? "0" : new URL(urls[index]).port;
-    const child = run(["serve"], { ...settings, KONTROL_PORT: port });
+    const child = run([...kontrol, "serve"], { ...settings, KONTROL_PORT: port });
     running[index] = child;
     urls[index] = await listeningUrl(child, port);
   };
@@ -62,7 +72,7 @@ export async function startReplicas(databaseUrl: string, count = 3): Promise<Rep
     await rm(home, { recursive: true, force: true });
   };
   try {
-    const [code] = (await once(run(["init", "root"], settings), "exit")) as [number];
+    const [code] = (await once(run([...kontrol, "init", "root"], settings), "exit")) as [number];
     if (code !== 0) throw new Error(`kontrol init ended with ${code}`);
     for (let index = 0; index < count; index++) await start(index);
     const { jwt } = await readKiteKey(home);
@@ -94,13 +104,8 @@ export async function startReplicas(databaseUrl: string, count = 3): Promise<Rep
 }
 
 function run(args: string[], settings: Record<string, string>): ChildProcess {
-  const main = path.join(CHECKOUT, "kontrol/src/main.ts");
   const env = { PATH: process.env["PATH"], HOME: process.env["HOME"], ...settings };
-  return spawn(process.execPath, ["--conditions=mesh-source", "--import", "tsx", main, ...args], {
-    env,
-    cwd: CHECKOUT,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  return spawn(process.execPath, args, { env, cwd: CHECKOUT, stdio: ["ignore", "pipe", "inherit"] });
 }
 
 /** Where it says that it listens; its own url is the balancer's. */

@@ -1,4 +1,3 @@
-import { setTimeout as pause } from "node:timers/promises";
 import type { KiteError } from "@kite-mesh/kite";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { OperationStarted } from "./contract.ts";
@@ -264,7 +263,7 @@ test("everything of a person who left is destroyed, also what is being applied",
 
   expect(again).toEqual(first);
   expect(first).toHaveLength(2);
-  await vi.waitFor(async () => expect(await readStacks(store, ADA)).toEqual([]), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await readStacks(store, ADA)).toEqual([]));
   expect(provider.things.size).toBe(0);
 });
 
@@ -409,11 +408,14 @@ async function ended({ operationId }: OperationStarted): Promise<OperationDocume
 
 /** Until stacks are released, which comes right after the end of an operation. */
 async function idle(): Promise<void> {
-  for (let round = 0; round < 200; round++) {
-    const [stacks, open] = await Promise.all([store.stacks.find({}), store.operations.find({ open: true })]);
-    if (stacks.every(({ locks }) => locks.every(({ operationId }) => open.some(({ id }) => id === operationId)))) return;
-    await pause(5);
-  }
+  await vi.waitFor(
+    async () => {
+      const [stacks, open] = await Promise.all([store.stacks.find({}), store.operations.find({ open: true })]);
+      const released = stacks.every(({ locks }) => locks.every(({ operationId }) => open.some(({ id }) => id === operationId)));
+      if (!released) throw new Error("a stack is still locked by an operation that has ended");
+    },
+    { timeout: 8_000, interval: 5 },
+  );
 }
 
 function stackFile(name: string, ...machines: string[]): string {

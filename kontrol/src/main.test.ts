@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { Kite, readKiteKey } from "@kite-mesh/kite";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { freshDatabase } from "../../test/postgres.ts";
+import { program } from "../../test/programs.ts";
 import type { KontrolContract } from "./contract.ts";
 
 // Each command is a process that loads kontrol, a second of work on a core that others use too.
@@ -25,7 +26,8 @@ afterAll(async () => {
 test("init makes an administrator with a kite.key, and serve answers until it is told to stop", async () => {
   const settings = { KONTROL_DATABASE_URL: databaseUrl, KONTROL_URL: "http://127.0.0.1:4000", KITE_HOME: join(root, "alice") };
 
-  expect(await ended(run(["init", "alice"], settings))).toMatchObject({
+  // The command itself, which runs from its sources in a checkout.
+  expect(await ended(run(["init", "alice"], settings, BIN))).toMatchObject({
     code: 0,
     stdout: expect.stringContaining("alice is an administrator"),
   });
@@ -117,9 +119,9 @@ async function kiteOf(home: string, kontrolUrl: string): Promise<Kite> {
   return new Kite({ name: "test", version: "1.0.0", kiteKey: jwt, kontrolUrl });
 }
 
-function run(args: string[], settings: Record<string, string>): ChildProcess {
+function run(args: string[], settings: Record<string, string>, file = program("kontrol")): ChildProcess {
   const env = { PATH: process.env.PATH, HOME: root, ...settings };
-  return spawn(process.execPath, [BIN, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  return spawn(process.execPath, [file, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
 }
 
 async function ended(child: ChildProcess): Promise<{ code: number | null; stdout: string; stderr: string }> {

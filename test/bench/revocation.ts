@@ -43,7 +43,7 @@ export async function measureRevocation({ rounds = 100, restarting = false }: Re
   const folder = await mkdtemp(path.join(os.tmpdir(), "kite-bench-revocation-"));
   const postgres = await startPostgres({ dataDir: path.join(folder, "postgres") });
   try {
-    await using replicas = await startReplicas(postgres.url, REPLICAS);
+    await using replicas = await startReplicas(postgres.url, { count: REPLICAS });
     const samples = await sampled(replicas, rounds, restarting);
     samples.sort((one, other) => one - other);
     return { samples: samples.length, p50Ms: quantile(samples, 0.5), p99Ms: quantile(samples, 0.99) };

@@ -6,6 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT, type Finished, startMesh, type TestMesh } from "../mesh.ts";
+import { program } from "../programs.ts";
 
 // Whatever a person gets wrong: a sentence that says what was expected, what came and what to do, and nothing half done.
 let mesh: TestMesh;
@@ -82,7 +83,11 @@ describe("npm start", () => {
   });
 
   async function start(env: Record<string, string>): Promise<Finished> {
-    const child = spawn("npm", ["start"], { cwd: CHECKOUT, env: { ...mesh.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [program("mesh")], {
+      cwd: CHECKOUT,
+      env: { ...mesh.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     const output = { stdout: "", stderr: "" };
     child.stdout.on("data", (chunk: Buffer) => (output.stdout += chunk.toString("utf8")));
     child.stderr.on("data", (chunk: Buffer) => (output.stderr += chunk.toString("utf8")));

@@ -27,58 +27,62 @@ const OUTAGES: readonly [string, (server: PostgresServer) => Promise<void>, (ser
   ["is shut down hard", (server) => server.stopHard(), (server) => server.start()],
 ];
 
-test.each(OUTAGES)("while PostgreSQL %s the mesh goes on, and afterwards all is well without a restart", async (_title, stop, start) => {
-  await using server = await startPostgresServer();
-  await using mesh = await startKontrols(await server.createDatabase("mesh"));
-  const { near, far } = mesh;
-  const direct = await mesh.kite({ name: "direct" }, near);
-  const relayed = await mesh.kite({ name: "relayed" }, far, { relayed: true });
-  const leaving = await mesh.kite({ name: "leaving" }, far);
-  const watchers = [mesh.watch(near), mesh.watch(far)];
-  const before = await mesh.found(far, "direct", "relayed", "leaving");
-  await mesh.found(near, "direct", "relayed", "leaving");
-  for (const { seen } of watchers) await until("a snapshot", SOON_MS, () => seen.length > 0);
+// Beside each other: most of it is waiting for leases to be over, each of which belongs to a mesh of its own.
+test.concurrent.each(OUTAGES)(
+  "while PostgreSQL %s the mesh goes on, and afterwards all is well without a restart",
+  async (_title, stop, start) => {
+    await using server = await startPostgresServer();
+    await using mesh = await startKontrols(await server.createDatabase("mesh"));
+    const { near, far } = mesh;
+    const direct = await mesh.kite({ name: "direct" }, near);
+    const relayed = await mesh.kite({ name: "relayed" }, far, { relayed: true });
+    const leaving = await mesh.kite({ name: "leaving" }, far);
+    const watchers = [mesh.watch(near), mesh.watch(far)];
+    const before = await mesh.found(far, "direct", "relayed", "leaving");
+    await mesh.found(near, "direct", "relayed", "leaving");
+    for (const { seen } of watchers) await until("a snapshot", SOON_MS, () => seen.length > 0);
 
-  await stop(server);
-  const outage = pause(OUTAGE_MS);
-  // Queries, tokens, watches and calls go on from memory.
-  for (const url of [near, far]) {
-    await mesh.found(url, "direct", "relayed");
-    expect((await mesh.kontrol(url).getToken({ query: { name: "direct" } })).token).toMatch(/\./);
-    for (const name of ["direct", "relayed"]) expect(await mesh.call(url, name)).toBe(name);
-  }
-  const late = mesh.watch(near);
-  await until("a snapshot from memory", SOON_MS, () => late.seen.length > 0);
-  // What has to be written is not, and says so.
-  await expect(mesh.kontrol(near).people.create({ username: "newcomer" })).rejects.toMatchObject({ code: "unavailable" });
-  // Said again by the kite itself until it is written.
-  const labelling = relayed.updateLabels({ load: "0.9" });
-  const closedAt = performance.now();
-  await leaving.close();
-  expect(performance.now() - closedAt).toBeLessThan(TOLD_LIMIT_MS);
-  for (const url of [near, far]) await until(`${url} to say that it is not ready`, SOON_MS, () => isReady(url).then((ready) => !ready));
-  await outage;
+    await stop(server);
+    const outage = pause(OUTAGE_MS);
+    // Queries, tokens, watches and calls go on from memory.
+    for (const url of [near, far]) {
+      await mesh.found(url, "direct", "relayed");
+      expect((await mesh.kontrol(url).getToken({ query: { name: "direct" } })).token).toMatch(/\./);
+      for (const name of ["direct", "relayed"]) expect(await mesh.call(url, name)).toBe(name);
+    }
+    const late = mesh.watch(near);
+    await until("a snapshot from memory", SOON_MS, () => late.seen.length > 0);
+    // What has to be written is not, and says so.
+    await expect(mesh.kontrol(near).people.create({ username: "newcomer" })).rejects.toMatchObject({ code: "unavailable" });
+    // Said again by the kite itself until it is written.
+    const labelling = relayed.updateLabels({ load: "0.9" });
+    const closedAt = performance.now();
+    await leaving.close();
+    expect(performance.now() - closedAt).toBeLessThan(TOLD_LIMIT_MS);
+    for (const url of [near, far]) await until(`${url} to say that it is not ready`, SOON_MS, () => isReady(url).then((ready) => !ready));
+    await outage;
 
-  await start(server);
-  for (const url of [near, far]) await until(`${url} to be ready`, SOON_MS, () => isReady(url));
-  expect((await mesh.kontrol(near).people.create({ username: "newcomer" })).created).toBe(true);
-  await mesh.kite({ name: "newcomer" }, far);
-  await direct.updateLabels({ load: "0.5" });
-  await labelling;
-  for (const url of [near, far])
-    await until("what was said meanwhile", SOON_MS, () => mesh.labels(url, "relayed").then(({ load }) => load === "0.9"));
-  for (const url of [near, far])
-    await until("who left to be gone", SOON_MS, () => mesh.names(url).then((names) => !names.includes("leaving")));
-  // Longer than any lease: nobody may be taken out for what happened to the database.
-  await pause(3 * HEARTBEAT_MS);
-  for (const url of [near, far]) {
-    const after = await mesh.found(url, "direct", "relayed", "newcomer");
-    for (const name of ["direct", "relayed"]) expect(after.get(name)?.registeredAt).toBe(before.get(name)?.registeredAt);
-    for (const name of ["direct", "relayed", "newcomer"]) expect(await mesh.call(url, name)).toBe(name);
-  }
-  for (const { seen } of [...watchers, late]) expectNoGap(seen, leaving);
-  expect(relayed.url).toBeUndefined();
-});
+    await start(server);
+    for (const url of [near, far]) await until(`${url} to be ready`, SOON_MS, () => isReady(url));
+    expect((await mesh.kontrol(near).people.create({ username: "newcomer" })).created).toBe(true);
+    await mesh.kite({ name: "newcomer" }, far);
+    await direct.updateLabels({ load: "0.5" });
+    await labelling;
+    for (const url of [near, far])
+      await until("what was said meanwhile", SOON_MS, () => mesh.labels(url, "relayed").then(({ load }) => load === "0.9"));
+    for (const url of [near, far])
+      await until("who left to be gone", SOON_MS, () => mesh.names(url).then((names) => !names.includes("leaving")));
+    // Longer than any lease: nobody may be taken out for what happened to the database.
+    await pause(3 * HEARTBEAT_MS);
+    for (const url of [near, far]) {
+      const after = await mesh.found(url, "direct", "relayed", "newcomer");
+      for (const name of ["direct", "relayed"]) expect(after.get(name)?.registeredAt).toBe(before.get(name)?.registeredAt);
+      for (const name of ["direct", "relayed", "newcomer"]) expect(await mesh.call(url, name)).toBe(name);
+    }
+    for (const { seen } of [...watchers, late]) expectNoGap(seen, leaving);
+    expect(relayed.url).toBeUndefined();
+  },
+);
 
 /** One snapshot at the start, then changes in their order, of which the one kite's end is one, and no other kite's. */
 function expectNoGap(seen: readonly WatchEvent[], leaving: Kite): void {

@@ -7,9 +7,10 @@ import { Kite, writeKiteKey } from "@kite-mesh/kite";
 import { createKontrol, type Kontrol } from "@kite-mesh/kontrol";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { freshDatabase } from "../postgres.ts";
+import { program } from "../programs.ts";
 import { TerminalProgram } from "../terminal-program.ts";
 
-const KITE_BIN = join(import.meta.dirname, "../../kite/cli/bin/kite.js");
+const KITE_BIN = program("kite");
 
 // Against a real kontrol: a person alice who is signed in at `desk`, and a machine without a key.
 

@@ -20,7 +20,7 @@ const SOON_MS = 20_000;
 let mesh: TestMesh;
 
 beforeAll(async () => {
-  mesh = await startMesh({ env: { GITLAB_HOOK_TOKEN: HOOK_TOKEN } });
+  mesh = await startMesh({ env: { GITLAB_HOOK_TOKEN: HOOK_TOKEN }, byNpm: true });
 }, 120_000);
 
 // The leak check is in here: whatever is left of the mesh fails the story.

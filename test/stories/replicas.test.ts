@@ -3,6 +3,7 @@ import type { KontrolContract } from "@kite-mesh/kontrol/contract";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { freshDatabase } from "../postgres.ts";
+import { program } from "../programs.ts";
 import { type Replicas, startReplicas } from "../replicas.ts";
 import { until } from "../until.ts";
 
@@ -17,7 +18,7 @@ let kiteKey: string;
 let made = 0;
 
 beforeAll(async () => {
-  replicas = await startReplicas(await freshDatabase());
+  replicas = await startReplicas(await freshDatabase(), { kontrol: [program("kontrol")] });
   kiteKey = await replicas.person("alice");
 });
 afterAll(() => replicas?.[Symbol.asyncDispose]());
@@ -142,6 +143,7 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
   let number = 1_000;
   const remotes = await Promise.all(kites.map((kite) => callerOf(undefined, kite)));
   const running = remotes.map(async (remote, index) => {
+    const kite = kites[index] as Kite;
     while (!stopped) {
       const own = ++number;
       try {
@@ -153,7 +155,7 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
         answers.set(own, error);
         failures.push(error);
         // As a caller would, who is told that nobody is there.
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await until("the kite to be there again", SOON_MS, () => stopped || isOpen(kite));
       }
     }
   });
@@ -176,10 +178,14 @@ async function startLoad(kites: readonly Kite[]): Promise<Load> {
   };
 }
 
-/** Whether every kite is in the directory with a session that is open, as any replica knows it. */
+/** Whether a kite is in the directory with a session that is open, as any replica knows it. */
+async function isOpen({ identity: { id } }: Kite): Promise<boolean> {
+  const answer = await replicas.root.why({ id });
+  return answer.found && answer.state === "present" && /session is (open|with another)/.test(answer.reason);
+}
+
 async function allOpen(kites: readonly Kite[]): Promise<boolean> {
-  const answers = await Promise.all(kites.map(({ identity: { id } }) => replicas.root.why({ id })));
-  return answers.every((answer) => answer.found && answer.state === "present" && /session is (open|with another)/.test(answer.reason));
+  return (await Promise.all(kites.map(isOpen))).every(Boolean);
 }
 
 function collect(events: AsyncIterable<WatchEvent>): WatchEvent[] {

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { program } from "../../../test/programs.ts";
 import { CHECKOUT } from "./options.ts";
 
 // Every test starts a process that loads the services, on cores that others use too. That a good start works is told in test/.
@@ -71,9 +72,8 @@ test("a database that does not answer is named without its password, and nothing
 
 function start(settings: Record<string, string>, args: string[] = []) {
   const env = { ...process.env, KITE_HOME: join(root, "unused"), KONTROL_PORT: "0", GATEWAY_PORT: "0", ...settings };
-  const command = ["--conditions=mesh-source", "--import", "tsx", join(import.meta.dirname, "main.ts"), ...args];
   return new Promise<{ status: number; stdout: string; stderr: string }>((resolve) => {
-    execFile(process.execPath, command, { cwd: CHECKOUT, env, timeout: 25_000 }, (error, stdout, stderr) => {
+    execFile(process.execPath, [program("mesh"), ...args], { cwd: CHECKOUT, env, timeout: 25_000 }, (error, stdout, stderr) => {
       resolve({ status: error === null ? 0 : Number(error.code ?? -1), stdout, stderr });
     });
   });

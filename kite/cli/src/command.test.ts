@@ -4,13 +4,14 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { program } from "../../../test/programs.ts";
 import { completionScript } from "./completion.ts";
 import { createProgram } from "./main.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
 vi.setConfig({ testTimeout: 60_000 });
 
-const bin = join(import.meta.dirname, "../bin/kite.js");
+const BIN = join(import.meta.dirname, "../bin/kite.js");
 let root: string;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "kite-cli-"));
@@ -20,7 +21,7 @@ afterAll(async () => {
 });
 
 test("it runs from its sources in any folder, and prints its version", async () => {
-  const { status, stdout } = await kite(["--version"], { cwd: "/" });
+  const { status, stdout } = await run(process.execPath, [BIN, "--version"], "/");
 
   expect([status, stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
 });
@@ -119,7 +120,12 @@ COMP_WORDS=(kite ssh hello --s); COMP_CWORD=3; _kite; echo "\${COMPREPLY[@]}"`;
 
 async function kite(args: string[], { cwd = root, home, env = {} }: { cwd?: string; home?: string; env?: NodeJS.ProcessEnv } = {}) {
   const { KITE_HOME: _home, KITE_KONTROL_URL: _url, ...outer } = process.env;
-  return run(process.execPath, [bin, ...args], cwd, { ...outer, HOME: root, ...(home === undefined ? {} : { KITE_HOME: home }), ...env });
+  return run(process.execPath, [program("kite"), ...args], cwd, {
+    ...outer,
+    HOME: root,
+    ...(home === undefined ? {} : { KITE_HOME: home }),
+    ...env,
+  });
 }
 
 function run(file: string, args: string[], cwd = root, env: NodeJS.ProcessEnv = process.env) {

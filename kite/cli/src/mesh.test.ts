@@ -9,6 +9,7 @@ import { testCaller, until } from "@kite-mesh/kite/testing";
 import type { OsExec } from "@kite-mesh/klient/contract";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { program } from "../../../test/programs.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
 vi.setConfig({ testTimeout: 20_000 });
@@ -323,7 +324,7 @@ async function kite(...args: Args): Promise<{ status: number | string; stdout: s
 }
 
 function start(...args: string[]) {
-  const child = spawn(process.execPath, [join(import.meta.dirname, "../bin/kite.js"), ...args], {
+  const child = spawn(process.execPath, [program("kite"), ...args], {
     env: { ...process.env, KITE_HOME: home },
     cwd: home,
   });

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type FoundKite, Kite, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { z } from "zod";
+import { program } from "../../../test/programs.ts";
 
 /** A registry that knows some kites, and a home with a key to it. */
 export interface TestMesh extends AsyncDisposable {
@@ -27,8 +28,8 @@ export interface StartedCommand {
   readonly streams: { stdout: string; stderr: string };
 }
 
-/** The `kite` command as it is in this checkout. */
-export const KITE_BIN = join(import.meta.dirname, "../bin/kite.js");
+/** The `kite` command, as this checkout has it. */
+export const KITE_BIN = program("kite");
 
 /**
  * A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. `more` is what

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, onTestFinished, vi } from "vitest";
+import { program } from "../../../test/programs.ts";
 
 /** A kite in a process of its own. */
 export interface BusyProcess {
@@ -12,13 +12,12 @@ export interface BusyProcess {
   says(word: "registered" | "awake"): Promise<void>;
 }
 
-// Compiling its sources takes seconds where other tests run beside.
+// Loading it takes seconds where other tests run beside.
 const LONG = { timeout: 30_000, interval: 50 };
 
 /** Starts a kite named "busy" and waits until it is registered; it is killed at the end of the test. */
 export async function startBusyProcess(kite: { id: string; kiteKey: string; kontrolUrl: string }): Promise<BusyProcess> {
-  const node = ["--conditions=mesh-source", "--import", "tsx", join(import.meta.dirname, "test-busy-kite.ts")];
-  const child = spawn(process.execPath, node, { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [program("busy-kite")], { stdio: ["pipe", "pipe", "inherit"] });
   onTestFinished(() => void child.kill("SIGKILL"));
   const heard: string[] = [];
   createInterface({ input: child.stdout }).on("line", (line) => heard.push(line));
