@@ -26,7 +26,10 @@ const afterMicrotasks = (): void => process.nextTick(flushAll);
 
 const isNode = typeof globalThis.process?.nextTick === "function";
 
-const defer: () => void = isNode ? () => queueMicrotask(afterMicrotasks) : messageToSelf();
+const settled = Promise.resolve();
+
+// Not `queueMicrotask`, which makes an asynchronous resource for each; `afterMicrotasks` does not throw.
+const defer: () => void = isNode ? () => void settled.then(afterMicrotasks) : messageToSelf();
 
 function messageToSelf(): () => void {
   const { port1, port2 } = new MessageChannel();

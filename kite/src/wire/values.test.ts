@@ -51,6 +51,44 @@ test("every value comes back as it was, whatever it is made of", () => {
   );
 });
 
+test("plain JSON is written as JSON.stringify writes it, whatever its names and texts are", () => {
+  const plain = fc.jsonValue({ stringUnit: fc.constantFrom("a", '"', "\\", "\n", "\u2028", "é", "\ud83d", "\ude00") });
+
+  fc.assert(
+    fc.property(plain, (sent) => {
+      expect(stringifyValue(sent, desk().sink)).toBe(JSON.stringify(sent));
+    }),
+  );
+});
+
+test.each([
+  ["a text in an object", Object("a"), '"a"'],
+  ["a long text with a quote at its end", `${"a".repeat(100)}"`, `"${"a".repeat(100)}\\""`],
+  ["half of a surrogate pair", "\ud800", '"\\ud800"'],
+  ["an object whose names are inherited in part", Object.create({ theirs: () => 1 }, { own: { value: 1, enumerable: true } }), '{"own":1}'],
+])("%s is written as JSON.stringify writes it", (_, value, text) => {
+  expect(stringifyValue(value, desk().sink)).toBe(text);
+});
+
+test("a getter is asked once", () => {
+  let asked = 0;
+  const counter = {
+    get next() {
+      asked++;
+      return asked;
+    },
+  };
+
+  expect(stringifyValue(counter, desk().sink)).toBe('{"next":1}');
+  expect(asked).toBe(1);
+});
+
+test("names are written right, also when there are more of them than are kept", () => {
+  const many = Object.fromEntries(Array.from({ length: 3_000 }, (_, index) => [`"${index}`, index]));
+
+  expect(stringifyValue(many, desk().sink)).toBe(JSON.stringify(many));
+});
+
 test("what was written before goes out as it is, and inside of another value like any other", () => {
   const written = writtenJson<{ a: number }>('{"a": 1}');
 

@@ -60,12 +60,12 @@ class WrittenJson {
 }
 
 /**
- * Writes a value as JSON text. Plain JSON values, which most are, take the fast path and are not copied.
+ * Writes a value as JSON text. Each property is read once.
  *
  * @throws {KiteError} `invalid_argument` for what cannot be carried (symbols, Maps), `limit_exceeded` when nested too deeply.
  */
 export function stringifyValue(value: unknown, sink: ValueSink): string {
-  return value instanceof WrittenJson ? value.text : JSON.stringify(encode(value, sink, 0));
+  return value instanceof WrittenJson ? value.text : encode(value, sink, 0);
 }
 
 /**
@@ -148,19 +148,15 @@ function isShortJson(value: unknown): boolean {
 // Keeps a stream of empty chunks from being free, and so unbounded.
 const CHUNK_OVERHEAD = 32;
 
-type Mark = { readonly $: readonly [string, ...unknown[]] };
-
-function mark(...content: readonly [string, ...unknown[]]): Mark {
-  return { $: content };
-}
-
-function encode(value: unknown, sink: ValueSink, depth: number): unknown {
+/** Small and plain values, which most are, are written faster like this than by looking through them first and `JSON.stringify` then. */
+function encode(value: unknown, sink: ValueSink, depth: number): string {
   switch (typeof value) {
     case "string":
+      return quoted(value);
     case "boolean":
-      return value;
+      return value ? "true" : "false";
     case "number":
-      return Number.isFinite(value) ? value : mark("x", String(value));
+      return Number.isFinite(value) ? String(value) : mark("x", String(value));
     case "undefined":
       return mark("u");
     case "bigint":
@@ -168,13 +164,17 @@ function encode(value: unknown, sink: ValueSink, depth: number): unknown {
     case "function":
       return mark(...sink.markFunction(value as (...args: never[]) => unknown));
     case "object":
-      return value === null ? null : encodeObject(value, sink, depth);
+      return value === null ? "null" : encodeObject(value, sink, depth);
     default:
       throw new KiteError("invalid_argument", `a ${typeof value} cannot be sent to another kite`);
   }
 }
 
-function encodeObject(value: object, sink: ValueSink, depth: number): unknown {
+function mark(...content: readonly [string, ...unknown[]]): string {
+  return `{"$":${JSON.stringify(content)}}`;
+}
+
+function encodeObject(value: object, sink: ValueSink, depth: number): string {
   if (depth >= sink.maxDepth) {
     throw new KiteError("limit_exceeded", `the limit depth is ${sink.maxDepth}; the value is nested deeper or contains itself`);
   }
@@ -193,7 +193,7 @@ function isPlain(value: object): boolean {
   return prototype === Object.prototype || prototype === null;
 }
 
-function encodeSpecial(value: object, sink: ValueSink, depth: number): unknown {
+function encodeSpecial(value: object, sink: ValueSink, depth: number): string | undefined {
   if (value instanceof Uint8Array) return mark("b", sink.addBytes(value));
   if (value instanceof ArrayBuffer) return mark("b", sink.addBytes(new Uint8Array(value)));
   if (value instanceof Blob) return mark("B", sink.addBlob(value), value.type);
@@ -205,42 +205,71 @@ function encodeSpecial(value: object, sink: ValueSink, depth: number): unknown {
   if (value instanceof Map || value instanceof Set) {
     throw new KiteError("invalid_argument", "a Map or a Set cannot be sent to another kite; send an array of its entries");
   }
+  if (value instanceof String || value instanceof Number || value instanceof Boolean) return encode(value.valueOf(), sink, depth);
   const { toJSON } = value as { toJSON?: unknown };
   return typeof toJSON === "function" ? encode(toJSON.call(value), sink, depth + 1) : undefined;
 }
 
-function encodeArray(items: readonly unknown[], sink: ValueSink, depth: number): readonly unknown[] {
+function encodeArray(items: readonly unknown[], sink: ValueSink, depth: number): string {
+  let text = "";
   for (let index = 0; index < items.length; index++) {
-    const item = items[index];
-    const encoded = encode(item, sink, depth + 1);
-    if (encoded !== item) return copyArray(items, index, encoded, sink, depth);
+    if (index > 0) text += ",";
+    text += encode(items[index], sink, depth + 1);
   }
-  return items;
+  return `[${text}]`;
 }
 
-function copyArray(items: readonly unknown[], changed: number, first: unknown, sink: ValueSink, depth: number): unknown[] {
-  const copy = items.slice(0, changed);
-  copy.push(first);
-  for (let index = changed + 1; index < items.length; index++) copy.push(encode(items[index], sink, depth + 1));
-  return copy;
-}
-
-function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: number): unknown {
-  let copy: Record<string, unknown> | undefined;
+function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: number): string {
+  let text = "";
   let own$ = false;
   for (const key in record) {
+    // Not `Object.hasOwn`: V8 asks nothing at all for this one, in a loop over the same names.
+    if (!hasOwn.call(record, key)) continue;
     if (key === "$") own$ = true;
     else if (key === "__proto__") throw new KiteError("invalid_argument", 'a property named "__proto__" cannot be sent to another kite');
     const item = record[key];
     if (item === undefined) continue;
-    const encoded = encode(item, sink, depth + 1);
-    if (encoded === item) continue;
-    copy ??= { ...record };
-    copy[key] = encoded;
+    if (text !== "") text += ",";
+    text += nameOf(key) + encode(item, sink, depth + 1);
   }
-  const result = copy ?? record;
-  return own$ ? mark("o", result) : result;
+  return own$ ? `{"$":["o",{${text}}]}` : `{${text}}`;
 }
+
+const hasOwn = Object.prototype.hasOwnProperty;
+
+/** The names of properties, as they are written: there are few, and each is written again and again. */
+const names = new Map<string, string>();
+// A kite that answers with names that its peers think of must not keep all of them.
+const MAX_NAMES = 1024;
+const MAX_NAME_LENGTH = 64;
+
+function nameOf(key: string): string {
+  let name = names.get(key);
+  if (name === undefined) {
+    name = `${JSON.stringify(key)}:`;
+    if (names.size < MAX_NAMES && key.length <= MAX_NAME_LENGTH) names.set(key, name);
+  }
+  return name;
+}
+
+function quoted(text: string): string {
+  return isBare(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+/** Whether a text is the same in JSON: it has no quotes, backslashes, control characters or halves of surrogate pairs. */
+function isBare(text: string): boolean {
+  if (text.length > SHORT_TEXT) return !ESCAPED.test(text);
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    if (unit < 0x20 || unit === 0x22 || unit === 0x5c || (unit >= 0xd800 && unit <= 0xdfff)) return false;
+  }
+  return true;
+}
+
+// What a loop looks through sooner than a regular expression begins.
+const SHORT_TEXT = 42;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what JSON escapes
+const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 function decode(value: unknown, source: ValueSource, depth: number): unknown {
   if (typeof value !== "object" || value === null) return value;
