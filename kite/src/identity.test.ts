@@ -35,7 +35,7 @@ describe("an identity", () => {
   test.each([
     ["/alice/dev/math", "7 parts, got 3"],
     ["/alice/dev/math/1.0.0/eu/host1/5f0c/more", "7 parts, got 8"],
-    ["/alice//math/1.0.0/eu/host1/5f0c", "needs a environment"],
+    ["/alice//math/1.0.0/eu/host1/5f0c", "the environment of a kite is empty"],
     ["/alice/dev/ma th/1.0.0/eu/host1/5f0c", "name must not contain"],
     ["", "7 parts, got 0"],
   ])("is not read from %j", (path, reason) => {
@@ -44,8 +44,10 @@ describe("an identity", () => {
 
   test.each([
     [{ ...math, hostname: "a/b" }, "hostname must not contain"],
-    [{ ...math, id: "" }, "needs a id"],
+    [{ ...math, id: "" }, "the id of a kite is empty"],
     [{ ...math, region: "e\u0000u" }, "region must not contain"],
+    [{ ...math, id: ".." }, 'id must not be ".."'],
+    [{ ...math, id: "." }, 'id must not be "."'],
     [{ ...math, name: "n".repeat(254) }, "name may have 253 characters, got 254"],
   ])("with a field that could not stand in a path is refused", (fields, reason) => {
     expect(caught(() => checkIdentity(fields)).message).toContain(reason);

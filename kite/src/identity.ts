@@ -43,11 +43,14 @@ export function parseIdentity(path: string): Identity {
 export function checkIdentity(fields: Query): Identity {
   for (const field of IDENTITY_FIELDS) {
     const value = fields[field];
-    if (typeof value !== "string" || value === "") throw new KiteError("invalid_argument", `a kite needs a ${field}; it is empty`);
+    if (typeof value !== "string" || value === "") throw new KiteError("invalid_argument", `the ${field} of a kite is empty; it needs one`);
     if (value.length > MAX_FIELD) throw new KiteError("invalid_argument", `${field} may have ${MAX_FIELD} characters, got ${value.length}`);
     if (!FIELD.test(value)) {
       throw new KiteError("invalid_argument", `${field} must not contain "/", spaces or control characters, got ${JSON.stringify(value)}`);
     }
+    // It stands in addresses, such as the relay's, and whoever dials one takes these for steps.
+    if (field === "id" && /^\.\.?$/.test(value))
+      throw new KiteError("invalid_argument", `id must not be "${value}", which means another place in an address`);
   }
   return knownFields(fields) as Identity;
 }

@@ -19,6 +19,7 @@ import { Passwords } from "./entry/passwords.ts";
 import { type Closers, NAME, openMemory, TOKEN_TTL_MS } from "./kontrol.ts";
 import { type Administered, administrationMethods, describeGrant, giveGrant } from "./methods.ts";
 import { ensureAccount } from "./people/people.ts";
+import { silenceOf } from "./presence/replicas.ts";
 import * as schemas from "./schemas.ts";
 import { Tokens } from "./trust/tokens.ts";
 
@@ -111,10 +112,10 @@ const newAccount = z.object({
   name: z.string().max(256).optional(),
 });
 
-// A kontrol that runs has written its beat within the last minute, unless its beats were set longer; then the settings tell.
+// A kontrol that runs has written its beat within the last minute, or within two of its own.
 const RUNNING = `
   select k.url from kontrol.kites k join kontrol.replicas r on r.id = k.holder
-   where k.id = $1 and k.gone_at is null and r.beat_at > now() - interval '1 minute'`;
+   where k.id = $1 and k.gone_at is null and r.beat_at > now() - ${silenceOf("r", "30000")}`;
 
 /** Where the kontrol that runs on this database says that it is. */
 async function runningAt(pool: Administered["pool"], id: string): Promise<string | undefined> {

@@ -84,6 +84,9 @@ const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
 export const TOKEN_TTL_MS = 10 * 60_000;
+// What was revoked is known for as long as the settings let any token live, and not as those of this process do: another replica, or
+// this one before it was restarted, may have given tokens that live longer.
+const LONGEST_TOKEN_TTL_MS = 60 * 60_000;
 // A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
 const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
@@ -230,8 +233,8 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   };
   await ensureAccount(new Log(pool), { username: NAME, kind: "service", admin: true });
 
-  const directory = new Directory({ tokenTtlMs });
-  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs, log: logger });
+  const directory = new Directory({ tokenTtlMs: LONGEST_TOKEN_TTL_MS });
+  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs: LONGEST_TOKEN_TTL_MS, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {
     if (applied === "reset" || applied.change.kind === "signing-keys.changed") keys.changed();

@@ -70,6 +70,10 @@ export const newPerson = z
   })
   .transform(withoutUndefined);
 export const whom = z.union([z.strictObject({ username }), z.strictObject({ external })]);
+
+// What gives something, and under which terms, is taken word by word here: an `expires` or a `method` that was passed over would
+// leave a grant without its end, and a token wider than was meant.
+
 const role = z.enum(["viewer", "operator", "owner"]);
 /** As in addresses, and small: two teams whose names look the same would be mistaken for one another. */
 const newTeamName = z
@@ -77,21 +81,25 @@ const newTeamName = z
   .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "expected small letters, digits, dots, dashes and underscores, at most 63");
 const teamName = z.string().min(1).max(63);
 const newGrantTerms = { role, query: granted, expiresAt: z.number().int().positive().optional() };
-export const newGrant = either(has("team"), z.strictObject({ ...newGrantTerms, team: teamName }), z.object({ ...newGrantTerms, username }));
+export const newGrant = either(
+  has("team"),
+  z.strictObject({ ...newGrantTerms, team: teamName }),
+  z.strictObject({ ...newGrantTerms, username }),
+);
 export const newTeam = z.object({ name: newTeamName, maintainer: username.optional() });
 export const team = z.object({ name: teamName });
 export const newMember = z.object({ team: teamName, username, role: z.enum(["member", "maintainer"]).optional() });
 export const member = z.object({ team: teamName, username });
 export const id = z.object({ id: z.string().min(1).max(253) });
 const ownJoinToken = z.object({ joinToken: z.string().min(1).max(256) });
-export const newJoinToken = z.object({
+export const newJoinToken = z.strictObject({
   username,
   purpose: text.min(1).max(256),
   ttlMs: z.number().int().min(1_000).max(MAX_JOIN_TTL_MS).optional(),
 });
-export const newKey = z.object({ username, alg: z.enum(ALGORITHMS).optional() });
+export const newKey = z.strictObject({ username, alg: z.enum(ALGORITHMS).optional() });
 export const audited = z
-  .object({
+  .strictObject({
     actor: username.optional(),
     action: z.string().max(64).optional(),
     subject: username.optional(),
@@ -104,9 +112,9 @@ export const kid = z.object({ kid: z.string().min(1).max(128) });
 export const named = z.object({ username });
 const methodName = z.string().min(1).max(128);
 const methodNames = z.array(methodName).min(1).max(64);
-export const onBehalf = z.object({ username, methods: methodNames.optional() });
+export const onBehalf = z.strictObject({ username, methods: methodNames.optional() });
 const ownQueried = z
-  .object({
+  .strictObject({
     query,
     role: role.optional(),
     methods: methodNames.optional(),
@@ -115,7 +123,9 @@ const ownQueried = z
   })
   .transform(withoutUndefined);
 export const watched = z.object({ query, since: z.string().max(32).optional() });
-export const issuedKeys = z.object({ username: username.optional(), limit: z.number().int().min(1).max(1_000).optional() }).optional();
+export const issuedKeys = z
+  .strictObject({ username: username.optional(), limit: z.number().int().min(1).max(1_000).optional() })
+  .optional();
 export const jti = z.object({ jti: z.string().min(1).max(64) });
 
 // What kites in Go and of kite.js send instead. They send null for what they leave out, and more than is read here.

@@ -108,7 +108,26 @@ test("what is stored is stored letter by letter, whatever it would mean elsewher
   expect((await mesh.root.people.get({ username: "bobby" })).name).toBe(name);
 });
 
+const TERMS: readonly [string, string, object][] = [
+  ["grants.add", "expires", { username: "mallory", role: "owner", query: {} }],
+  ["grants.add", "until", { team: "thieves", role: "owner", query: {} }],
+  ["getToken", "method", { query: { name: "victim" } }],
+  ["getToken", "ttl", { query: { name: "victim" } }],
+  ["joinTokens.create", "ttl", { username: "alice", purpose: "a machine" }],
+  ["keys.issue", "algorithm", { username: "alice" }],
+  ["people.token", "method", { username: "alice" }],
+  ["audit.list", "actr", {}],
+  ["keys.issued", "user", {}],
+];
+
+test.each(TERMS)("%s with a misspelt %s is refused, and gives no more than was meant", async (method, misspelt, request) => {
+  const answer = await call(mesh.root, method, { ...request, [misspelt]: 1 });
+
+  expect(answer).toMatchObject({ code: "invalid_argument", message: expect.stringContaining(`"${misspelt}"`) });
+});
+
 const PATHS = [
+  ".",
   "..",
   "../..",
   "../../healthz",
@@ -140,6 +159,14 @@ describe("path tricks in ids", () => {
     else expect(found).toMatchObject({ kite: { id, username: "mallory" } });
     expect((await alice.kontrol.getKites({ query: { id: victim.identity.id } })).kites).toMatchObject([{ url: victim.url }]);
     await victim.close();
+  });
+
+  test.each([".", ".."])("%j, a step in the address that the relay would have for it, is no kite's id", async (id) => {
+    const kite = { username: "mallory", environment: "x", name: "x", version: "1.0.0", region: "x", hostname: "x", id };
+
+    const entered = await call(mallory.kontrol, "register", { kite, onLink: () => {} });
+
+    expect(entered).toMatchObject({ code: "invalid_argument", message: expect.stringContaining(`must not be "${id}"`) });
   });
 
   test.each(PATHS.map((id) => [id.slice(0, 20), id]))("%j opens nothing at the relay", async (_, id) => {

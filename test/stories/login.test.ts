@@ -99,6 +99,7 @@ test("a wrong password gives nothing, and a changed one needs the one before", a
   const removed = await kite(desk, ["password", "--remove"], "correct horse battery\n");
 
   expect(wrong).toMatchObject({ status: 1, stderr: expect.stringContaining("the username or the password is wrong") });
+  expect(wrong.stderr).not.toContain("KITE_HOME");
   expect(unchanged).toMatchObject({ status: 1, stderr: expect.stringContaining("the current password is wrong") });
   expect(removed).toMatchObject({ status: 0, stdout: "your password was removed\n" });
 });

@@ -49,6 +49,9 @@ interface AddOptions {
 async function add(kites: string, username: string | undefined, options: AddOptions): Promise<void> {
   const receiver = readReceiver(username, options.team);
   const expiresAt = options.until === undefined ? undefined : readUntil(options.until, Date.now());
+  // A variable of the shell that was not set is no word for all of them.
+  if (kites.trim() === "")
+    throw new Failure("which of your kites? Give a name, name@version or a path; a path of your name alone means all", EXIT.usage);
   const { parseQuery } = await import("@kite-mesh/kite");
   const query = parseQuery(kites);
   await using mesh = await openMesh();

@@ -50,10 +50,17 @@ async function login(options: LoginOptions): Promise<void> {
   const [{ Kite: KiteClass, writeKiteKey }] = await Promise.all([import("@kite-mesh/kite"), reach(url)]);
   await using kite = new KiteClass({ name: "cli", version: VERSION, kontrolUrl: url });
   const kontrol = kite.dial<KontrolContract>({ url });
-  const kiteKey = options.password ? await byPassword(kontrol, options) : await byApproval(kite, kontrol, options);
+  const entered = options.password ? byPassword(kontrol, options) : byApproval(kite, kontrol, options);
+  const kiteKey = await entered.catch(refused);
   await writeKiteKey(home, kiteKey);
   const username = readClaims(kiteKey)?.username;
   print(options.json ? json({ username, path }) : `you are ${username} on this machine now; the kite.key is at ${path}`);
+}
+
+/** Who signs in showed no kite.key: what was not accepted is none of KITE_HOME's. */
+function refused(thrown: unknown): never {
+  if (isKiteError(thrown) && thrown.code === "unauthenticated") throw new Failure(thrown.message, EXIT.error, { cause: thrown });
+  throw thrown;
 }
 
 async function kontrolUrl({ kontrol }: LoginOptions): Promise<string> {

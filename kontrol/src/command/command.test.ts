@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
@@ -36,6 +36,32 @@ test("an account is made, shown, listed and removed", async () => {
   ]);
   expect(await read("person", "remove", "bob")).toEqual({ removed: true });
   expect(await said("person", "list")).toMatch(/^USERNAME +NAME +KIND +RANK +STATE +FROM\nbob +Bob +person +member +removed +here\n/);
+});
+
+test("who is there already is made an administrator, and nothing is taken for new", async () => {
+  await said("person", "add", "olga");
+
+  expect(await said("person", "add", "olga", "--admin")).toMatch(/^olga was there, and is now a person, administrator; /);
+  expect(await read("person", "add", "olga", "--admin")).toMatchObject({ created: false, person: { admin: true } });
+  expect(await read("person", "add", "gateway", "--service")).toMatchObject({ created: true });
+  expect(await said("person", "add", "gateway", "--service", "--admin")).toMatch(
+    /^gateway was there, and is now a service, administrator; /,
+  );
+  expect(await run("person", "add", "olga", "--admin", "--email", "olga@example.org")).toMatchObject({
+    code: 1,
+    stderr: 'kontrol: the username "olga" is taken; choose another\n',
+  });
+});
+
+test("a kite.key that init cannot write is not left behind as a good one", async () => {
+  const open = join(folder, "open");
+  await mkdir(open);
+  await chmod(open, 0o777);
+
+  const answer = await run("init", "mira", "--home", open);
+
+  expect(answer).toMatchObject({ code: 1, stderr: expect.stringContaining("others may write to it, so no kite.key is put there") });
+  expect(await read<KiteKeyInfo[]>("key", "issued", "mira")).toMatchObject([{ revokedAt: expect.any(String) }]);
 });
 
 test("the name that a person gave himself steers no administrator's terminal", async () => {
@@ -147,6 +173,8 @@ test.each<[string, string[], number, string]>([
     2,
     '--until is a time such as 30m, 8h, 7d or 2030-01-31T18:00, got "soon"',
   ],
+  ["a time that is over", ["grant", "add", "root", "math", "kontrol", "--until", "2020-01-01"], 2, '--until is in the past: "2020-01-01"'],
+  ["a grant on what a variable should have named", ["grant", "add", "root", "", "kontrol"], 2, "which kites is empty"],
   ["a grant for nobody", ["grant", "add", "root", "math"], 2, "a grant is for one"],
   ["a grant for two", ["grant", "add", "root", "math", "a", "--team", "b"], 2, "a grant is for one"],
   ["a team of nobody", ["team", "create", "ops", "--maintainer", "nobody"], 1, 'there is nobody called "nobody"'],
@@ -155,8 +183,11 @@ test.each<[string, string[], number, string]>([
   ["a reserved username", ["person", "add", "anonymous"], 1, "this username is reserved"],
   ["a username that is taken", ["person", "add", "root"], 1, 'the username "root" is taken'],
   ["somebody else's name for a service", ["person", "add", "root", "--service"], 1, 'there is a person called "root" already'],
-  ["an algorithm that is none", ["key", "add", "--alg", "HS256"], 1, "alg"],
-  ["a limit that is none", ["audit", "--limit", "many"], 1, "limit"],
+  ["an algorithm that is none", ["key", "add", "--alg", "HS256"], 2, "Allowed choices are EdDSA, RS256"],
+  ["a limit that is none", ["audit", "--limit", "many"], 2, '--limit is a whole number from 1 to 1000, got "many"'],
+  ["a limit that is too large", ["key", "issued", "--limit", "1001"], 2, '--limit is a whole number from 1 to 1000, got "1001"'],
+  ["a limit that was not filled in", ["key", "issued", "--limit", ""], 2, '--limit is a whole number from 1 to 1000, got ""'],
+  ["a page that is none", ["audit", "--before", "-1"], 2, '--before is a whole number from 1, got "-1"'],
   ["a grant on the kites of nobody", ["grant", "add", "nobody", "math", "root"], 1, 'there is nobody called "nobody"'],
   ["a misspelt command", ["person", "lst"], 2, "unknown command 'lst' (Did you mean list?)"],
   ["a misspelt flag", ["serve", "--prot", "1"], 2, "unknown option '--prot' (Did you mean --port?)"],

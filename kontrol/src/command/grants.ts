@@ -76,6 +76,8 @@ async function add(
   username: string | undefined,
   { team, role, until, ...options }: AddOptions,
 ): Promise<void> {
+  // A variable of the shell that was not set is no word for all kites of somebody.
+  if (kites.trim() === "") throw wrongUse(`which kites is empty; a name, name@version or a path, or /${owner} for all`);
   const expiresAt = until === undefined ? {} : { expiresAt: readUntil(until, Date.now()) };
   const asked = { ...receiverOf(username, team), role, query: parseQuery(kites), ...expiresAt };
   await using kontrol = await openDatabaseCommand(options);
@@ -111,5 +113,6 @@ function readUntil(text: string, now: number): number {
   // Without a year first it is read in ways that differ between machines, a bare number as a year.
   const readable = count !== undefined || /^\d{4}-\d\d-\d\d/.test(text);
   if (!readable || Number.isNaN(at)) throw wrongUse(`--until is a time such as 30m, 8h, 7d or 2030-01-31T18:00, got "${text}"`);
+  if (at <= now) throw wrongUse(`--until is in the past: "${text}"`);
   return at;
 }

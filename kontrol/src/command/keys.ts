@@ -1,14 +1,16 @@
 import { writeNewKiteKey } from "@kite-mesh/kite";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Flags } from "../options.ts";
-import type { Algorithm } from "../trust/signing-keys.ts";
+import { ALGORITHMS, type Algorithm } from "../trust/signing-keys.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
 import { wrongUse } from "./failure.ts";
 import { json, note, print, table, when } from "./output.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 type Options = Flags & { readonly json?: boolean };
 
-const ALG = "EdDSA (default), or RS256 for kites in Go and of kite.js";
+const MOST_KEYS = 1_000;
+const alg = () => new Option("--alg <algorithm>", "RS256 is for kites in Go and of kite.js; default EdDSA").choices(ALGORITHMS);
 
 /** `kontrol key list`, `add`, `retire` for what kontrol signs with; `issue`, `issued`, `revoke` for kite.keys. */
 export function addKeyCommands(program: Command): void {
@@ -18,11 +20,7 @@ export function addKeyCommands(program: Command): void {
     "databaseUrl",
   ).action(list);
   withSettings(
-    key
-      .command("add")
-      .option("--alg <algorithm>", ALG)
-      .option("--json", "JSON on one line")
-      .description("a new key, which signs from now on"),
+    key.command("add").addOption(alg()).option("--json", "JSON on one line").description("a new key, which signs from now on"),
     "databaseUrl",
   ).action(add);
   withSettings(
@@ -40,7 +38,7 @@ export function addKeyCommands(program: Command): void {
       .argument("<username>")
       .option("--out <file>", "where to write it, for its owner alone; default ./USERNAME.kite.key")
       .option("--print", "print it instead, on standard output")
-      .option("--alg <algorithm>", ALG)
+      .addOption(alg())
       .description("a kite.key for an account: whoever has the file is that account"),
     "databaseUrl",
     "url",
@@ -49,7 +47,7 @@ export function addKeyCommands(program: Command): void {
     key
       .command("issued")
       .argument("[username]", "default: everybody's")
-      .option("--limit <n>", "how many; default 100")
+      .option("--limit <n>", `how many; default 100, at most ${MOST_KEYS}`)
       .option("--json", "JSON on one line")
       .description("the kite.keys that were issued, the newest first"),
     "databaseUrl",
@@ -109,11 +107,12 @@ async function issue(username: string, { out, print: printed = false, alg, ...op
 }
 
 async function issued(username: string | undefined, { limit, ...options }: Options & { limit?: string }): Promise<void> {
-  await using kontrol = await openDatabaseCommand(options);
-  const keys = await kontrol.call.keys.issued({
+  const asked = {
     ...(username === undefined ? {} : { username }),
-    ...(limit === undefined ? {} : { limit: Number(limit) }),
-  });
+    ...(limit === undefined ? {} : { limit: wholeNumber("--limit", limit, MOST_KEYS) }),
+  };
+  await using kontrol = await openDatabaseCommand(options);
+  const keys = await kontrol.call.keys.issued(asked);
   if (options.json) return print(json(keys));
   const rows = keys.map((key) => [key.jti, key.username, key.machine ? "a machine" : "its owner", when(key.issuedAt), when(key.revokedAt)]);
   print(table(["ID", "USERNAME", "FOR", "ISSUED", "REVOKED"], rows));

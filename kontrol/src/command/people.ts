@@ -68,15 +68,16 @@ async function add(username: string, { name, email, admin = false, service = fal
   if (service && email !== undefined) throw wrongUse("--email is for persons; a service has none");
   await using kontrol = await openDatabaseCommand(options);
   const kind = service ? "service" : "person";
-  const created = service
-    ? undefined
-    : (await kontrol.call.people.create({ username, ...(name === undefined ? {} : { name }), ...(email === undefined ? {} : { email }) }))
-        .created;
-  const ensured =
-    service || admin ? await kontrol.call.accounts.ensure({ username, kind, admin, ...(name === undefined ? {} : { name }) }) : undefined;
+  const known = (await kontrol.call.people.list()).some((person) => person.username === username && person.kind === kind);
+  const named = name === undefined ? {} : { name };
+  // An account that is there is made what is asked for; a name that is taken is refused where nothing would come of it.
+  const makesPerson = !service && !(known && admin && email === undefined);
+  if (makesPerson) await kontrol.call.people.create({ username, ...named, ...(email === undefined ? {} : { email }) });
+  if (service || admin) await kontrol.call.accounts.ensure({ username, kind, admin, ...named });
   const person = await kontrol.call.people.get({ username });
-  if (options.json) return print(json({ person, created: created ?? ensured?.changed ?? false }));
-  print(`${username} was added: a ${kind}, ${rank(person)}; kontrol key issue ${username} makes a kite.key`);
+  if (options.json) return print(json({ person, created: !known }));
+  const done = known ? "was there, and is now" : "was added:";
+  print(`${username} ${done} a ${kind}, ${rank(person)}; kontrol key issue ${username} makes a kite.key`);
 }
 
 async function remove(username: string, options: Options): Promise<void> {

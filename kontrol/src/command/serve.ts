@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { access } from "node:fs/promises";
-import { KiteError, kiteKeyPath, writeKiteKey } from "@kite-mesh/kite";
+import { KiteError, kiteKeyPath, parseKiteKey, writeKiteKey } from "@kite-mesh/kite";
 import { openLogger } from "@kite-mesh/kite/pino";
 import type { Command } from "commander";
 import { createKontrol } from "../kontrol.ts";
@@ -46,7 +46,11 @@ async function init(username: string, flags: Flags): Promise<void> {
   await using kontrol = await openDatabaseCommand(flags, "make");
   await kontrol.call.accounts.ensure({ username, kind: "person", admin: true });
   const { kiteKey } = await kontrol.call.keys.issue({ username });
-  await writeKiteKey(home, kiteKey);
+  await writeKiteKey(home, kiteKey).catch(async (thrown: unknown) => {
+    // Nobody has it, and whoever tries again gets another.
+    await kontrol.call.keys.revoke({ jti: (await parseKiteKey(kiteKey)).id });
+    throw thrown;
+  });
   print(`${username} is an administrator of this mesh; the kite.key is at ${path}, and sends its bearer to ${kontrol.keyUrl}`);
 }
 

@@ -35,20 +35,20 @@ const GET: Record<string, Answer> = {
   "/heartbeat": beat,
 };
 const POST: Record<string, Answer> = { "/register": register };
+const ROUTES: Record<string, Record<string, Answer>> = { GET, POST };
+const NOT_HERE = `kontrol answers ${Object.keys(GET).join(", ")}, POST ${Object.keys(POST).join(", ")}, and kite.v1 over WebSocket`;
 
 /** What kontrol answers without a session: its public keys, how it is, and the registrations of older kites. */
 export function kontrolHttp(options: HttpOptions): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    const answers = request.method === "POST" ? POST : GET;
-    if (!["GET", "HEAD", "POST"].includes(request.method ?? "") || (request.method === "POST" && !Object.hasOwn(POST, path)))
-      return answer(response, 405, { error: "only GET is answered here; everything else is called over kite.v1" });
-    const found = Object.hasOwn(answers, path) ? answers[path] : undefined;
-    if (found === undefined)
-      return answer(response, 404, {
-        error: "kontrol answers /.well-known/jwks.json, /healthz, /readyz, /metrics, and kite.v1 over WebSocket",
-      });
-    void found(request, response, options);
+    const allowed = ["GET", "POST"].filter((verb) => Object.hasOwn(ROUTES[verb] ?? {}, path));
+    if (allowed.length === 0) return answer(response, 404, { error: NOT_HERE });
+    const verb = request.method === "HEAD" ? "GET" : (request.method ?? "");
+    const found = allowed.includes(verb) ? ROUTES[verb]?.[path] : undefined;
+    if (found !== undefined) return void found(request, response, options);
+    response.setHeader("allow", allowed.includes("GET") ? "GET, HEAD" : "POST");
+    answer(response, 405, { error: `${path} is asked with ${allowed.join(" or ")}; everything else is called over kite.v1` });
   };
 }
 

@@ -11,6 +11,15 @@ export interface ReplicasOptions {
 
 // As for kites: one lost beat must not make a healthy replica disappear.
 const BEATS = 2;
+
+/**
+ * How long the replica of a row may be silent, in SQL: two beats of its own, or of whoever asks where those are longer.
+ * `asking` is the place of the latter's beat, in milliseconds.
+ */
+export function silenceOf(row: string, asking: string): string {
+  return `(${BEATS} * greatest(coalesce(${row}.heartbeat_ms, 0), ${asking}) * interval '1 millisecond')`;
+}
+
 // The process is to end, whether the database is there or not.
 const LEAVE_LIMIT_MS = 2_000;
 
@@ -31,8 +40,8 @@ export class Replicas {
   /** Says that this process lives and where, and learns of the others. Answers with the log's revision. */
   async beat(url: string): Promise<number | undefined> {
     const { pool, holder, heartbeatMs } = this.#options;
-    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder, url]);
-    const others = await pool.query<Row>(OTHERS, [holder, BEATS * heartbeatMs]);
+    const { rows } = await pool.query<{ revision: number }>(BEAT, [holder, url, heartbeatMs]);
+    const others = await pool.query<Row>(OTHERS, [holder, heartbeatMs]);
     this.#known = new Map(others.rows.map((row) => [row.id, row.url]));
     this.#asked.clear();
     return rows[0]?.revision;
@@ -60,7 +69,7 @@ export class Replicas {
   async #ask(holder: string): Promise<string | undefined> {
     const { pool, heartbeatMs } = this.#options;
     try {
-      const { rows } = await ask<Row>(pool, ONE, [holder, BEATS * heartbeatMs]);
+      const { rows } = await ask<Row>(pool, ONE, [holder, heartbeatMs]);
       return rows[0]?.url;
     } catch {
       // Asked again by the next who needs it.
@@ -91,12 +100,10 @@ interface Row {
 }
 
 const BEAT = `
-  insert into kontrol.replicas (id, url) values ($1, $2) on conflict (id) do update set beat_at = now(), url = excluded.url
+  insert into kontrol.replicas (id, url, heartbeat_ms) values ($1, $2, $3)
+  on conflict (id) do update set beat_at = now(), url = excluded.url, heartbeat_ms = excluded.heartbeat_ms
   returning (select revision::float8 from kontrol.head) as revision`;
 const LEAVE = "update kontrol.replicas set beat_at = now(), url = null where id = $1";
-const OTHERS = `
-  select id, url from kontrol.replicas
-   where id <> $1 and url is not null and beat_at > now() - $2 * interval '1 millisecond'`;
-const ONE = `
-  select id, url from kontrol.replicas
-   where id = $1 and url is not null and beat_at > now() - $2 * interval '1 millisecond'`;
+const LIVES = `url is not null and beat_at > now() - ${silenceOf("replicas", "$2::integer")}`;
+const OTHERS = `select id, url from kontrol.replicas where id <> $1 and ${LIVES}`;
+const ONE = `select id, url from kontrol.replicas where id = $1 and ${LIVES}`;

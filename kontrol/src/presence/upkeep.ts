@@ -5,7 +5,7 @@ import type { Directory } from "../directory/directory.ts";
 import type { Follower } from "../directory/follower.ts";
 import { expireGrants } from "../people/grants.ts";
 import type { Leases, NewLease } from "./leases.ts";
-import type { Replicas } from "./replicas.ts";
+import { type Replicas, silenceOf } from "./replicas.ts";
 
 export interface UpkeepOptions {
   readonly pool: Pool;
@@ -31,8 +31,6 @@ export interface UpkeepOptions {
 // setTimeout ends at 24.8 days; a look every hour costs nothing.
 const LONGEST_WAIT_MS = 60 * 60_000;
 const TIDY_MS = 60 * 60_000;
-// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
-const GRACE_BEATS = 2;
 // A beat that comes later than this had something in its way, and that of another kontrol may still have it.
 const LATE_BEATS = 1.5;
 
@@ -112,13 +110,12 @@ export class Upkeep {
     // Finds a LISTEN connection that is dead without knowing it.
     const [, revision] = await Promise.all([follower.check(), replicas.beat(replicaUrl)]);
     follower.expect(revision ?? 0);
-    const graceMs = GRACE_BEATS * heartbeatMs;
     const [now, lastMs] = [performance.now(), this.#lastBeatMs];
     this.#lastBeatMs = now;
     // While the database was away nobody's beat was written: those who live get the time to say so.
     if (now - lastMs > heartbeatMs * LATE_BEATS) this.#trustedMs = now;
-    if (now - this.#trustedMs < graceMs) return;
-    const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, graceMs]);
+    const trustedForMs = now - this.#trustedMs;
+    const orphans = await pool.query<{ id: string; generation: number }>(ORPHANS, [holder, heartbeatMs, trustedForMs]);
     for (const orphan of orphans.rows.filter(({ id }) => !isExpected(id))) {
       if (self !== undefined && orphan.id === self.kite.id) await leases.enter(self);
       else leases.leave({ ...orphan, reason: "its kontrol stopped, and it did not come back" });
@@ -146,10 +143,12 @@ export class Upkeep {
   }
 }
 
+// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
+const GRACE = silenceOf("r", "$2::integer");
 const ORPHANS = `
-  select id, generation::float8 as generation from kontrol.kites
-   where gone_at is null and holder <> $1
-     and not exists (select 1 from kontrol.replicas where replicas.id = holder and beat_at > now() - $2 * interval '1 millisecond')`;
+  select k.id, k.generation::float8 as generation from kontrol.kites k left join kontrol.replicas r on r.id = k.holder
+   where k.gone_at is null and k.holder <> $1 and coalesce(r.beat_at <= now() - ${GRACE}, true)
+     and $3::float8 * interval '1 millisecond' >= ${GRACE}`;
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
 const TIDY = [
