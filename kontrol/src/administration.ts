@@ -63,7 +63,7 @@ export async function openAdministration(options: AdministrationOptions): Promis
     const { pool, keys, identity } = memory;
     const keyUrl = options.publicUrl ?? (await runningAt(pool, identity.id)) ?? options.likelyUrl();
     const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: known(keyUrl), now: Date.now });
-    const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now: Date.now });
+    const tokens = new Tokens({ ...memory, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now: Date.now });
     const door = { guard: new EntryGuard(), passwords: new Passwords(pool, memory.log) };
     const methods = administratorsMethods({ ...memory, ...door, tokens, now: Date.now, kiteKeys });
     return { call: answeredHere(methods, options.actor), keyUrl, [Symbol.asyncDispose]: close };

@@ -1,5 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type Logger, sourceOfAddress } from "@kite-mesh/kite";
+import {
+  type Caller,
+  type Identity,
+  isIssuedBefore,
+  Kite,
+  KiteError,
+  type Logger,
+  REVOCATIONS_KEPT_MS,
+  sourceOfAddress,
+} from "@kite-mesh/kite";
 import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
 import { Registry } from "prom-client";
@@ -119,7 +128,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
   const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
-  const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
+  const tokens = new Tokens({ keys, directory, follower, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
@@ -230,13 +239,19 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   };
   await ensureAccount(new Log(pool), { username: NAME, kind: "service", admin: true });
 
-  const directory = new Directory({ tokenTtlMs });
-  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs, log: logger });
+  // As long as kites remember them: one that comes back must know what it would know if it had stayed.
+  const revocationsMs = REVOCATIONS_KEPT_MS;
+  const directory = new Directory({ revocationsMs });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {
     if (applied === "reset" || applied.change.kind === "signing-keys.changed") keys.changed();
   });
-  const log = new Log(pool, (entries) => follower.offer(entries));
+  const log = new Log(
+    pool,
+    (entries) => follower.offer(entries),
+    () => directory.revision,
+  );
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
@@ -306,7 +321,7 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
 }
 
 function isMeant({ username, credential }: Caller, revocation: PastRevocation): boolean {
-  if ((credential?.issuedAt ?? 0) > revocation.at) return false;
+  if (!isIssuedBefore({ issuedAt: credential?.issuedAt ?? 0, revision: credential?.revision }, revocation)) return false;
   if (revocation.username === undefined && revocation.jti === undefined) return false;
   return (revocation.username ?? username) === username && (revocation.jti ?? credential?.jti) === credential?.jti;
 }
