@@ -87,7 +87,7 @@ function administratorsMethods(services: Administered) {
         if (before?.state === "removed") throw new KiteError("failed_precondition", `"${username}" was removed, and does not come back`);
         if (before !== undefined && before.kind !== kind)
           throw new KiteError("already_exists", `there is a ${before.kind} called "${username}" already; choose another name`);
-        const { revision } = await ensureAccount(log, account, caller.username);
+        const { revision } = await ensureAccount(log, account, { by: caller.username });
         await follower.reached(revision);
         return { changed: before === undefined || before.admin !== account.admin };
       }),
