@@ -264,7 +264,7 @@ type Memory = Awaited<ReturnType<typeof openMemory>>;
 function administration({ log, follower }: Memory, kiteKeys: () => KiteKeyOptions): Pick<Kontrol, "ensureAccount" | "issueKey"> {
   return {
     ensureAccount: async (account) => {
-      const { revision } = await ensureAccount(log, account);
+      const { revision } = await ensureAccount(log, account, { now: kiteKeys().now });
       await follower.reached(revision);
     },
     issueKey: async (username) => {

@@ -4,7 +4,7 @@ import type { AccountKind, ExternalIdentity, NewPerson, Person } from "../contra
 import { audit } from "../database/audit.ts";
 import { ask } from "../database/connection.ts";
 import type { Log, LogTransaction } from "../database/log.ts";
-import { removeKites, revoke } from "../trust/revocations.ts";
+import { removeKites, revoke, revokeAdministration } from "../trust/revocations.ts";
 import { endGrantsOf } from "./grants.ts";
 import { checkNewUsername, taken } from "./usernames.ts";
 
