@@ -48,7 +48,9 @@ export async function enter(entry: Entry, call: Call, services: SignInServices, 
     "joinToken" in entry
       ? await guard.unlessFailing("joinTokens", source, () => useJoinToken(log, entry.joinToken, options))
       : "deviceCode" in entry
-        ? await guard.unlessFailing("deviceCodes", source, () => deviceCodes.redeem(entry.deviceCode, options, call.signal))
+        ? await guard.unlessFailing("deviceCodes", source, (right) =>
+            deviceCodes.redeem(entry.deviceCode, options, { signal: call.signal, known: right }),
+          )
         : await byPassword(entry, source, options, services);
   await follower.reached(revision);
   return kiteKey;
