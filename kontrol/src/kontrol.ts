@@ -24,6 +24,7 @@ import { DeviceCodes } from "./entry/device-codes.ts";
 import { EntryGuard, type EntryLimits } from "./entry/entry-guard.ts";
 import { Passwords } from "./entry/passwords.ts";
 import { behindProxies, type SourceOf } from "./entry/proxies.ts";
+import { announcedBy } from "./entry/proxy-protocol.ts";
 import { kontrolMethods } from "./methods.ts";
 import { OlderRegistrations } from "./older/older-registrations.ts";
 import { kontrolHttp } from "./operation/http.ts";
@@ -72,6 +73,8 @@ export interface KontrolOptions {
   readonly relayLimits?: Partial<LinkLimits> | undefined;
   /** Ranges of addresses whose X-Forwarded-For is believed. Default: none. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** Ranges of addresses of balancers that say with the PROXY protocol who connected to them; they must. Default: none. */
+  readonly proxyProtocol?: readonly string[] | undefined;
   readonly entryLimits?: Partial<EntryLimits> | undefined;
   /** What a password costs to guess: the logarithm of scrypt's N, for passwords that are set from now on. Default 15. */
   readonly passwordCost?: number | undefined;
@@ -139,7 +142,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const door = openDoor(options, memory);
-  const { guard, sourceOf, logins, verify, check } = door;
+  const { guard, sourceOf, announced, logins, verify, check } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
@@ -161,13 +164,13 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const readiness = new Readiness({ follower, keys, heartbeatMs });
   measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
   const state = { missing: () => readiness.missing(), metrics: () => exposition(register), readers: options.metrics ?? "loopback" };
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, logger });
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, announced, logger });
   await starting?.close();
   const upgrade = limitUpgrades(
     { guard, sourceOf, beats },
     forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked)),
   );
-  const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
+  const listening = await kite.listen({ host, port, http, upgrade, sourceOf, prelude: announced?.prelude });
   url ||= listening.url;
   const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
   const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
@@ -186,11 +189,14 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
   const { clock: now = Date.now } = options;
   const trust = { keys, issuer: NAME, directory, now };
   const guard = new EntryGuard(options.entryLimits);
+  const { trustedProxies = [], proxyProtocol = [] } = options;
+  const announced = proxyProtocol.length === 0 ? undefined : announcedBy(proxyProtocol);
   const check = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   return {
     guard,
     check,
-    sourceOf: behindProxies(options.trustedProxies ?? []),
+    announced,
+    sourceOf: behindProxies(trustedProxies, announced?.sourceOf),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),
     logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
