@@ -45,6 +45,7 @@ export class Listener {
   /** Takes the connections; the server itself, unless something is read from them before. */
   readonly #door: TcpServer;
   readonly #sockets: WebSocketServer;
+  /** Connections that HTTP has not, or no more. */
   readonly #upgraded: Set<Duplex>;
 
   private constructor(server: Server, door: TcpServer, sockets: WebSocketServer, upgraded: Set<Duplex>, host: string) {
@@ -89,7 +90,7 @@ export class Listener {
         take(strangers.admit({ socket, webSocket, transport, remoteAddress, until }));
       });
     });
-    const door = options.prelude === undefined ? server : doorBefore(server, options.prelude, limits);
+    const door = options.prelude === undefined ? server : doorBefore(server, { prelude: options.prelude, limits, open: upgraded });
     await listening(door, port, host);
     return new Listener(server, door, sockets, upgraded, host);
   }
@@ -110,11 +111,22 @@ export class Listener {
 }
 
 /** A port whose connections are HTTP's from when `prelude` passes them. */
-function doorBefore(server: Server, prelude: NonNullable<ListenOptions["prelude"]>, limits: Limits): TcpServer {
+function doorBefore(
+  server: Server,
+  { prelude, limits, open }: { prelude: NonNullable<ListenOptions["prelude"]>; limits: Limits; open: Set<Duplex> },
+): TcpServer {
   const { keepAlive, keepAliveInitialDelay } = serverOptions(limits);
   // As a server of HTTP takes its connections itself.
   const options = { allowHalfOpen: true, noDelay: true, keepAlive, keepAliveInitialDelay } as ServerOpts;
-  const door = createTcpServer(options, (socket) => prelude(socket, () => server.emit("connection", socket)));
+  const door = createTcpServer(options, (socket) => {
+    // Until HTTP has it, and its ways to end it.
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    prelude(socket, () => {
+      open.delete(socket);
+      server.emit("connection", socket);
+    });
+  });
   // Begins to look for those who are slow; without a port of its own it would not.
   server.emit("listening");
   return door;

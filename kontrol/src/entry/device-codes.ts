@@ -28,6 +28,8 @@ const MAX_WAITING = 5_000;
 const MAX_WAITING_PER_SOURCE = 50;
 // A /48 of IPv6 is one customer, though it is 65,536 sources; a /24 of IPv4 is a few.
 const MAX_WAITING_PER_NETWORK = 200;
+// About a second's work.
+const MAX_IN_LINE = 500;
 // An approval is heard of from the log. While the log cannot be followed, the table is looked at this often.
 const LOOK_MS = 15_000;
 
@@ -74,6 +76,8 @@ export class DeviceCodes {
   readonly #options: DeviceCodesOptions;
   /** Who waits, by the digest of the device code. Each leaves with the call that it belongs to. */
   readonly #waiting = new Map<string, Set<() => void>>();
+  #line: Promise<void> = Promise.resolve();
+  #inLine = 0;
 
   constructor(options: DeviceCodesOptions) {
     this.#options = options;
@@ -90,18 +94,32 @@ export class DeviceCodes {
     const deviceCode = randomBytes(32).toString("base64url");
     const userCode = Array.from({ length: 2 * GROUP }, () => LETTERS[randomInt(LETTERS.length)]).join("");
     const [askedAt, expiresAt] = [now(), now() + TTL_MS];
-    try {
-      await withConnection(pool, async (client) => {
+    await this.#inTurn(() =>
+      withConnection(pool, async (client) => {
         await client.query(BEGIN_ALONE);
         await client.query(TIDY, [askedAt]);
         await takePlace(client, source);
         await client.query(ADD, [digest(deviceCode), digest(userCode), hostname, source, askedAt, expiresAt]);
         await client.query("commit");
+      }),
+    );
+    return { deviceCode, userCode: `${userCode.slice(0, GROUP)}-${userCode.slice(GROUP)}`, expiresAt };
+  }
+
+  /** In the database they stand in one line; here, too, so that a flood of them holds one connection, and not all there are. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    if (this.#inLine >= MAX_IN_LINE)
+      throw new KiteError("overloaded", `${MAX_IN_LINE} machines ask to be let in at this moment; try again in a moment`, {
+        outcome: "not_run",
       });
+    this.#inLine++;
+    const done = this.#line.then(work).finally(() => this.#inLine--);
+    this.#line = done.catch(() => {});
+    try {
+      await done;
     } catch (cause) {
       throw databaseError(cause);
     }
-    return { deviceCode, userCode: `${userCode.slice(0, GROUP)}-${userCode.slice(GROUP)}`, expiresAt };
   }
 
   /** @throws {KiteError} `not_found`. */
