@@ -160,13 +160,15 @@ export class KiteClient extends KiteDialler {
     const { signal } = options;
     const chooser = new Chooser();
     let matches = 0;
-    const peer = this.#peer(async (limited, last) => {
+    let called: Identity | undefined;
+    const peer: Peer = this.#peer(async (limited, last) => {
       if (last === "failed") chooser.failed();
       else chooser.succeeded();
       const kites = this.#reachable(await this.find(query, { signal: limited }));
       matches = kites.length;
       const found = chooser.choose(kites);
-      if (found === undefined) throw nobody(query);
+      if (found === undefined) throw await this.#outOfSight(peer.identity && called, nobody(query));
+      called = found.kite;
       return this.#targetOf(found);
     }, this.#served(options));
     for (let tries = 1; ; tries++) {
@@ -210,12 +212,21 @@ export class KiteClient extends KiteDialler {
     return ({ kite, refused }) => {
       const peer = this.#peer(async () => {
         const found = kite();
-        const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() });
+        const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() }).catch(async (thrown: unknown) => {
+          const error = KiteError.from(thrown);
+          throw error.code === "not_found" ? await this.#outOfSight(found.kite, error) : error;
+        });
         return this.#targetOf({ ...found, token, tokenExpiresAt: expiresAt });
       }, this.#served(options));
       const connection = guarded(peer, options.guard, () => formatIdentity(kite().kite));
       return { connection, isIdle: () => Object.values(peer.session.counts).every((open) => open === 0) };
     };
+  }
+
+  /** A kite that was called is not found any more. It left and may be back, or what allowed the calls was taken back. */
+  async #outOfSight(called: Identity | undefined, left: KiteError): Promise<KiteError> {
+    if (called === undefined || (await this.registry.knows(called.id))) return left;
+    return new KiteError("permission_denied", `${formatIdentity(called)} may not be called any more: what allowed it was taken back`);
   }
 
   /** Those whose url this kite can dial; when there are only others, that is worth an error of its own. */

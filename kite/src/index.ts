@@ -57,6 +57,7 @@ export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, ve
 export { type Bus, memoryBus, type Subscription } from "./bus.ts";
 export { currentCall } from "./calling/context.ts";
 export type { Dialers } from "./calling/dialers.ts";
+export { isIssuedBefore, REVOCATIONS_KEPT_MS } from "./auth/revocations.ts";
 export { checkIdentity } from "./identity.ts";
 export { changeLabels, type LabelChange, type Labels, labelMatcher } from "./labels.ts";
 export { nestedBeyond } from "./json-depth.ts";

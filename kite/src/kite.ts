@@ -261,7 +261,8 @@ export class Kite extends KiteClient {
 
   #isRevoked({ username, credential }: Caller): boolean {
     if (credential?.issuedAt === undefined) return false;
-    return this.#revocations.find({ username, jti: credential.jti, issuedAt: credential.issuedAt }) !== undefined;
+    const { jti, issuedAt, revision } = credential;
+    return this.#revocations.find({ username, jti, issuedAt, revision }) !== undefined;
   }
 
   async #authenticate(dialect: keyof Authenticators, ...[auth, claimed]: Parameters<Authenticate>): Promise<Caller> {

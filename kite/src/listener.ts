@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type ServerOpts, type Socket, type Server as TcpServer } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { KiteError } from "./errors.ts";
@@ -22,6 +22,11 @@ export interface ListenOptions {
   upgrade?: ((request: IncomingMessage, socket: Duplex, head: Buffer) => boolean) | undefined;
   /** Where a request comes from, for a kite behind proxies that say so. Default: the other end of its socket. */
   sourceOf?: ((request: IncomingMessage) => string | undefined) | undefined;
+  /**
+   * Sees each connection before it is read, and calls `pass` once HTTP is next on it: for balancers that say first who connects.
+   * Whatever it does not pass it destroys, in its own time limit.
+   */
+  prelude?: ((socket: Socket, pass: () => void) => void) | undefined;
 }
 
 /** Who takes the transports of a port, by the dialect that they carry. */
@@ -37,14 +42,18 @@ export class Listener {
   readonly url: string;
   readonly port: number;
   readonly #server: Server;
+  /** Takes the connections; the server itself, unless something is read from them before. */
+  readonly #door: TcpServer;
   readonly #sockets: WebSocketServer;
+  /** Connections that HTTP has not, or no more. */
   readonly #upgraded: Set<Duplex>;
 
-  private constructor(server: Server, sockets: WebSocketServer, upgraded: Set<Duplex>, host: string) {
+  private constructor(server: Server, door: TcpServer, sockets: WebSocketServer, upgraded: Set<Duplex>, host: string) {
     this.#server = server;
+    this.#door = door;
     this.#sockets = sockets;
     this.#upgraded = upgraded;
-    this.port = (server.address() as AddressInfo).port;
+    this.port = (door.address() as AddressInfo).port;
     this.url = `http://${host.includes(":") ? `[${host}]` : host}:${this.port}`;
   }
 
@@ -81,13 +90,15 @@ export class Listener {
         take(strangers.admit({ socket, webSocket, transport, remoteAddress, until }));
       });
     });
-    await listening(server, port, host);
-    return new Listener(server, sockets, upgraded, host);
+    const door = options.prelude === undefined ? server : doorBefore(server, { prelude: options.prelude, limits, open: upgraded });
+    await listening(door, port, host);
+    return new Listener(server, door, sockets, upgraded, host);
   }
 
   /** Takes no more connections; those that are there get a moment to say goodbye. */
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => this.#door.close(() => resolve()));
+    if (this.#door !== this.#server) this.#server.close();
     this.#sockets.close();
     this.#server.closeIdleConnections();
     const late = setTimeout(() => {
@@ -97,6 +108,28 @@ export class Listener {
     await closed;
     clearTimeout(late);
   }
+}
+
+/** A port whose connections are HTTP's from when `prelude` passes them. */
+function doorBefore(
+  server: Server,
+  { prelude, limits, open }: { prelude: NonNullable<ListenOptions["prelude"]>; limits: Limits; open: Set<Duplex> },
+): TcpServer {
+  const { keepAlive, keepAliveInitialDelay } = serverOptions(limits);
+  // As a server of HTTP takes its connections itself.
+  const options = { allowHalfOpen: true, noDelay: true, keepAlive, keepAliveInitialDelay } as ServerOpts;
+  const door = createTcpServer(options, (socket) => {
+    // Until HTTP has it, and its ways to end it.
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    prelude(socket, () => {
+      open.delete(socket);
+      server.emit("connection", socket);
+    });
+  });
+  // Begins to look for those who are slow; without a port of its own it would not.
+  server.emit("listening");
+  return door;
 }
 
 /** Whoever is slow on purpose is shown out: a request has as long as a hello has to say what it is. */
@@ -118,7 +151,7 @@ const KEEP_ALIVE_MS = 30_000;
 // A peer on the same continent has answered a close frame by then; one that has not will find out by itself.
 const GOODBYE_MS = 500;
 
-function listening(server: Server, port: number, host: string): Promise<void> {
+function listening(server: TcpServer, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const why =

@@ -29,6 +29,8 @@ export interface Credential {
   readonly kid: string | undefined;
   /** Milliseconds since the epoch, by kontrol's clock: what was issued after a revocation is good again. */
   readonly issuedAt?: number | undefined;
+  /** The revision of the mesh that whoever signed it knew: what was revoked later has revoked it, whatever clocks say. */
+  readonly revision?: number | undefined;
 }
 
 /** What a method knows about the call that it is answering; always its last argument. */

@@ -64,7 +64,7 @@ export async function openAdministration(options: AdministrationOptions): Promis
     const { pool, keys, identity } = memory;
     const keyUrl = options.publicUrl ?? (await runningAt(pool, identity.id)) ?? options.likelyUrl();
     const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: known(keyUrl), now: Date.now });
-    const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now: Date.now });
+    const tokens = new Tokens({ ...memory, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now: Date.now });
     const door = { guard: new EntryGuard(), passwords: new Passwords(pool, memory.log) };
     const methods = administratorsMethods({ ...memory, ...door, tokens, now: Date.now, kiteKeys });
     return { call: answeredHere(methods, options.actor), keyUrl, [Symbol.asyncDispose]: close };
@@ -88,7 +88,7 @@ function administratorsMethods(services: Administered) {
         if (before?.state === "removed") throw new KiteError("failed_precondition", `"${username}" was removed, and does not come back`);
         if (before !== undefined && before.kind !== kind)
           throw new KiteError("already_exists", `there is a ${before.kind} called "${username}" already; choose another name`);
-        const { revision } = await ensureAccount(log, account, caller.username);
+        const { revision } = await ensureAccount(log, account, { by: caller.username });
         await follower.reached(revision);
         return { changed: before === undefined || before.admin !== account.admin };
       }),

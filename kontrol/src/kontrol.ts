@@ -1,5 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { type Caller, type Identity, Kite, KiteError, type Logger, sourceOfAddress } from "@kite-mesh/kite";
+import {
+  type Caller,
+  type Identity,
+  isIssuedBefore,
+  Kite,
+  KiteError,
+  type Logger,
+  REVOCATIONS_KEPT_MS,
+  sourceOfAddress,
+} from "@kite-mesh/kite";
 import { metrics } from "@kite-mesh/kite/prometheus";
 import type { Pool } from "pg";
 import { Registry } from "prom-client";
@@ -15,6 +24,7 @@ import { DeviceCodes } from "./entry/device-codes.ts";
 import { EntryGuard, type EntryLimits } from "./entry/entry-guard.ts";
 import { Passwords } from "./entry/passwords.ts";
 import { behindProxies, type SourceOf } from "./entry/proxies.ts";
+import { announcedBy } from "./entry/proxy-protocol.ts";
 import { kontrolMethods } from "./methods.ts";
 import { OlderRegistrations } from "./older/older-registrations.ts";
 import { kontrolHttp } from "./operation/http.ts";
@@ -63,6 +73,8 @@ export interface KontrolOptions {
   readonly relayLimits?: Partial<LinkLimits> | undefined;
   /** Ranges of addresses whose X-Forwarded-For is believed. Default: none. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** Ranges of addresses of balancers that say with the PROXY protocol who connected to them; they must. Default: none. */
+  readonly proxyProtocol?: readonly string[] | undefined;
   readonly entryLimits?: Partial<EntryLimits> | undefined;
   /** What a password costs to guess: the logarithm of scrypt's N, for passwords that are set from now on. Default 15. */
   readonly passwordCost?: number | undefined;
@@ -84,9 +96,6 @@ const VERSION = "0.1.0";
 const HEARTBEAT_MS = 10_000;
 // A stolen token is good for this long at most, and a kite that calls renews it a few times an hour.
 export const TOKEN_TTL_MS = 10 * 60_000;
-// What was revoked is known for as long as the settings let any token live, and not as those of this process do: another replica, or
-// this one before it was restarted, may have given tokens that live longer.
-const LONGEST_TOKEN_TTL_MS = 60 * 60_000;
 // A machine that is switched on once in a week gets its kite.key signed anew; one that slept longer needs a new one.
 const KEY_GRACE_MS = 7 * 24 * 60 * 60_000;
 // A kite whose socket closed leaves discovery within a second: it has this long to come back to its session,
@@ -122,7 +131,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   opened.push(() => starting?.close());
   const memory = await openMemory(options, opened);
   const { pool, keys, directory, follower, log, leases, replicas, fresh, holder, identity } = memory;
-  const tokens = new Tokens({ keys, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
+  const tokens = new Tokens({ keys, directory, follower, issuer: NAME, ttlMs: options.tokenTtlMs ?? TOKEN_TTL_MS, now });
   const watchers = new Watchers(directory, now);
   let url = options.publicUrl?.replace(/\/+$/, "") ?? "";
   const kiteKeys = () => ({ keys, issuer: NAME, kontrolUrl: url, now });
@@ -133,7 +142,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
   const beats = new Beats({ registrar, logger });
   const door = openDoor(options, memory);
-  const { guard, sourceOf, logins, verify, check } = door;
+  const { guard, sourceOf, announced, logins, verify, check } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
@@ -155,13 +164,13 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const readiness = new Readiness({ follower, keys, heartbeatMs });
   measure(register, { version: VERSION, directory, follower, registrar, leases, watchers, relay, tokens, logins, pool });
   const state = { missing: () => readiness.missing(), metrics: () => exposition(register), readers: options.metrics ?? "loopback" };
-  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, logger });
+  const http = kontrolHttp({ publicKeys: () => keys.publicKeys(), ...state, older, guard, sourceOf, announced, logger });
   await starting?.close();
   const upgrade = limitUpgrades(
     { guard, sourceOf, beats },
     forwarder.around((...asked) => beats.upgrade(...asked) || relay.upgrade(...asked)),
   );
-  const listening = await kite.listen({ host, port, http, upgrade, sourceOf });
+  const listening = await kite.listen({ host, port, http, upgrade, sourceOf, prelude: announced?.prelude });
   url ||= listening.url;
   const replicaUrl = options.replicaUrl ?? reachableUrl(listening.url);
   const self: NewLease = { kite: identity, url, visibility: "mesh", labels: {}, jti: null, holder, registeredAt: now() };
@@ -180,11 +189,14 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
   const { clock: now = Date.now } = options;
   const trust = { keys, issuer: NAME, directory, now };
   const guard = new EntryGuard(options.entryLimits);
+  const { trustedProxies = [], proxyProtocol = [] } = options;
+  const announced = proxyProtocol.length === 0 ? undefined : announcedBy(proxyProtocol);
   const check = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
   return {
     guard,
     check,
-    sourceOf: behindProxies(options.trustedProxies ?? []),
+    announced,
+    sourceOf: behindProxies(trustedProxies, announced?.sourceOf),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),
     logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
@@ -233,13 +245,20 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   };
   await ensureAccount(new Log(pool), { username: NAME, kind: "service", admin: true });
 
-  const directory = new Directory({ tokenTtlMs: LONGEST_TOKEN_TTL_MS });
-  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs: LONGEST_TOKEN_TTL_MS, log: logger });
+  // As long as kites remember them, and as any setting lets a token live: one that comes back must know what it would know if it had
+  // stayed, and another replica, or this one before it was restarted, may have given tokens that live longer than its own.
+  const revocationsMs = REVOCATIONS_KEPT_MS;
+  const directory = new Directory({ revocationsMs });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {
     if (applied === "reset" || applied.change.kind === "signing-keys.changed") keys.changed();
   });
-  const log = new Log(pool, (entries) => follower.offer(entries));
+  const log = new Log(
+    pool,
+    (entries) => follower.offer(entries),
+    () => directory.revision,
+  );
   const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
@@ -252,7 +271,7 @@ type Memory = Awaited<ReturnType<typeof openMemory>>;
 function administration({ log, follower }: Memory, kiteKeys: () => KiteKeyOptions): Pick<Kontrol, "ensureAccount" | "issueKey"> {
   return {
     ensureAccount: async (account) => {
-      const { revision } = await ensureAccount(log, account);
+      const { revision } = await ensureAccount(log, account, { now: kiteKeys().now });
       await follower.reached(revision);
     },
     issueKey: async (username) => {
@@ -309,7 +328,7 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
 }
 
 function isMeant({ username, credential }: Caller, revocation: PastRevocation): boolean {
-  if ((credential?.issuedAt ?? 0) > revocation.at) return false;
+  if (!isIssuedBefore({ issuedAt: credential?.issuedAt ?? 0, revision: credential?.revision }, revocation)) return false;
   if (revocation.username === undefined && revocation.jti === undefined) return false;
   return (revocation.username ?? username) === username && (revocation.jti ?? credential?.jti) === credential?.jti;
 }

@@ -12,6 +12,7 @@ test("what is not set has its default", () => {
     publicUrl: undefined,
     replicaUrl: undefined,
     trustedProxies: [],
+    proxyProtocol: [],
     logLevel: "info",
     heartbeatMs: 10_000,
     hungMs: undefined,
@@ -72,6 +73,13 @@ test.each<[string, Record<string, string>, Flags, string]>([
   ["an address of nobody", { KONTROL_URL: "http://0.0.0.0:4000" }, {}, "nobody reaches 0.0.0.0"],
   ["a replica's address with a path", {}, { replicaUrl: "http://10.0.0.7:4000/a" }, "--replica-url is an address without a path"],
   ["a level that is none", { KONTROL_LOG_LEVEL: "loud" }, {}, "KONTROL_LOG_LEVEL is one of debug, info, warn, error, silent"],
+  ["balancers without an address", { KONTROL_PROXY_PROTOCOL: "on" }, {}, "KONTROL_PROXY_PROTOCOL: a range of trusted proxies"],
+  [
+    "balancers that are everybody",
+    { KONTROL_PROXY_PROTOCOL: "10.0.0.7,0.0.0.0/0" },
+    {},
+    'KONTROL_PROXY_PROTOCOL: "0.0.0.0/0" is everybody',
+  ],
   ["proxies that are no range", { KONTROL_TRUSTED_PROXIES: "everybody" }, {}, "KONTROL_TRUSTED_PROXIES: a range of trusted proxies"],
   ["readers that are none", { KONTROL_METRICS: "everybody" }, {}, "KONTROL_METRICS is one of loopback, open, off"],
   [

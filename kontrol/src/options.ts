@@ -21,6 +21,12 @@ export const SETTINGS = {
     value: "<ranges>",
     about: "proxies whose X-Forwarded-For is believed, with commas; default none",
   },
+  proxyProtocol: {
+    variable: "KONTROL_PROXY_PROTOCOL",
+    flag: "--proxy-protocol",
+    value: "<ranges>",
+    about: "balancers that begin each connection with the PROXY protocol, with commas; default none",
+  },
   logLevel: { variable: "KONTROL_LOG_LEVEL", flag: "--log-level", value: "<level>", about: "debug, info (default), warn, error or silent" },
   heartbeat: { variable: "KONTROL_HEARTBEAT", flag: "--heartbeat", value: "<time>", about: "how often kites beat; default 10s" },
   hungAfter: {
@@ -58,6 +64,8 @@ export interface ServeOptions {
   readonly replicaUrl: string | undefined;
   /** Addresses and ranges of proxies before this kontrol, whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
+  /** Addresses and ranges of balancers that say with the PROXY protocol who connected to them, and must. */
+  readonly proxyProtocol: readonly string[];
   readonly logLevel: string;
   readonly heartbeatMs: number;
   /** For how long the event loop of a kite may be blocked, when that is not kontrol's own default. */
@@ -88,6 +96,7 @@ export function readOptions(environment: Readonly<Record<string, string | undefi
     publicUrl: address(given("url"), "https://kontrol.example.org"),
     replicaUrl: address(given("replicaUrl"), "http://10.0.0.7:4000"),
     trustedProxies: proxies(given("trustedProxies")),
+    proxyProtocol: balancers(given("proxyProtocol")),
     logLevel: oneOf(given("logLevel"), LEVELS, "info"),
     // A beat is a message of every kite, and a row in the database of every kontrol; one a minute late finds nobody in time.
     heartbeatMs: time(given("heartbeat"), { otherwise: "10s", least: "100ms", most: "5m" }),
@@ -209,6 +218,16 @@ function proxies({ name, text = "" }: Given): string[] {
     throw wrong(`${name}: ${KiteError.from(thrown).message}`);
   }
   return given;
+}
+
+/** Whoever is named here may say who connects. A range of everybody, such as a switch that was turned on without an address, is refused. */
+function balancers(given: Given): string[] {
+  const ranges = proxies(given);
+  if (given.text !== undefined && ranges.length === 0)
+    throw wrong(`${given.name} names no balancer; name one, such as 10.0.0.7, or leave it away`);
+  const all = ranges.find((range) => /\/0+$/.test(range));
+  if (all === undefined) return ranges;
+  throw wrong(`${given.name}: "${all}" is everybody, who could then claim to be anybody; name the balancers, such as 10.0.0.7,10.0.0.8`);
 }
 
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

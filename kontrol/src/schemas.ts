@@ -3,6 +3,7 @@ import { z } from "zod";
 import { MAX_JOIN_TTL_MS } from "./entry/join-tokens.ts";
 import { deviceJoin, passwordJoin } from "./entry/login-schemas.ts";
 import type { WatchCallback } from "./older/older-watches.ts";
+import { looksLikeOneOf, USERNAME } from "./people/usernames.ts";
 import { MAX_LABELS } from "./presence/registrar.ts";
 import { ALGORITHMS } from "./trust/signing-keys.ts";
 
@@ -54,10 +55,10 @@ const SERVICES = ["kloud", "gateway", "klient"];
 /** Names that would be mistaken for somebody who showed no credential, or for kontrol itself, are nobody's. */
 export const accountName = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, "expected letters, digits, dots, dashes and underscores, at most 128")
-  .refine((name) => !NOBODY.includes(name.toLowerCase()), "this username is reserved");
+  .regex(USERNAME, "expected letters, digits, dots, dashes and underscores, at most 128")
+  .refine((name) => !looksLikeOneOf(name, NOBODY), "this username is reserved");
 /** Nor is a person called like a service of the mesh. */
-const newUsername = accountName.refine((name) => !SERVICES.includes(name.toLowerCase()), "this username is reserved");
+const newUsername = accountName.refine((name) => !looksLikeOneOf(name, SERVICES), "this username is reserved");
 
 export const username = text.min(1).max(253);
 const external = z.object({ issuer: text.min(1).max(512), subject: text.min(1).max(512) });

@@ -268,11 +268,16 @@ test("a normal user cannot register as a mesh service, whatever he calls himself
   expect((await alice.kontrol.getKites({ query: { name: "kloud" } })).kites).toEqual([]);
 });
 
-test.each(["Alice", "ALICE", "aLiCe"])("username squatting: %s beside alice is taken for her, and so is not given", async (username) => {
-  await expect(mesh.root.people.create({ username })).rejects.toMatchObject({ code: "already_exists" });
-});
+test.each(["Alice", "ALICE", "aLiCe", "aIice"])(
+  "username squatting: %s beside alice is taken for her, and so is not given, neither by an administrator nor by whoever runs kontrol",
+  async (username) => {
+    await expect(mesh.root.people.create({ username })).rejects.toMatchObject({ code: "already_exists" });
+    for (const kind of ["person", "service"] as const)
+      await expect(mesh.kontrol.ensureAccount({ username, kind, admin: true })).rejects.toMatchObject({ code: "already_exists" });
+  },
+);
 
-test.each(["Kontrol", "KONTROL", "kontrol", "anonymous", "Anonymous", "kloud", "Gateway", "klient"])(
+test.each(["Kontrol", "KONTROL", "kontrol", "anonymous", "Anonymous", "kloud", "kIoud", "kontroI", "Gateway", "klient"])(
   "username squatting: %s is the mesh's own",
   async (username) => {
     await expect(mesh.root.people.create({ username })).rejects.toMatchObject({
@@ -298,6 +303,7 @@ test.each([
   "\u202ealice",
 ])("username squatting: %j looks like another name, and is none", async (username) => {
   await expect(mesh.root.people.create({ username })).rejects.toMatchObject({ code: "invalid_argument" });
+  await expect(mesh.kontrol.ensureAccount({ username, kind: "person", admin: false })).rejects.toMatchObject({ code: "invalid_argument" });
 });
 
 test("username squatting: the name of a person who was removed is not given again, in no spelling, and her password opens nothing", async () => {

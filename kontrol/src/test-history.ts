@@ -296,9 +296,9 @@ async function openReplica(databaseUrl: string): Promise<Replica> {
   const pool = await openDatabase(databaseUrl, () => {});
   const pids = new Set<number>();
   pool.on("connect", (client) => pids.add((client as unknown as { processID: number }).processID));
-  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const directory = new Directory({ revocationsMs: 600_000 });
   const holder = randomUUID();
-  const follower = await untilOpen(() => Follower.start({ databaseUrl, directory, tokenTtlMs: 600_000, log: silent }));
+  const follower = await untilOpen(() => Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent }));
   const log = new Log(pool, (entries) => follower.offer(entries));
   const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
   const watchers = new Watchers(directory, () => 0);

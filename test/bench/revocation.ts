@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { callWith, Kite, method, type Remote } from "@kite-mesh/kite";
 import type { KontrolContract } from "@kite-mesh/kontrol/contract";
@@ -18,9 +19,9 @@ export interface RevocationFigures {
 }
 
 export interface RevocationOptions {
-  /** Default 100. Each is one grant that is taken back, and a session for every way to a kite. */
+  /** Each is one grant that is taken back, and a session for every way to a kite. Default 100, or 20 with restarts, which take seconds. */
   readonly rounds?: number;
-  /** Whether one replica after the other is stopped and started again meanwhile. Default no. */
+  /** Whether in each round a replica is being stopped and started again while the grant is taken back. Default no. */
   readonly restarting?: boolean;
 }
 
@@ -34,12 +35,18 @@ const held = new Map<string, { began(): void; ended(at: number): void }>();
 
 const REPLICAS = 3;
 const LIMIT_MS = 60_000;
+// A restart takes two to three seconds where there are two cores.
+const SPREAD_MS = 2_500;
+const SPREAD_STEP_MS = 977;
 
 /**
  * From the moment at which somebody asks for a grant to be taken back until the kite has ended a session that it opened:
  * over three kontrols as processes, for sessions that are direct, relayed, and relayed by way of another replica.
  */
-export async function measureRevocation({ rounds = 100, restarting = false }: RevocationOptions = {}): Promise<RevocationFigures> {
+export async function measureRevocation({
+  restarting = false,
+  rounds = restarting ? 20 : 100,
+}: RevocationOptions = {}): Promise<RevocationFigures> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "kite-bench-revocation-"));
   const postgres = await startPostgres({ dataDir: path.join(folder, "postgres") });
   try {
@@ -59,14 +66,16 @@ async function sampled(replicas: Replicas, rounds: number, restarting: boolean):
   const kites = await Promise.all([false, false, false, true].map((listens) => served(replicas, owner, listens)));
   const open = kites.flatMap((kite) => Array.from({ length: REPLICAS }, (_, door) => opener(replicas, bob, kite, door)));
   const alice = replicas.closing(new Kite({ name: "alice", version: "1.0.0", kiteKey: owner })).kontrol<KontrolContract>();
-  const over = new AbortController();
-  const restarts = restarting ? restartInTurn(replicas, over.signal) : Promise.resolve();
   const samples: number[] = [];
-  try {
-    for (let round = 0; round < rounds; round++) samples.push(...(await revoke(alice, open)));
-  } finally {
-    over.abort();
-    await restarts;
+  for (let round = 0; round < rounds; round++) {
+    let restarted: Promise<void> | undefined;
+    const meanwhile = async () => {
+      restarted = restart(replicas, round % REPLICAS);
+      // Another moment of it in every round, from the first signal to the start.
+      await pause((round * SPREAD_STEP_MS) % SPREAD_MS);
+    };
+    samples.push(...(await revoke(alice, open, restarting ? meanwhile : undefined)));
+    await restarted;
   }
   return samples;
 }
@@ -74,9 +83,10 @@ async function sampled(replicas: Replicas, rounds: number, restarting: boolean):
 type Open = () => Promise<{ ended: Promise<number>; close(): Promise<void> }>;
 
 /** One grant, from its beginning to the end of every session that it opened; answers with what each took. */
-async function revoke(alice: Remote<KontrolContract>, callers: readonly Open[]): Promise<number[]> {
+async function revoke(alice: Remote<KontrolContract>, callers: readonly Open[], before = async () => {}): Promise<number[]> {
   const grant = await untilDone("a grant", () => alice.grants.add({ username: "bob", role: "viewer", query: { name: "held" } }));
   const sessions = await Promise.all(callers.map((open) => untilDone("a session", open)));
+  await before();
   const askedAt = performance.now();
   await untilDone("the end of the grant", async () => {
     await alice.grants.remove({ id: grant.id });
@@ -124,11 +134,9 @@ function opener(replicas: Replicas, kiteKey: string, { identity: { id } }: Kite,
   };
 }
 
-async function restartInTurn(replicas: Replicas, signal: AbortSignal): Promise<void> {
-  for (let index = 0; !signal.aborted; index = (index + 1) % REPLICAS) {
-    await replicas.stop(index);
-    await replicas.start(index);
-  }
+async function restart(replicas: Replicas, index: number): Promise<void> {
+  await replicas.stop(index);
+  await replicas.start(index);
 }
 
 /** While replicas come and go some tries fail, which is not what is measured. */

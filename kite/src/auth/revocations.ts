@@ -6,7 +6,25 @@ export interface Revocable {
   readonly jti: string | undefined;
   /** Milliseconds since the epoch, by kontrol's clock. */
   readonly issuedAt: number;
+  /** What the kontrol that signed it knew of the mesh; see {@link isIssuedBefore}. */
+  readonly revision?: number | undefined;
 }
+
+/**
+ * Whether a credential was issued by a kontrol that had not heard of a revocation yet. The revision decides where there is
+ * one: of several kontrols one may be cut off from the others, and their clocks differ. Times decide for credentials
+ * without one, and for one that is much older than the revocation all the same: revisions start again when a database is restored.
+ */
+export function isIssuedBefore(
+  { issuedAt, revision }: Pick<Revocable, "issuedAt" | "revision">,
+  revoked: { readonly revision: number; readonly at: number },
+): boolean {
+  if (revision === undefined) return issuedAt <= revoked.at;
+  return revision < revoked.revision || issuedAt < revoked.at - CLOCKS_MS;
+}
+
+// Twice what kites forgive a clock: of two kontrols that differ by more, one signs nothing that is accepted.
+const CLOCKS_MS = 60_000;
 
 /**
  * What stopped being valid. Ending the sessions of a revoked token is not enough: until the token expires its holder could
@@ -26,20 +44,21 @@ export class Revocations {
     const now = this.#now();
     if (revocation.kite !== undefined && revocation.kite !== this.#kiteId) return;
     if (revocation.username === undefined && revocation.jti === undefined && revocation.kite === undefined) return;
-    this.#entries = this.#entries.filter(({ at }) => now - at < REMEMBER_MS).slice(-MAX_REMEMBERED + 1);
+    this.#entries = this.#entries.filter(({ at }) => now - at < REVOCATIONS_KEPT_MS).slice(-MAX_REMEMBERED + 1);
     this.#entries.push({ revocation, at: revocation.at ?? now });
   }
 
   /** The revocation that ended this credential; undefined while it is valid. One that was issued later is a new one. */
-  find({ username, jti, issuedAt }: Revocable): Revocation | undefined {
+  find({ username, jti, ...issued }: Revocable): Revocation | undefined {
     return this.#entries.find(({ revocation, at }) => {
       if (revocation.jti !== undefined && revocation.jti !== jti) return false;
-      return (revocation.username === undefined || revocation.username === username) && issuedAt <= at;
+      if (revocation.username !== undefined && revocation.username !== username) return false;
+      return isIssuedBefore(issued, { revision: Number(revocation.revision), at });
     })?.revocation;
   }
 }
 
-// Six times the life of a token.
-const REMEMBER_MS = 60 * 60_000;
+/** For how long kites remember what was revoked: six times the life of a token, so that kontrol may be cut off for a while. */
+export const REVOCATIONS_KEPT_MS = 60 * 60_000;
 // A mesh that revokes this many within the hour has removed everybody; the oldest tokens have long expired.
 const MAX_REMEMBERED = 10_000;

@@ -209,6 +209,22 @@ describe("the authenticator of a kite", () => {
   });
 });
 
+test("a token of a kontrol that was cut off is refused, and one of a kontrol whose clock is behind is not", async () => {
+  const revocations = new Revocations({ kiteId: math.id, now: () => NOW });
+  const authenticate = tokenAuthenticator({ keys, issuer: "kontrol", audience: math, now: () => NOW, revocations });
+  revocations.add({ revision: "7", username: "bob", reason: "the grant ended", at: NOW - 5_000 });
+
+  const stale = { type: "token", key: await token({ rev: 6, iat: AT }) };
+  const good = { type: "token", key: await token({ rev: 7, iat: AT - 20 }) };
+  const restored = { type: "token", key: await token({ rev: 7_000, iat: AT - 100 }) };
+  const odd = { type: "token", key: await token({ rev: "7" }) };
+
+  await expect(authenticate(stale, undefined)).rejects.toMatchObject({ message: expect.stringContaining("the grant ended") });
+  await expect(authenticate(good, undefined)).resolves.toMatchObject({ username: "bob", credential: { revision: 7 } });
+  await expect(authenticate(restored, undefined)).rejects.toMatchObject({ code: "unauthenticated" });
+  await expect(authenticate(odd, undefined)).rejects.toMatchObject({ message: expect.stringContaining("not a whole number") });
+});
+
 describe("revocations", () => {
   const bob = { username: "bob", jti: "token-1", issuedAt: NOW };
 

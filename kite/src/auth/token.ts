@@ -17,6 +17,8 @@ export interface VerifiedToken {
   /** Milliseconds since the epoch, as is `expiresAt`. */
   readonly issuedAt: number;
   readonly expiresAt: number;
+  /** What the kontrol that signed it knew of the mesh; undefined for one of a kontrol that does not say. */
+  readonly revision: number | undefined;
 }
 
 /** What kontrol signs as a token, with the id of its key as `kid` in the header. Times are seconds since the epoch. */
@@ -31,6 +33,8 @@ export interface TokenClaims {
   jti: string;
   role: Role;
   methods?: string[];
+  /** The revision of the mesh by which it was signed: what was revoked later has revoked it. */
+  rev?: number;
 }
 
 export interface TokenExpectations {
@@ -73,7 +77,7 @@ export function tokenAuthenticator(options: TokenExpectations & { revocations?: 
       kite: claimed === undefined ? undefined : { ...claimed, username: token.username },
       expiresAt: token.expiresAt,
       methods: token.methods,
-      credential: { type: "token", jti: token.jti, kid: token.kid, issuedAt: token.issuedAt },
+      credential: { type: "token", jti: token.jti, kid: token.kid, issuedAt: token.issuedAt, revision: token.revision },
     };
   };
 }
@@ -123,7 +127,14 @@ function readClaims({ claims, kid }: Signed): VerifiedToken {
     kid,
     issuedAt: timeClaim(claims, "iat", WHAT),
     expiresAt: timeClaim(claims, "exp", WHAT),
+    revision: readRevision(claims["rev"]),
   };
+}
+
+/** One that cannot be understood must not be read as "knows of everything". */
+function readRevision(rev: unknown): number | undefined {
+  if (rev === undefined || (typeof rev === "number" && Number.isSafeInteger(rev))) return rev;
+  throw refused("the revision of the token is not a whole number");
 }
 
 /** A restriction that cannot be understood must not be read as "no restriction". */

@@ -5,7 +5,7 @@ import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } fr
 import { type Logger, silent } from "../log.ts";
 import { type DirectoryWatch, watchDirectory } from "./directory-watch.ts";
 import { isLasting, type ReachRegistry } from "./registration.ts";
-import type { FoundKite, IssuedToken } from "./registry.ts";
+import type { FoundKite, IssuedToken, RegistryContract } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
@@ -18,6 +18,11 @@ export interface RegistryClientOptions {
   now?: () => number;
   /** Between 0 and 1, as `Math.random`. */
   random?: () => number;
+}
+
+/** A registry that says why a kite is there or is not, to those who may see it. */
+interface Explaining extends RegistryContract {
+  why(request: { id: string }): Promise<{ found: boolean }>;
 }
 
 /** A kite that was found; `staleMs` is set when kontrol could not be asked, and says how old the answer is. */
@@ -114,6 +119,17 @@ export class RegistryClient implements AsyncDisposable {
       const good = this.#tokens.get(kite);
       if (good !== undefined) return { token: good.token, expiresAt: good.expiresAt };
       throw away(`there is no valid token for ${path}`, error);
+    }
+  }
+
+  /** Whether there is or was a kite of this id that the caller may see, as far as kontrol can be asked: if not, true. */
+  async knows(id: string): Promise<boolean> {
+    try {
+      // Of kontrol's own contract; a registry that has no such method cannot tell.
+      const registry = (await this.reach({ timeoutMs: ASK_TIMEOUT_MS })) as Explaining;
+      return (await registry.why({ id })).found;
+    } catch {
+      return true;
     }
   }
 

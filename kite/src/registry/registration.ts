@@ -145,7 +145,11 @@ export class Registration {
         const registered = await this.#enter();
         before = true;
         onFirst(registered);
-        await this.#stay(registered);
+        const since = this.#options.now();
+        // Whoever was there for a while and lost its kontrol finds another at once: kontrols are restarted one after the other.
+        await this.#stay(registered).finally(() => {
+          if (this.#options.now() - since >= STOOD_MS) this.#backoff.reset();
+        });
         error = new KiteError("disconnected", "kontrol ended the registration");
       } catch (thrown) {
         error = KiteError.from(thrown);
@@ -204,8 +208,6 @@ export class Registration {
       const pauseMs = heartbeatMs * (1 - this.#options.random() * BEAT_SPREAD);
       await (own === undefined ? sleep(pauseMs, { signal }) : own.wait(pauseMs, signal));
       if (!own?.answered) await answered(beat, heartbeatMs * 2, signal);
-      // Stands since a whole beat: the next loss is a new one.
-      this.#backoff.reset();
     }
   }
 
@@ -264,6 +266,8 @@ const LASTING: ReadonlySet<KiteErrorCode> = new Set<KiteErrorCode>([
 // kontrol writes one row; a database that is slower than this is down.
 const REGISTER_TIMEOUT_MS = 10_000;
 const BEAT_SPREAD = 0.1;
+// Longer than whatever ends a registration that should not have begun, shorter than a kontrol takes to start.
+const STOOD_MS = 1_000;
 // More than kontrol repeats, which is what it revoked within the life of a token.
 const MAX_HEARD = 10_000;
 const REFUSED_PAUSE_MS = 60_000;

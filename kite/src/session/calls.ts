@@ -169,8 +169,12 @@ class SharedSignals {
   }
 }
 
+/** As `reason` of the end of a session: its caller may not come back, and is told so in place of `disconnected`. */
+export const ACCESS_LOST = "access_lost";
+
 function lost(name: string, why: KiteError): KiteError {
-  return new KiteError("disconnected", `${name}: ${why.message}; it may have run`, { outcome: "unknown", cause: why }).passOn();
+  const code = why.reason === ACCESS_LOST ? why.code : "disconnected";
+  return new KiteError(code, `${name}: ${why.message}; it may have run`, { outcome: "unknown", cause: why }).passOn();
 }
 
 /** Nothing is doubtful about a call that never left: its error is the reason itself. Passed on: a method that called may have run. */

@@ -8,7 +8,7 @@ import type { Watch } from "../observe.ts";
 import { REFUSED, type Transport } from "../transport/transport.ts";
 import type { DialSocket } from "../transport/websocket.ts";
 import { PROTOCOL } from "../wire/v1.ts";
-import type { Serve } from "./calls.ts";
+import { ACCESS_LOST, type Serve } from "./calls.ts";
 import type { Explain } from "./failure.ts";
 import type { Auth, Hello, Welcome } from "./handshake.ts";
 import { introduce } from "./introduce.ts";
@@ -214,6 +214,7 @@ export class Peer implements AsyncDisposable {
           const error = KiteError.from(thrown);
           log.debug({ code: error.code, error: error.message }, "could not connect");
           if (error.reason === REFUSED) this.#processIsGone(error);
+          if (error.code === "unauthenticated" || error.code === "permission_denied") this.#accessIsGone(error);
           this.#failFresh(error);
         });
         if (!this.#needed()) return;
@@ -234,6 +235,11 @@ export class Peer implements AsyncDisposable {
   #processIsGone(error: KiteError): void {
     if (this.#ticket === undefined || this.#relayed) return;
     this.#session.end(new KiteError("disconnected", `the peer's process is gone: ${error.message}`, { cause: error }));
+  }
+
+  /** The peer, its relay or kontrol says that this side may not come back: those who wait need not wait for the grace to end. */
+  #accessIsGone({ code, message }: KiteError): void {
+    if (this.#ticket !== undefined) this.#session.end(new KiteError(code, message, { reason: ACCESS_LOST }));
   }
 
   /** Calls on a session that never had a connection fail with what the dial failed with; they did not run. */

@@ -164,9 +164,31 @@ test("what this process wrote is applied without reading it back", async () => {
   expect(following.directory.revision).toBe(revision);
 });
 
+test("who has not heard of a revocation writes nothing: the caller may be the one who was meant", async () => {
+  const { revision } = await new Log(pool).write(async (tx) => tx.append(change("demoted")));
+  const log = new Log(
+    pool,
+    () => {},
+    () => revision - 1,
+  );
+  await expect(log.write(async (tx) => tx.append(change("at once")))).resolves.toMatchObject({ revision: revision + 1 });
+
+  await pool.query("update kontrol.log set at = now() - interval '4 s' where revision = $1", [revision]);
+
+  const written = vi.fn(async () => {});
+  await expect(log.write(written)).rejects.toMatchObject({ code: "unavailable", outcome: "not_run" });
+  expect(written).not.toHaveBeenCalled();
+  const informed = new Log(
+    pool,
+    () => {},
+    () => revision,
+  );
+  await expect(informed.write(async () => "good")).resolves.toMatchObject({ result: "good" });
+});
+
 async function follow() {
-  const directory = new Directory({ tokenTtlMs: 600_000 });
-  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs: 600_000, log: silent });
+  const directory = new Directory({ revocationsMs: 600_000 });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent });
   return { directory, follower, [Symbol.asyncDispose]: () => follower.close() };
 }
 

@@ -1,3 +1,4 @@
+import { KiteError } from "@kite-mesh/kite";
 import type { Pool, PoolClient, QueryConfig, QueryResult, QueryResultRow } from "pg";
 import { databaseError, withConnection } from "./connection.ts";
 import type { Change } from "./record.ts";
@@ -25,21 +26,32 @@ export interface LogTransaction {
 export class Log {
   readonly #pool: Pool;
   readonly #onCommitted: (entries: readonly Entry[]) => void;
+  readonly #known: () => number;
 
-  /** `onCommitted` hears what this process wrote without the detour over the database. */
-  constructor(pool: Pool, onCommitted: (entries: readonly Entry[]) => void = () => {}) {
+  /**
+   * `onCommitted` hears what this process wrote without the detour over the database. `known` is the revision up to which this
+   * process has read, for one that decides by it who may write.
+   */
+  constructor(
+    pool: Pool,
+    onCommitted: (entries: readonly Entry[]) => void = () => {},
+    known: () => number = () => Number.MAX_SAFE_INTEGER,
+  ) {
     this.#pool = pool;
     this.#onCommitted = onCommitted;
+    this.#known = known;
   }
 
   /**
    * Runs a change. Nothing of it remains when it throws.
    *
    * @returns what `change` returned, and the revision after which others see it.
+   * @throws {KiteError} `unavailable` when this process has not heard of what was revoked seconds ago: whoever writes may be
+   * somebody who may not any more.
    */
   async write<T>(change: (tx: LogTransaction) => Promise<T>): Promise<{ result: T; revision: number }> {
     try {
-      const { result, revision, entries } = await withConnection(this.#pool, (client) => inTransaction(client, change));
+      const { result, revision, entries } = await withConnection(this.#pool, (client) => inTransaction(client, this.#known(), change));
       if (entries.length > 0) this.#onCommitted(entries);
       return { result, revision };
     } catch (cause) {
@@ -49,7 +61,14 @@ export class Log {
 }
 
 // Both in one message, so that the lock costs one round trip; pg answers with one result for each.
-const BEGIN_AT_HEAD = "begin; select revision::float8 as revision from kontrol.head for update";
+const beginAtHead = (known: number): string => `
+  begin;
+  select revision::float8 as revision,
+         exists (select from kontrol.log where log.revision > ${known} and kind in ('revoked', 'account.changed')
+                    and at < now() - interval '${UNHEARD_S} s') as unheard
+    from kontrol.head for update of head`;
+// A replica that follows the log hears of a change within milliseconds, on a machine that is too busy within one or two seconds.
+const UNHEARD_S = 3;
 const APPEND = `
   with added as (
     insert into kontrol.log (revision, kind, data)
@@ -60,9 +79,11 @@ const APPEND = `
   select pg_notify('kontrol', $2::text)`;
 const COMMIT: QueryConfig = { text: "commit" };
 
-async function inTransaction<T>(client: PoolClient, change: (tx: LogTransaction) => Promise<T>) {
-  const results = (await client.query(BEGIN_AT_HEAD)) as unknown as [QueryResult, QueryResult<{ revision: number }>];
-  let revision = results[1].rows[0]?.revision ?? 0;
+async function inTransaction<T>(client: PoolClient, known: number, change: (tx: LogTransaction) => Promise<T>) {
+  const results = (await client.query(beginAtHead(known))) as unknown as [QueryResult, QueryResult<{ revision: number; unheard: boolean }>];
+  const [head] = results[1].rows;
+  if (head?.unheard) throw unheard();
+  let revision = head?.revision ?? 0;
   const entries: Entry[] = [];
   const last: QueryConfig[] = [];
   const result = await change({
@@ -80,4 +101,12 @@ async function inTransaction<T>(client: PoolClient, change: (tx: LogTransaction)
   // In one go. When one of them fails, so do those behind it, and at the commit PostgreSQL takes everything back.
   await Promise.all([...last, COMMIT].map((statement) => client.query(statement)));
   return { result, revision, entries };
+}
+
+function unheard(): KiteError {
+  return new KiteError(
+    "unavailable",
+    "this kontrol has not heard of the latest changes, by which the caller may have lost the right to this; try again in a moment",
+    { outcome: "not_run" },
+  );
 }

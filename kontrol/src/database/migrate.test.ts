@@ -81,8 +81,8 @@ test("a kontrol does not start on a database from which a newer one took what it
 test("a replica follows a log with entries of kinds that it does not know: it passes over them and keeps the revision", async () => {
   const databaseUrl = await freshDatabase();
   const pool = await openDatabase(databaseUrl, () => {});
-  const directory = new Directory({ tokenTtlMs: 600_000 });
-  const follower = await Follower.start({ databaseUrl, directory, tokenTtlMs: 600_000, log: silent });
+  const directory = new Directory({ revocationsMs: 600_000 });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent });
   const watching = new Watchers(directory, () => 0).watch({ query: {}, username: "alice" })[Symbol.asyncIterator]();
   expect((await watching.next()).value).toMatchObject({ type: "snapshot" });
 

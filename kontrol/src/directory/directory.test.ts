@@ -150,7 +150,7 @@ test("the tail of the log is bounded, and says when it does not reach back", () 
 });
 
 function emptyDirectory(): Directory {
-  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const directory = new Directory({ revocationsMs: 600_000 });
   directory.reset({ revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] });
   return directory;
 }

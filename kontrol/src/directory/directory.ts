@@ -67,13 +67,13 @@ export class Directory {
   readonly #roster = new Roster();
   readonly #keys = new Map<string, IssuedKey>();
   readonly #listeners = new Set<DirectoryListener>();
-  readonly #tokenTtlMs: number;
+  readonly #revocationsMs: number;
   #revocations: PastRevocation[] = [];
   #tail: Applied[] = [];
   #revision = 0;
 
-  constructor({ tokenTtlMs }: { tokenTtlMs: number }) {
-    this.#tokenTtlMs = tokenTtlMs;
+  constructor({ revocationsMs }: { revocationsMs: number }) {
+    this.#revocationsMs = revocationsMs;
   }
 
   get revision(): number {
@@ -164,7 +164,9 @@ export class Directory {
 
   /** What was revoked while tokens from before it may still be around. */
   recentRevocations(nowMs: number): readonly PastRevocation[] {
-    this.#revocations = this.#revocations.filter(({ at }) => at > nowMs - this.#tokenTtlMs);
+    const oldest = this.#revocations[0];
+    if (oldest === undefined || oldest.at > nowMs - this.#revocationsMs) return this.#revocations;
+    this.#revocations = this.#revocations.filter(({ at }) => at > nowMs - this.#revocationsMs);
     return this.#revocations;
   }
 

@@ -10,7 +10,7 @@ import { readSnapshot } from "./snapshot.ts";
 export interface FollowerOptions {
   readonly databaseUrl: string;
   readonly directory: Directory;
-  readonly tokenTtlMs: number;
+  readonly revocationsMs: number;
   readonly log: Logger;
 }
 
@@ -37,6 +37,9 @@ export class Follower {
   #wanted = 0;
   #catching = false;
   #caughtUp: Promise<void> = Promise.resolve();
+  /** The last look at the head of the log: when it was begun, and what was there. */
+  #looked = { atMs: Number.NEGATIVE_INFINITY, revision: Number.POSITIVE_INFINITY };
+  #currentMs = performance.now();
   #running: Promise<void> = Promise.resolve();
 
   private constructor(options: FollowerOptions) {
@@ -59,6 +62,11 @@ export class Follower {
   /** How many changes the database has, as far as is known here, that the directory has not. */
   get behind(): number {
     return Math.max(0, this.#wanted - this.#options.directory.revision);
+  }
+
+  /** For how long there may have been changes that the directory has not, in milliseconds; a beat or less while all is well. */
+  get behindMs(): number {
+    return performance.now() - this.#currentMs;
   }
 
   /** Entries that this process wrote: when they are the next ones, nothing needs to be read. */
@@ -121,7 +129,7 @@ export class Follower {
 
   /** Connects and catches up; answers with what settles when the connection is lost. */
   async #connect(first: boolean): Promise<{ lost: Promise<void> }> {
-    const { databaseUrl, directory, tokenTtlMs } = this.#options;
+    const { databaseUrl, directory, revocationsMs } = this.#options;
     const socket = new Socket();
     const client = new pg.Client({
       stream: () => socket,
@@ -140,12 +148,14 @@ export class Follower {
       await client.connect();
       // Listen first: what is committed while the tables are read is then announced, and comes after them.
       await client.query("listen kontrol");
-      if (first) directory.reset(await readSnapshot(client, tokenTtlMs));
+      if (first) directory.reset(await readSnapshot(client, revocationsMs));
+      const atMs = performance.now();
       const head = await client.query<{ revision: number }>(HEAD);
       if (this.#closing.signal.aborted) throw new KiteError("cancelled", "kontrol was closed while it connected");
       this.#client = client;
       this.#socket = socket;
-      this.expect(head.rows[0]?.revision ?? 0);
+      this.#looked = { atMs, revision: head.rows[0]?.revision ?? 0 };
+      this.expect(this.#looked.revision);
       const forgotten = lost.then(() => {
         this.#client = undefined;
       });
@@ -184,7 +194,9 @@ export class Follower {
     const { directory, log } = this.#options;
     this.#catching = true;
     try {
+      const atMs = performance.now();
       const head = ask ? await this.#client?.query<{ revision: number }>(HEAD) : undefined;
+      if (head !== undefined) this.#looked = { atMs, revision: head.rows[0]?.revision ?? 0 };
       this.#wanted = Math.max(this.#wanted, head?.rows[0]?.revision ?? 0);
       while (directory.revision < this.#wanted && this.#client !== undefined && !this.#closing.signal.aborted)
         await this.#bite(this.#client);
@@ -199,7 +211,7 @@ export class Follower {
   }
 
   async #bite(client: pg.Client): Promise<void> {
-    const { directory, tokenTtlMs, log } = this.#options;
+    const { directory, revocationsMs, log } = this.#options;
     const from = directory.revision;
     const wanted = this.#wanted;
     const { rows } = await client.query<{ revision: number; kind: string; data: object }>({
@@ -211,16 +223,17 @@ export class Follower {
       // The log is written by kontrol alone, from the same type.
       if (directory.apply({ revision, change: { kind, ...data } as Change })) continue;
       log.info({ from, to: revision }, "the log no longer reaches back that far; reading the tables");
-      return directory.reset(await readSnapshot(client, tokenTtlMs));
+      return directory.reset(await readSnapshot(client, revocationsMs));
     }
     if (directory.revision > from) return;
-    directory.reset(await readSnapshot(client, tokenTtlMs));
+    directory.reset(await readSnapshot(client, revocationsMs));
     // Whoever announced more than there is was wrong, and asking again would not change that. What was announced while
     // the tables were read is another matter: it may be newer than they were, and the next bite brings it.
     if (this.#wanted === wanted) this.#wanted = directory.revision;
   }
 
   #wake(): void {
+    if (this.#options.directory.revision >= this.#looked.revision) this.#currentMs = Math.max(this.#currentMs, this.#looked.atMs);
     for (const waiting of this.#waiting) if (waiting.revision <= this.#options.directory.revision) waiting.wake();
   }
 }

@@ -88,7 +88,7 @@ test("a kite that registers again has the labels it had", async () => {
 });
 
 test("one question and a watch mean the same kites, whatever is asked and whatever changes", async () => {
-  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const directory = new Directory({ revocationsMs: 600_000 });
   directory.reset({ revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] });
   const watchers = new Watchers(directory, () => 0);
   const write = (change: Parameters<Directory["apply"]>[0]["change"]) => directory.apply({ revision: directory.revision + 1, change });

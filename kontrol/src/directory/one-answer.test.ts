@@ -117,7 +117,7 @@ test("one answer, a watch's snapshot and a watch after whatever happened agree w
 type Answer = Record<string, unknown>;
 
 function openMesh() {
-  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const directory = new Directory({ revocationsMs: 600_000 });
   const accounts = ["alice", "bob", "carol", "dave"].map(
     (username) => ({ username, kind: "person", admin: false, state: "active" }) as const,
   );

@@ -167,7 +167,7 @@ const WHY = `
          url, visibility, labels, jti, kid, generation::float8 as generation, holder,
          round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
          round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
-    from kontrol.kites where id = $1 and gone_at is not null`;
+    from kontrol.kites where id = $1`;
 
 /** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
 export async function why(
@@ -178,8 +178,10 @@ export async function why(
   const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
   const present = directory.kite(id);
   if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
-  const [gone] = (await ask<KiteRecord & { goneAt: number; reason: string }>(pool, WHY, [id])).rows;
+  const [gone] = (await ask<KiteRecord & { goneAt: number | null; reason: string }>(pool, WHY, [id])).rows;
   if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
+  // It has registered again, at another replica, and the log did not bring it here yet.
+  if (gone.goneAt === null) return explainPresent(gone, undefined, pool);
   return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;
 }
 

@@ -29,7 +29,7 @@ const REVOCATIONS = `
     from kontrol.revocations where at > now() - $1 * interval '1 millisecond' order by revision`;
 
 /** Reads all tables as they were at one revision: one transaction sees one state. */
-export async function readSnapshot(client: ClientBase, tokenTtlMs: number): Promise<Snapshot> {
+export async function readSnapshot(client: ClientBase, revocationsMs: number): Promise<Snapshot> {
   await client.query("begin isolation level repeatable read read only");
   try {
     const head = await client.query<{ revision: number }>(HEAD);
@@ -40,7 +40,7 @@ export async function readSnapshot(client: ClientBase, tokenTtlMs: number): Prom
     const teams = await client.query<{ name: string }>(TEAMS);
     const members = await client.query<MemberRecord>(MEMBERS);
     const keys = await client.query<IssuedKey>(KEYS);
-    const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [tokenTtlMs]);
+    const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [revocationsMs]);
     return {
       revision: head.rows[0]?.revision ?? 0,
       kites: kites.rows,

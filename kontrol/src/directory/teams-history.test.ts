@@ -36,7 +36,7 @@ test.each([3, 1_789])("directory, watchers and revocations tell the same story a
     const written = world.written.splice(0);
     await Promise.all([world.follower.reached(await head(world)), world.other.follower.reached(await head(world))]);
 
-    const rebuilt = new Directory({ tokenTtlMs: TTL_MS });
+    const rebuilt = new Directory({ revocationsMs: TTL_MS });
     rebuilt.reset(await readSnapshot(world.client, TTL_MS));
     const story = tell(rebuilt, world.clock.nowMs);
     expect(tell(world.directory, world.clock.nowMs), `what was written here, after ${name}`).toEqual(story);
@@ -79,8 +79,8 @@ async function makeWorld(databaseUrl: string, seed: number): Promise<World> {
   const written: Entry[] = [];
   const clock = { nowMs: 1_000_000 };
   const following = async () => {
-    const directory = new Directory({ tokenTtlMs: TTL_MS });
-    return { directory, follower: await Follower.start({ databaseUrl, directory, tokenTtlMs: TTL_MS, log: silent }) };
+    const directory = new Directory({ revocationsMs: TTL_MS });
+    return { directory, follower: await Follower.start({ databaseUrl, directory, revocationsMs: TTL_MS, log: silent }) };
   };
   const [{ directory, follower }, other] = [await following(), await following()];
   const log = new Log(pool, (entries) => {

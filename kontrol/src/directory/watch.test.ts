@@ -32,7 +32,7 @@ test("a watcher that was away goes on after the revision it had", async () => {
 
 test("a watch ends with the token that opened it, and is gone from memory", async () => {
   vi.useFakeTimers({ now: 0 });
-  const directory = new Directory({ tokenTtlMs: 60_000 });
+  const directory = new Directory({ revocationsMs: 60_000 });
   const watchers = new Watchers(directory, Date.now);
   const watching = watchers.watch({ query: {}, username: "alice", until: 600_000 })[Symbol.asyncIterator]();
   await watching.next();
@@ -190,7 +190,7 @@ test("a since that is no revision is refused", () => {
 });
 
 function mesh({ behindMs = 10 } = {}) {
-  const directory = new Directory({ tokenTtlMs: 600_000 });
+  const directory = new Directory({ revocationsMs: 600_000 });
   const empty = { revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] };
   directory.reset(empty);
   const watchers = new Watchers(directory, () => 0, { behindMs });

@@ -3,6 +3,7 @@ import {
   anonymous,
   type Caller,
   type Identity,
+  isIssuedBefore,
   KiteError,
   type Role,
   roleAllows,
@@ -94,15 +95,16 @@ const MACHINE_METHODS = ["register", "updateLabels", "getToken", "getKey", "whoa
 export async function verifyOwnToken(text: string, audience: Identity, options: TrustOptions): Promise<Omit<Caller, "kite">> {
   const { keys, issuer, directory, now } = options;
   const token = await verifyToken(text, { keys: lookup(keys), issuer, audience, now });
-  const { username, role, methods, jti, kid, expiresAt, issuedAt } = token;
+  const { username, role, methods, jti, kid, expiresAt, issuedAt, revision } = token;
   roleOf(username, directory);
   if (directory.key(jti)?.revoked) throw refused(`the kite.key that the token of ${username} came from was revoked`);
   for (const revocation of directory.recentRevocations(now())) {
-    if (issuedAt > revocation.at || (revocation.kite !== undefined && revocation.kite !== audience.id)) continue;
+    if (revocation.kite !== undefined && revocation.kite !== audience.id) continue;
+    if (!isIssuedBefore(token, revocation)) continue;
     const named = (revocation.username ?? username) === username && (revocation.jti ?? jti) === jti;
     if (named) throw refused(`the token of ${username} was revoked: ${revocation.reason}`);
   }
-  return { username, role, expiresAt, methods, credential: { jti, kid, type: "token", issuedAt } };
+  return { username, role, expiresAt, methods, credential: { jti, kid, type: "token", issuedAt, revision } };
 }
 
 /** What an account may do at kontrol itself. */

@@ -1,10 +1,10 @@
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { KiteError } from "@kite-mesh/kite";
-import type { Pool } from "pg";
+import type { Pool, PoolClient } from "pg";
 import type { DeviceLogin, DeviceRequest } from "../contract.ts";
 import { audit } from "../database/audit.ts";
-import { ask } from "../database/connection.ts";
+import { ask, databaseError, withConnection } from "../database/connection.ts";
 import type { Log } from "../database/log.ts";
 import type { Directory } from "../directory/directory.ts";
 import { issueKiteKey, type KiteKeyOptions } from "../trust/kite-keys.ts";
@@ -22,18 +22,37 @@ const TTL_MS = 10 * 60_000;
 // Consonants that are not mistaken for others or for digits, and spell no words (RFC 8628, 6.1): eight are 34 bits.
 const LETTERS = "BCDFGHJKLMNPQRSTVWXZ";
 const GROUP = 4;
-// What a mesh of any size asks for in ten minutes; the rest is a flood, and each is a row.
+// What a mesh of any size asks for in ten minutes; the rest is a flood, and each is a row. When all are taken, the oldest of
+// whichever network has most makes room: a flood displaces itself.
 const MAX_WAITING = 5_000;
 const MAX_WAITING_PER_SOURCE = 50;
+// A /48 of IPv6 is one customer, though it is 65,536 sources; a /24 of IPv4 is a few.
+const MAX_WAITING_PER_NETWORK = 200;
+// About a second's work.
+const MAX_IN_LINE = 500;
 // An approval is heard of from the log. While the log cannot be followed, the table is looked at this often.
 const LOOK_MS = 15_000;
 
 const TIDY = "delete from kontrol.device_codes where expires_at < to_timestamp($1::float8 / 1000)";
+// One after the other: two that count at the same time would both find the last place.
+const BEGIN_ALONE = "begin; select pg_advisory_xact_lock(hashtext('kontrol.device_codes'))";
+const COUNT = `
+  select count(*)::int as waiting, count(*) filter (where source = $1)::int as source,
+         count(*) filter (where left(source, length($2)) = $2)::int as network
+    from kontrol.device_codes where state = 'waiting'`;
+const parts = (count: number): string => {
+  const joined = (separator: string) =>
+    Array.from({ length: count }, (_, n) => `split_part(source, '${separator}', ${n + 1})`).join(" || '.' || ");
+  return `case when source like '%:%' then ${joined(":")} else ${joined(".")} end`;
+};
+const MAKE_ROOM = `
+  delete from kontrol.device_codes where hash = (
+    select hash from (select hash, asked_at, count(*) over (partition by ${parts(3)}) as near, count(*) over (partition by ${parts(2)}) as far
+                        from kontrol.device_codes where state = 'waiting') as waiting
+     order by near desc, far desc, asked_at limit 1)`;
 const ADD = `
   insert into kontrol.device_codes (hash, user_code, hostname, source, asked_at, expires_at)
-  select $1, $2, $3, $4, to_timestamp($5::float8 / 1000), to_timestamp($6::float8 / 1000)
-   where (select count(*) from kontrol.device_codes) < $7 and (select count(*) from kontrol.device_codes where source = $4) < $8
-  on conflict do nothing`;
+  values ($1, $2, $3, $4, to_timestamp($5::float8 / 1000), to_timestamp($6::float8 / 1000))`;
 const LOOK = `
   select hostname, source, floor(extract(epoch from asked_at) * 1000)::float8 as "askedAt",
          floor(extract(epoch from expires_at) * 1000)::float8 as "expiresAt"
@@ -57,6 +76,8 @@ export class DeviceCodes {
   readonly #options: DeviceCodesOptions;
   /** Who waits, by the digest of the device code. Each leaves with the call that it belongs to. */
   readonly #waiting = new Map<string, Set<() => void>>();
+  #line: Promise<void> = Promise.resolve();
+  #inLine = 0;
 
   constructor(options: DeviceCodesOptions) {
     this.#options = options;
@@ -67,17 +88,38 @@ export class DeviceCodes {
     });
   }
 
-  /** @throws {KiteError} `overloaded` when too many wait for a decision. */
+  /** @throws {KiteError} `overloaded` when too many from the same source or network wait for a decision. */
   async begin({ hostname, source }: { hostname: string; source: string }): Promise<DeviceLogin> {
     const { pool, now } = this.#options;
     const deviceCode = randomBytes(32).toString("base64url");
     const userCode = Array.from({ length: 2 * GROUP }, () => LETTERS[randomInt(LETTERS.length)]).join("");
     const [askedAt, expiresAt] = [now(), now() + TTL_MS];
-    await ask(pool, TIDY, [askedAt]);
-    const values = [digest(deviceCode), digest(userCode), hostname, source, askedAt, expiresAt, MAX_WAITING, MAX_WAITING_PER_SOURCE];
-    const { rowCount } = await ask(pool, ADD, values);
-    if (rowCount === 0) throw new KiteError("overloaded", "too many machines wait to be let in; try again in some minutes");
+    await this.#inTurn(() =>
+      withConnection(pool, async (client) => {
+        await client.query(BEGIN_ALONE);
+        await client.query(TIDY, [askedAt]);
+        await takePlace(client, source);
+        await client.query(ADD, [digest(deviceCode), digest(userCode), hostname, source, askedAt, expiresAt]);
+        await client.query("commit");
+      }),
+    );
     return { deviceCode, userCode: `${userCode.slice(0, GROUP)}-${userCode.slice(GROUP)}`, expiresAt };
+  }
+
+  /** In the database they stand in one line; here, too, so that a flood of them holds one connection, and not all there are. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    if (this.#inLine >= MAX_IN_LINE)
+      throw new KiteError("overloaded", `${MAX_IN_LINE} machines ask to be let in at this moment; try again in a moment`, {
+        outcome: "not_run",
+      });
+    this.#inLine++;
+    const done = this.#line.then(work).finally(() => this.#inLine--);
+    this.#line = done.catch(() => {});
+    try {
+      await done;
+    } catch (cause) {
+      throw databaseError(cause);
+    }
   }
 
   /** @throws {KiteError} `not_found`. */
@@ -108,11 +150,16 @@ export class DeviceCodes {
   }
 
   /**
-   * Waits until the machine is approved, and exchanges its code for a kite.key, once. Whoever was cut off asks again.
+   * Waits until the machine is approved, and exchanges its code for a kite.key, once. Whoever was cut off asks again. `known` is
+   * called as soon as the code is seen to be one that was given out.
    *
    * @throws {KiteError} `unauthenticated` for a code that is unknown, was used or has expired, `permission_denied` for one that was denied.
    */
-  async redeem(deviceCode: string, kiteKeys: KiteKeyOptions, signal: AbortSignal): Promise<{ kiteKey: string; revision: number }> {
+  async redeem(
+    deviceCode: string,
+    kiteKeys: KiteKeyOptions,
+    { signal, known = () => {} }: { signal: AbortSignal; known?: () => void },
+  ): Promise<{ kiteKey: string; revision: number }> {
     const { pool, now } = this.#options;
     const hash = digest(deviceCode);
     for (;;) {
@@ -120,6 +167,7 @@ export class DeviceCodes {
       using decision = this.#decision(hash.toString("hex"));
       const [row] = (await ask<{ state: string; username: string }>(pool, STATE, [hash, now()])).rows;
       if (row === undefined) throw refusedCode();
+      known();
       if (row.state === "denied") throw new KiteError("permission_denied", `${row.username} has denied this login`);
       // A key that nobody waits for would be lost.
       signal.throwIfAborted();
@@ -159,6 +207,23 @@ export class DeviceCodes {
       },
     };
   }
+}
+
+/** Makes sure that there is a place for one more, as far as its source and its network have not used up theirs. */
+async function takePlace(client: PoolClient, source: string): Promise<void> {
+  const { rows } = await client.query<Record<"waiting" | "source" | "network", number>>(COUNT, [source, networkOf(source)]);
+  const { waiting = 0, source: own = 0, network = 0 } = rows[0] ?? {};
+  if (own >= MAX_WAITING_PER_SOURCE || network >= MAX_WAITING_PER_NETWORK)
+    throw new KiteError("overloaded", "too many machines wait to be let in from where this one is; try again in some minutes", {
+      outcome: "not_run",
+    });
+  if (waiting >= MAX_WAITING) await client.query(MAKE_ROOM);
+}
+
+/** What sources of the same /48 of IPv6 or /24 of IPv4 begin with. */
+function networkOf(source: string): string {
+  const separator = source.includes(":") ? ":" : ".";
+  return source.split(separator).slice(0, 3).join(separator) + separator;
 }
 
 function wakeAll(waiting: ReadonlySet<() => void> | undefined): void {

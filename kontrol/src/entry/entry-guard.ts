@@ -44,6 +44,15 @@ const MAX_GOOD = 10_000;
 
 type Limit = keyof EntryLimits;
 
+/** What is being looked at for one source: as many as it has tries left. The others wait for how these end. */
+interface UnderWay {
+  running: number;
+  readonly waiting: (() => void)[];
+}
+
+// More than the kites of one machine that start together; what is looked at takes milliseconds.
+const MAX_WAITING = 2_000;
+
 /**
  * Keeps brute force and floods from kontrol: counts, for each source and each account, what was wrong. In the memory of this
  * process: several kontrols allow as much each. It holds nothing that would have to be closed.
@@ -53,6 +62,7 @@ export class EntryGuard {
   readonly #attempts: Record<Limit, Attempts>;
   /** What was shown and was good, by its digest; the one that was shown last at the end. */
   readonly #good = new Set<string>();
+  readonly #underWay = new Map<string, UnderWay>();
 
   constructor(limits: Partial<EntryLimits> = {}) {
     this.#limits = { ...ENTRY_LIMITS, ...limits };
@@ -77,21 +87,63 @@ export class EntryGuard {
 
   /**
    * Does what only a flood makes dear, such as looking for a secret that nobody guesses; only what fails with
-   * `unauthenticated` counts.
+   * `unauthenticated` counts. Each counts until it is known to be right, so no more than the limit are tried at once; what is
+   * over it waits for those instead of being refused, since good ones come in numbers. `work` calls `right` when it knows early.
    *
    * @throws {KiteError} what `work` throws, or `overloaded` with `details.retryAfterMs`.
    */
-  async unlessFailing<T>(limit: Limit, source: string, work: () => Promise<T>): Promise<T> {
-    this.check(limit, source);
-    return this.#counting(limit, source, work);
+  async unlessFailing<T>(limit: Limit, source: string, work: (right: () => void) => Promise<T>): Promise<T> {
+    const line = `${limit} ${source}`;
+    await this.#turn(limit, source, line);
+    let known = false;
+    const right = () => {
+      if (known) return;
+      known = true;
+      this.#attempts[limit].giveBack(source);
+      this.#end(line);
+    };
+    try {
+      const done = await work(right);
+      right();
+      return done;
+    } catch (thrown) {
+      if (KiteError.from(thrown).code !== "unauthenticated") right();
+      throw thrown;
+    } finally {
+      if (!known) this.#end(line);
+    }
+  }
+
+  async #turn(limit: Limit, source: string, line: string): Promise<void> {
+    while (this.#attempts[limit].waitMs(source) > 0) {
+      const waiting = this.#underWay.get(line)?.waiting;
+      if (waiting === undefined || waiting.length >= MAX_WAITING) this.check(limit, source);
+      else await new Promise<void>((resolve) => waiting.push(resolve));
+    }
+    this.#attempts[limit].take(source);
+    const underWay = this.#underWay.get(line) ?? { running: 0, waiting: [] };
+    this.#underWay.set(line, underWay);
+    underWay.running++;
+  }
+
+  #end(line: string): void {
+    const underWay = this.#underWay.get(line);
+    if (underWay === undefined) return;
+    underWay.running--;
+    if (underWay.running === 0) this.#underWay.delete(line);
+    // Whoever finds no room waits again, or is refused when nothing is under way any more.
+    const woken = underWay.running === 0 ? underWay.waiting.splice(0) : underWay.waiting.splice(0, 1);
+    for (const wake of woken) wake();
   }
 
   /** As {@link unlessFailing}, for a credential: one that was good before does not wait for its neighbours' bad ones. */
   async credential<T>(key: string, source: string, verify: () => Promise<T>): Promise<T> {
     const digest = createHash("sha256").update(key).digest("base64");
-    if (!this.#good.has(digest)) this.check("credentials", source);
+    const verifying = this.#good.has(digest)
+      ? this.#counting("credentials", source, verify)
+      : this.unlessFailing("credentials", source, verify);
     // Not taken out meanwhile: kites that share a kite.key come back together.
-    const verified = await this.#counting("credentials", source, verify).catch((thrown: unknown) => {
+    const verified = await verifying.catch((thrown: unknown) => {
       if (KiteError.from(thrown).code === "unauthenticated") this.#good.delete(digest);
       throw thrown;
     });

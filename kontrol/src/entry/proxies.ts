@@ -8,16 +8,14 @@ export type SourceOf = (request: IncomingMessage) => string | undefined;
 /**
  * Reads the ranges of trusted proxies (`10.0.0.0/8`, `2001:db8::/32`, single addresses). What such a proxy says in
  * X-Forwarded-For is believed, from the right, up to the first address that is none of them: what stands before that one,
- * its owner may have written.
+ * its owner may have written. `announced` says who connected to a balancer before that.
  *
  * @throws {KiteError} `failed_precondition` naming the range that is none.
  */
-export function behindProxies(ranges: readonly string[]): SourceOf {
-  const trusted = new BlockList();
-  for (const range of ranges) addRange(trusted, range);
-  const isTrusted = (address: string): boolean => trusted.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
+export function behindProxies(ranges: readonly string[], announced: (socket: object) => string | undefined = () => undefined): SourceOf {
+  const isTrusted = rangesOf(ranges);
   return ({ socket, headers }) => {
-    let source = socket.remoteAddress;
+    let source = announced(socket) ?? socket.remoteAddress;
     const said = String(headers["x-forwarded-for"] ?? "").split(",");
     while (source !== undefined && isTrusted(source)) {
       const before = said.pop()?.trim() ?? "";
@@ -26,6 +24,17 @@ export function behindProxies(ranges: readonly string[]): SourceOf {
     }
     return source;
   };
+}
+
+/**
+ * Whether an address is in one of the ranges.
+ *
+ * @throws {KiteError} `failed_precondition` naming the range that is none.
+ */
+export function rangesOf(ranges: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const range of ranges) addRange(list, range);
+  return (address) => list.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
 function addRange(list: BlockList, range: string): void {

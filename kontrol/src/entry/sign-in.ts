@@ -2,6 +2,7 @@ import { type Call, callerOf, callWith, KiteError, sourceOfAddress } from "@kite
 import { audit } from "../database/audit.ts";
 import type { Log } from "../database/log.ts";
 import type { Follower } from "../directory/follower.ts";
+import { canonicalUsername } from "../people/usernames.ts";
 import { issueKiteKey, type KiteKeyOptions } from "../trust/kite-keys.ts";
 import type { SigningKeys } from "../trust/signing-keys.ts";
 import type { DeviceCodes } from "./device-codes.ts";
@@ -47,7 +48,9 @@ export async function enter(entry: Entry, call: Call, services: SignInServices, 
     "joinToken" in entry
       ? await guard.unlessFailing("joinTokens", source, () => useJoinToken(log, entry.joinToken, options))
       : "deviceCode" in entry
-        ? await guard.unlessFailing("deviceCodes", source, () => deviceCodes.redeem(entry.deviceCode, options, call.signal))
+        ? await guard.unlessFailing("deviceCodes", source, (right) =>
+            deviceCodes.redeem(entry.deviceCode, options, { signal: call.signal, known: right }),
+          )
         : await byPassword(entry, source, options, services);
   await follower.reached(revision);
   return kiteKey;
@@ -74,7 +77,7 @@ export async function checkPassword(
   { guard, passwords }: Pick<SignInServices, "guard" | "passwords">,
 ): Promise<boolean> {
   // Also for names that nobody has: who may not try any more must not tell who is there. In one spelling, so that there is one account.
-  const right = guard.attempt({ passwordsPerSource: source, passwordsPerAccount: username.toLowerCase() });
+  const right = guard.attempt({ passwordsPerSource: source, passwordsPerAccount: canonicalUsername(username) });
   try {
     const good = await passwords.verify(username, password);
     if (good) right();

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { KiteError, type KiteErrorCode, type Logger, type PublicJwk, sourceOfAddress } from "@kite-mesh/kite";
 import type { EntryGuard } from "../entry/entry-guard.ts";
 import type { SourceOf } from "../entry/proxies.ts";
+import type { Announced } from "../entry/proxy-protocol.ts";
 import type { OlderRegistrations } from "../older/older-registrations.ts";
 import type { MetricsReaders } from "../options.ts";
 import { FORWARDED } from "../relay/forwarding.ts";
@@ -18,6 +19,8 @@ export interface HttpOptions {
   readonly older: OlderRegistrations;
   readonly guard: EntryGuard;
   readonly sourceOf: SourceOf;
+  /** Which connections balancers have passed on. */
+  readonly announced?: Pick<Announced, "sourceOf"> | undefined;
   readonly logger: Logger;
 }
 
@@ -58,9 +61,13 @@ function ready(response: ServerResponse, missing: readonly string[]): void {
 }
 
 /** Never rejects. */
-async function tellMetrics(request: IncomingMessage, response: ServerResponse, { metrics, readers, logger }: HttpOptions): Promise<void> {
+async function tellMetrics(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { metrics, readers, announced, logger }: HttpOptions,
+): Promise<void> {
   if (readers === "off") return answer(response, 404, { error: "metrics are switched off: KONTROL_METRICS is off" });
-  if (readers === "loopback" && !isFromHere(request)) {
+  if (readers === "loopback" && !(isFromHere(request) && announced?.sourceOf(request.socket) === undefined)) {
     return answer(response, 403, {
       error: "metrics are told to this machine alone; KONTROL_METRICS=open tells them to everybody who comes here",
     });

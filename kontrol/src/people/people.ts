@@ -4,8 +4,9 @@ import type { AccountKind, ExternalIdentity, NewPerson, Person } from "../contra
 import { audit } from "../database/audit.ts";
 import { ask } from "../database/connection.ts";
 import type { Log, LogTransaction } from "../database/log.ts";
-import { removeKites, revoke } from "../trust/revocations.ts";
+import { removeKites, revoke, revokeAdministration } from "../trust/revocations.ts";
 import { endGrantsOf } from "./grants.ts";
+import { checkNewUsername, taken } from "./usernames.ts";
 
 export interface NewAccount {
   readonly username: string;
@@ -40,9 +41,23 @@ const ENSURE = `
     where (accounts.kind, accounts.admin) is distinct from (excluded.kind, excluded.admin) or ($4 is not null and accounts.name <> $4)
   returning username, kind, admin, state`;
 
-/** Makes sure that an account is there, for whoever runs this kontrol. Nothing is written when it is as it should be. */
-export async function ensureAccount(log: Log, { username, kind, admin, name }: NewAccount, by = "kontrol"): Promise<{ revision: number }> {
+const KNOWN = "select admin and state = 'active' as admin from kontrol.accounts where username = $1";
+
+/**
+ * Makes sure that an account is there, for whoever runs this kontrol. Nothing is written when it is as it should be. Who is
+ * no administrator any more loses what that opened, with the sessions.
+ *
+ * @throws {KiteError} `already_exists` when the name looks like another's, `invalid_argument` when it is none.
+ */
+export async function ensureAccount(
+  log: Log,
+  { username, kind, admin, name }: NewAccount,
+  { by = "kontrol", now = Date.now }: { by?: string; now?: () => number } = {},
+): Promise<{ revision: number }> {
   return log.write(async (tx) => {
+    const [known] = (await tx.query<{ admin: boolean }>(KNOWN, [username])).rows;
+    if (known === undefined) await checkNewUsername(tx, username);
+    const demoted = known?.admin === true && !admin;
     const { rows } = await tx.query<{ username: string; kind: AccountKind; admin: boolean; state: Person["state"] }>(ENSURE, [
       username,
       kind,
@@ -53,13 +68,13 @@ export async function ensureAccount(log: Log, { username, kind, admin, name }: N
       tx.append({ kind: "account.changed", account });
       await audit(tx, by, "accounts.ensure", username, { kind, admin });
     }
+    // Behind the change: whoever hears of it connects again with the rights that are left.
+    if (demoted) await revokeAdministration(tx, username, now);
   });
 }
 
 const BY_EXTERNAL = "select username from kontrol.identities where issuer = $1 and subject = $2";
 const ADD = "insert into kontrol.accounts (username, kind, name, email) values ($1, 'person', $2, $3) on conflict do nothing";
-// Also of those who left. "Alice" beside "alice" would be taken for her.
-const ALIKE = "select 1 from kontrol.accounts where lower(username) = lower($1)";
 const ADD_EXTERNAL = "insert into kontrol.identities (issuer, subject, username) values ($1, $2, $3)";
 
 /**
@@ -75,10 +90,8 @@ export async function createPerson(log: Log, person: NewPerson, by: string) {
       const known = (await tx.query<{ username: string }>(BY_EXTERNAL, [external.issuer, external.subject])).rows[0];
       if (known !== undefined) return { person: await read(tx, known.username), created: false };
     }
-    const alike = await tx.query(ALIKE, [username]);
-    const { rowCount } = alike.rows.length > 0 ? { rowCount: 0 } : await tx.query(ADD, [username, name, email]);
-    if (rowCount === 0)
-      throw new KiteError("already_exists", `the username "${username}" is taken; choose another`, { details: { username } });
+    await checkNewUsername(tx, username);
+    if ((await tx.query(ADD, [username, name, email])).rowCount === 0) throw taken(username);
     if (external !== undefined) await tx.query(ADD_EXTERNAL, [external.issuer, external.subject, username]);
     tx.append({ kind: "account.changed", account: { username, kind: "person", admin: false, state: "active" } });
     await audit(tx, by, "people.create", username, external === undefined ? {} : { external });

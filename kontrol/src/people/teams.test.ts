@@ -336,7 +336,7 @@ function showing(url: string, key: string): Remote<WhoContract> {
 
 /** Who may get another token asks for it, and is answered only when there is one. */
 async function refusedSoon(session: Remote<WhoContract>): Promise<void> {
-  const code = expect.stringMatching(/^(unauthenticated|not_found|deadline_exceeded)$/);
+  const code = expect.stringMatching(/^(unauthenticated|permission_denied|not_found|deadline_exceeded)$/);
   await vi.waitFor(() => expect(callWith(session, { timeoutMs: 1_000 }).who()).rejects.toMatchObject({ code }), { timeout: 10_000 });
 }
 

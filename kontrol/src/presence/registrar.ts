@@ -71,6 +71,8 @@ const BEATS = 2;
 // heartbeats its own sessions have given it up, so whoever found it could not call it: it is as good as dead.
 const HUNG_MS = 30_000;
 const HUNG_BEATS = 3;
+// A kite that asks before its session with a kontrol that stops has ended registers there once more, for nothing.
+const STOPPING_MS = 100;
 
 /**
  * Keeps the kites whose sessions are here in the directory, and no longer than they live: a session that closes takes
@@ -209,15 +211,15 @@ export class Registrar {
     this.#closed = true;
     clearInterval(this.#timer);
     this.#stopListening();
-    for (const [held, why] of this.#sendAway([...this.#held.values()], "kontrol is stopping")) this.#forget(held, why);
+    for (const [held, why] of this.#sendAway([...this.#held.values()], "kontrol is stopping", STOPPING_MS)) this.#forget(held, why);
   }
 
   /** Gives each a time of its own to register again, within a beat at most: they have two. */
-  *#sendAway(all: readonly Held[], sentence: string): Generator<[Held, KiteError], void, undefined> {
+  *#sendAway(all: readonly Held[], sentence: string, firstMs = 0): Generator<[Held, KiteError], void, undefined> {
     const { slots, heartbeatMs } = this.#options;
     const times = slots.spread(all.length, heartbeatMs);
     for (const held of all) {
-      const details = { retryAfterMs: times.next().value ?? 0 };
+      const details = { retryAfterMs: firstMs + (times.next().value ?? 0) };
       yield [held, new KiteError("disconnected", sentence, { details })];
     }
   }

@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { callWith, type Kite, method, type Remote } from "@kite-mesh/kite";
+import { callWith, Kite, method, PROTOCOL, type Remote } from "@kite-mesh/kite";
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
 import { startBalancer } from "../../../test/balancer.ts";
 import { freshDatabase } from "../../../test/postgres.ts";
 import { startTestKontrol, type TestKontrol, type TestPerson, type WhoContract, whoMethods } from "../testing.ts";
@@ -13,11 +14,13 @@ const databaseUrl = await freshDatabase();
 let home: TestKontrol;
 let other: TestKontrol;
 let alice: TestPerson;
+let kloud: TestPerson;
 let made = 0;
 
 beforeAll(async () => {
   [home, other] = [await startTestKontrol(databaseUrl), await startTestKontrol(databaseUrl)];
   alice = await home.person("alice");
+  kloud = await home.service("kloud");
 }, 60_000);
 afterAll(async () => {
   for (const kontrol of [other, home]) await kontrol[Symbol.asyncDispose]();
@@ -46,6 +49,66 @@ test.each(REVOKED.flatMap(([what, revoke]) => WAYS.map((way) => [what, way, revo
     await waiting;
     await vi.waitFor(() => expect([...kite.sessions]).toEqual([]), { timeout: 10_000 });
     await expect(session.who()).rejects.toThrow();
+  },
+);
+
+const LOST: [string, (bob: TestPerson) => Promise<Taken>][] = [
+  [
+    "an administrator is made a person like others",
+    async (bob) => {
+      await home.kontrol.ensureAccount({ username: bob.username, kind: "person", admin: true });
+      return {
+        owner: kloud,
+        role: "owner",
+        take: () => other.kontrol.ensureAccount({ username: bob.username, kind: "person", admin: false }),
+      };
+    },
+  ],
+  ["somebody leaves a team", async (bob) => inTeam(bob, (name) => bob.kontrol.teams.removeMember({ team: name, username: bob.username }))],
+  [
+    "somebody is put out of a team",
+    async (bob) => inTeam(bob, (name) => other.root.teams.removeMember({ team: name, username: bob.username })),
+  ],
+  ["a team is removed", async (bob) => inTeam(bob, (name) => alice.kontrol.teams.remove({ name }))],
+  [
+    "a grant gives a lower role from now on",
+    async (bob) => {
+      const grant = { username: bob.username, query: { name: "revoked" } };
+      const { id } = await alice.kontrol.grants.add({ ...grant, role: "operator" });
+      const take = async () => {
+        await alice.kontrol.grants.remove({ id });
+        await alice.kontrol.grants.add({ ...grant, role: "viewer" });
+      };
+      return { owner: alice, role: "operator", take };
+    },
+  ],
+];
+
+test.each(LOST.flatMap(([what, prepare]) => WAYS.map((way) => [what, way, prepare] as const)))(
+  "%s: a session that was opened %s ends, and so does the token",
+  async (_what, way, prepare) => {
+    const bob = await home.person(`bob-${made++}`);
+    const { owner, role, take } = await prepare(bob);
+    const kite = await kiteFor(way, home.kontrol.url, owner);
+    const session = await opened(kite, bob, way);
+    expect(await session.who()).toEqual({ username: bob.username, role });
+    const { token } = await bob.kontrol.getToken({ query: { id: kite.identity.id } });
+    const waiting = expect(callWith(session, { timeoutMs: 40_000 }).forever()).rejects.toMatchObject({ code: "disconnected" });
+
+    await take();
+
+    await waiting;
+    if (way === "directly") {
+      const thief = home.closing(new Kite({ name: "thief", version: "1.0.0" }));
+      const holder = home.closing(thief.dial<WhoContract>({ url: kite.url as string, auth: { type: "token", key: token } }));
+      await expect(holder.who()).rejects.toMatchObject({ code: "unauthenticated" });
+    } else {
+      const { kontrol } = way === "through the relay of another replica" ? other : home;
+      const link = new WebSocket(`${kontrol.url}/relay/${kite.identity.id}`, [PROTOCOL, `kite.token.${token}`]);
+      const [said] = (await once(link, "message")) as [Buffer];
+      expect(JSON.parse(said.toString())).toMatchObject({ refused: { code: "unauthenticated" } });
+      link.terminate();
+    }
   },
 );
 
@@ -93,8 +156,23 @@ const methods = {
   forever: method({ role: "viewer" }, ({ signal }) => once(signal, "abort")),
 };
 
-async function kiteFor(way: (typeof WAYS)[number], kontrolUrl = home.kontrol.url): Promise<Kite> {
-  const kite = alice.kite({ name: "revoked", id: `revoked-${made++}`, kontrolUrl, methods });
+/** What somebody has, and how it is taken from them. */
+interface Taken {
+  readonly owner: TestPerson;
+  readonly role: string;
+  take(): Promise<unknown>;
+}
+
+async function inTeam(bob: TestPerson, take: (name: string) => Promise<unknown>): Promise<Taken> {
+  const name = `team-${made++}`;
+  await alice.kontrol.teams.create({ name });
+  await alice.kontrol.teams.add({ team: name, username: bob.username });
+  await alice.kontrol.grants.add({ team: name, role: "operator", query: { name: "revoked" } });
+  return { owner: alice, role: "operator", take: () => take(name) };
+}
+
+async function kiteFor(way: (typeof WAYS)[number], kontrolUrl = home.kontrol.url, owner = alice): Promise<Kite> {
+  const kite = owner.kite({ name: "revoked", id: `revoked-${made++}`, kontrolUrl, methods });
   if (way === "directly") await kite.listen();
   await kite.register();
   return kite;

@@ -49,6 +49,18 @@ export async function revokeAccess(
   await revoke(tx, revocations(losing, reason), now());
 }
 
+const KITES_OF_SERVICES = `
+  select k.id from kontrol.kites k join kontrol.accounts a using (username)
+   where a.kind = 'service' and k.username <> $1 and (k.gone_at is null or k.gone_at > now() - interval '1 hour')`;
+
+/** Ends what somebody opened as an administrator, whom every service's kite takes for its owner; kontrol itself is one of them. */
+export async function revokeAdministration(tx: LogTransaction, username: string, now: () => number): Promise<void> {
+  const { rows } = await tx.query<{ id: string }>(KITES_OF_SERVICES, [username]);
+  const reason = `${username} is no administrator any more`;
+  const revoked = rows.map(({ id }): RevocationRecord => ({ username, kite: id, reason }));
+  await revoke(tx, revoked, now());
+}
+
 function revocations(losing: ReadonlyMap<string, ReadonlySet<string>>, reason: string): RevocationRecord[] {
   const count = [...losing.values()].reduce((sum, usernames) => sum + usernames.size, 0);
   return [...losing].flatMap(([kite, usernames]): RevocationRecord[] => {

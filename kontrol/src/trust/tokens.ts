@@ -1,4 +1,4 @@
-import { formatIdentity, type Identity, type IssuedToken, type Role } from "@kite-mesh/kite";
+import { formatIdentity, type Identity, type IssuedToken, KiteError, REVOCATIONS_KEPT_MS, type Role } from "@kite-mesh/kite";
 import { SignJWT } from "jose";
 import { type Algorithm, type SigningKey, type SigningKeys, signedAt } from "./signing-keys.ts";
 
@@ -7,6 +7,10 @@ export interface TokenOptions {
   /** The name under which kontrol signs. */
   readonly issuer: string;
   readonly ttlMs: number;
+  /** What is known here of the mesh, and so what a token that is signed now is right about. */
+  readonly directory: { readonly revision: number };
+  /** For how long there may have been changes that are not known here, in milliseconds. */
+  readonly follower: { readonly behindMs: number };
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
 }
@@ -40,6 +44,9 @@ interface Kept {
 // About 15 MB when full. A mesh with more pairs of caller and callee than this signs some tokens twice.
 const MAX_KEPT = 20_000;
 
+// Kites accept a token for half a minute after its end, clocks differ, and a revocation is written up to ten seconds after its time.
+const CAUTION_MS = 2 * 60_000;
+
 /**
  * Signs tokens. The same request gets the same token during the first half of its life: signing takes 70 µs, and
  * a caller who looks up a hundred kites every second must not cost kontrol a processor.
@@ -69,8 +76,9 @@ export class Tokens {
     const now = this.#options.now();
     const kept = this.#kept.get(key);
     if (kept !== undefined && now < kept.freshUntil && !renew) return kept.token;
-    const expiresAt = Math.min(now + this.#options.ttlMs, until ?? Number.POSITIVE_INFINITY);
-    const token = this.#sign(request, now, expiresAt);
+    const expiresAt = Math.min(now + Math.min(this.#options.ttlMs, this.#trustedForMs()), until ?? Number.POSITIVE_INFINITY);
+    // Read now, with the rights that the caller of this has just looked up.
+    const token = this.#sign(request, { now, expiresAt, revision: this.#options.directory.revision });
     // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
     if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
     this.#keep(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
@@ -85,6 +93,20 @@ export class Tokens {
     this.#forgottenAtMs = this.#options.now();
     const keys = username === undefined ? this.#kept.keys() : (this.#keysOf.get(username) ?? []);
     for (const key of [...keys]) this.#drop(key);
+  }
+
+  /**
+   * How long a token may live that is signed now. What was revoked since this process last knew everything does refuse it, by
+   * its revision, but only for as long as that is remembered.
+   */
+  #trustedForMs(): number {
+    const leftMs = REVOCATIONS_KEPT_MS - CAUTION_MS - this.#options.follower.behindMs;
+    if (leftMs > 0) return leftMs;
+    throw new KiteError(
+      "unavailable",
+      "this kontrol has heard nothing from its database for an hour, so it signs no tokens; ask another one, or wait until it is back",
+      { outcome: "not_run" },
+    );
   }
 
   #keep(key: string, kept: Kept): void {
@@ -113,7 +135,10 @@ export class Tokens {
     if (keys?.size === 0) this.#keysOf.delete(username);
   }
 
-  async #sign(request: TokenRequest, now: number, expiresAt: number): Promise<IssuedToken> {
+  async #sign(
+    request: TokenRequest,
+    { now, expiresAt, revision }: { now: number; expiresAt: number; revision: number },
+  ): Promise<IssuedToken> {
     const { keys, issuer } = this.#options;
     const { username, role, audience, jti, methods, signingKey = keys.current, reader = "ours" } = request;
     const { kid, alg, private: key } = signingKey;
@@ -129,6 +154,7 @@ export class Tokens {
       exp,
       jti,
       role,
+      rev: revision,
       ...(methods === undefined ? {} : { methods }),
     };
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
