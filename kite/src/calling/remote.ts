@@ -78,6 +78,7 @@ export function withAnswers<C>(target: Remote<C>, answered: Answered): Remote<C>
  * The connection behind a remote kite: its state, its session, and `close`.
  *
  * @throws {KiteError} `invalid_argument` for anything else, such as a twin that a test made.
+ * @example peerOf(math).onState((state) => console.log(`math is ${state}`));
  */
 export function peerOf(target: AsyncDisposable): Peer {
   for (let connection: Connection | undefined = facingOf(target).connection; connection !== undefined; connection = connection.inner) {
