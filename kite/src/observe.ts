@@ -1,10 +1,11 @@
 import { KiteError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
-import type { Call, CallMeta, CallOptions } from "./method.ts";
+import type { Call, CallMeta } from "./method.ts";
 import type { Serve } from "./session/calls.ts";
 import type { SessionCounts } from "./session/conversation.ts";
 import { isThenable } from "./thenable.ts";
+import type { CallThrough, FunctionsThrough } from "./through.ts";
 
 /**
  * Looks at a kite. It is called once, while the kite is made, and answers with what it wants to be told of. A kite without
@@ -92,16 +93,6 @@ export interface Watch {
   /** What a session calls functions through, in both directions; undefined when nobody wants to know. */
   readonly functions: ((peer: () => Identity | undefined) => FunctionsThrough) | undefined;
   close(): void;
-}
-
-/** Makes one call while it is looked at: `make` is the call, with the options that it goes out with. */
-export type CallThrough = (method: string, options: CallOptions, make: (options: CallOptions) => Promise<unknown>) => Promise<unknown>;
-
-/** Calls of functions while they are looked at. */
-export interface FunctionsThrough {
-  readonly invoking: CallThrough;
-  /** `work` calls the function that has this name. */
-  readonly invoked: (call: Call, name: string, work: () => unknown) => unknown;
 }
 
 /** Lets `observers` look at a kite; undefined without any. The kite closes it. */

@@ -1,8 +1,8 @@
 import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallSession } from "../method.ts";
-import type { FunctionsThrough } from "../observe.ts";
 import { isThenable } from "../thenable.ts";
+import type { FunctionsThrough } from "../through.ts";
 import { MESSAGE } from "../wire/v1.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";

@@ -1,7 +1,7 @@
 import { KiteError } from "../errors.ts";
 import type { AgreedLimits, Limits } from "../limits.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
-import type { CallThrough, FunctionsThrough } from "../observe.ts";
+import type { CallThrough, FunctionsThrough } from "../through.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
