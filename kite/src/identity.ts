@@ -26,6 +26,7 @@ export function formatIdentity({ username, environment, name, version, region, h
  * Reads a full path back into an identity.
  *
  * @throws {KiteError} `invalid_argument` when a field is missing, empty or too many.
+ * @example parseIdentity("/alice/dev/math/1.0.0/eu/host1/5f0c").name // "math"
  */
 export function parseIdentity(path: string): Identity {
   const parts = splitPath(path);
@@ -39,6 +40,7 @@ export function parseIdentity(path: string): Identity {
  * Makes sure that every field is there, is not empty and could stand in a path.
  *
  * @throws {KiteError} `invalid_argument` naming the field.
+ * @example const kite = checkIdentity(request.kite);
  */
 export function checkIdentity(fields: Query): Identity {
   for (const field of IDENTITY_FIELDS) {
@@ -55,7 +57,11 @@ export function checkIdentity(fields: Query): Identity {
   return knownFields(fields) as Identity;
 }
 
-/** Prints a query as a path; fields after the last given one are left out. What it asks of labels stands behind it. */
+/**
+ * Prints a query as a path; fields after the last given one are left out. What it asks of labels stands behind it.
+ *
+ * @example formatQuery({ username: "alice", name: "math" }) // "/alice//math"
+ */
 export function formatQuery(query: Query): string {
   const parts = IDENTITY_FIELDS.map((field) => query[field] ?? "");
   while (parts.length > 0 && parts.at(-1) === "") parts.pop();

@@ -32,6 +32,7 @@ export {
   type ThrottleOptions,
 } from "./method.ts";
 export type { Guard, GuardedCall } from "./calling/guard.ts";
+export { checkResults, type ResultSchemas } from "./calling/check-results.ts";
 export { callerOf, callWith, peerOf, type Remote, type RemoteOptions } from "./calling/remote.ts";
 export type { RetryOptions } from "./calling/retry-options.ts";
 export type {

@@ -295,6 +295,7 @@ interface Authenticators {
  * `KITE_REGION`, `KITE_KONTROL_URL`. What `options` say goes first.
  *
  * @throws {KiteError} `not_found` when there is no kite.key.
+ * @example await using kite = await openKite({ name: "math", version: "1.0.0", methods });
  */
 export async function openKite(options: KiteOptions): Promise<Kite> {
   const environment = readEnvironment();

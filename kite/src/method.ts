@@ -142,6 +142,8 @@ export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends 
    * What a caller may do when no answer came. Default `once`: nothing. A `keyed` method runs once for each caller and
    * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`. The
    * kite remembers in its own memory: a method that several processes serve keeps the key beside its effect, in what they share.
+   * It keeps answers up to 64 MiB together, so let them say what was done, and be fetched otherwise: the repeat of a call
+   * whose answer was let go fails with `failed_precondition`, and does not run.
    *
    * @example method({ input: order, repetition: "keyed" }, (order) => orders.place(order))
    */

@@ -1,4 +1,8 @@
-/** The one of `known` that was probably meant by `word`, or undefined when none is close. */
+/**
+ * The one of `known` that was probably meant by `word`, or undefined when none is close.
+ *
+ * @example nearest("mat", ["math", "chat"]) // "math"
+ */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   // A third of the letters may be wrong: `reosurce` finds `resource`, `foo` finds nothing.
   const wanted = word.slice(0, LONGEST).toLowerCase();

@@ -1,10 +1,11 @@
 import { KiteError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
-import type { Call, CallMeta, CallOptions } from "./method.ts";
+import type { Call, CallMeta } from "./method.ts";
 import type { Serve } from "./session/calls.ts";
 import type { SessionCounts } from "./session/conversation.ts";
 import { isThenable } from "./thenable.ts";
+import type { CallThrough, FunctionsThrough } from "./through.ts";
 
 /**
  * Looks at a kite. It is called once, while the kite is made, and answers with what it wants to be told of. A kite without
@@ -43,6 +44,10 @@ export interface Observations {
   serving?(call: AnsweredCall): Serving | undefined;
   /** A call goes out next. One that is repeated is a new call each time. */
   calling?(call: MadeCall): Calling | undefined;
+  /** A function that came from the peer is called next, over kite.v1; its `method` is `function`, since it came without a name. */
+  invoking?(call: MadeCall): Calling | undefined;
+  /** The peer calls a function that it was sent, over kite.v1; its `method` is the function's own name, if it has one. */
+  invoked?(call: AnsweredCall): Serving | undefined;
   /** The kite has closed. Calls that were under way may end after it. */
   closed?(): void;
 }
@@ -85,22 +90,30 @@ export interface Watch {
   serving(serve: Serve, isServed: (method: string) => boolean): Serve;
   /** What a session makes its calls through; undefined when nobody wants to know. */
   readonly calling: ((peer: () => Identity | undefined) => CallThrough) | undefined;
+  /** What a session calls functions through, in both directions; undefined when nobody wants to know. */
+  readonly functions: ((peer: () => Identity | undefined) => FunctionsThrough) | undefined;
   close(): void;
 }
-
-/** Makes one call while it is looked at: `make` is the call, with the options that it goes out with. */
-export type CallThrough = (method: string, options: CallOptions, make: (options: CallOptions) => Promise<unknown>) => Promise<unknown>;
 
 /** Lets `observers` look at a kite; undefined without any. The kite closes it. */
 export function watchKite(kite: ObservedKite, observers: readonly Observer[], log: Logger): Watch | undefined {
   if (observers.length === 0) return undefined;
   const failed: Failed = (thrown) => log.error({ err: thrown }, "an observer failed");
   const all = observers.map((observer) => told(() => observer(kite), failed) ?? {});
-  const serving = all.filter((observed) => observed.serving !== undefined);
-  const calling = all.filter((observed) => observed.calling !== undefined);
+  const serving = all.flatMap((observed) => observed.serving?.bind(observed) ?? []);
+  const calling = all.flatMap((observed) => observed.calling?.bind(observed) ?? []);
+  const invoking = all.flatMap((observed) => observed.invoking?.bind(observed) ?? []);
+  const invoked = all.flatMap((observed) => observed.invoked?.bind(observed) ?? []);
   return {
     serving: (serve, isServed) => (serving.length === 0 ? serve : served(serve, isServed, serving, failed)),
     calling: calling.length === 0 ? undefined : (peer) => made(peer, calling, failed),
+    functions:
+      invoking.length + invoked.length === 0
+        ? undefined
+        : (peer) => ({
+            invoking: made(peer, invoking, failed),
+            invoked: (call, name, work) => answered({ call, method: name || undefined }, work, invoked, failed),
+          }),
     close: () => {
       for (const observed of all) told(() => observed.closed?.(), failed);
     },
@@ -119,25 +132,29 @@ function told<T>(ask: () => T, failed: Failed): T | undefined {
   }
 }
 
-function served(serve: Serve, isServed: (method: string) => boolean, observers: readonly Observations[], failed: Failed): Serve {
-  return (call) => {
-    const about: AnsweredCall = { call, method: isServed(call.method) ? call.method : undefined };
-    const following: Serving[] = [];
-    for (const observer of observers) {
-      const serving = told(() => observer.serving?.(about), failed);
-      if (serving !== undefined) following.push(serving);
-    }
-    let result: unknown;
-    try {
-      result = within(following, 0, () => serve(call));
-    } catch (thrown) {
-      tellEnd(following, KiteError.from(thrown), failed);
-      throw thrown;
-    }
-    if (isThenable(result)) return follow(Promise.resolve(result), following, failed);
-    tellEnd(following, undefined, failed);
-    return result;
-  };
+type ObserveServing = (call: AnsweredCall) => Serving | undefined;
+type ObserveCalling = (call: MadeCall) => Calling | undefined;
+
+function served(serve: Serve, isServed: (method: string) => boolean, observers: readonly ObserveServing[], failed: Failed): Serve {
+  return (call) => answered({ call, method: isServed(call.method) ? call.method : undefined }, () => serve(call), observers, failed);
+}
+
+function answered(about: AnsweredCall, work: () => unknown, observers: readonly ObserveServing[], failed: Failed): unknown {
+  const following: Serving[] = [];
+  for (const observe of observers) {
+    const serving = told(() => observe(about), failed);
+    if (serving !== undefined) following.push(serving);
+  }
+  let result: unknown;
+  try {
+    result = within(following, 0, work);
+  } catch (thrown) {
+    tellEnd(following, KiteError.from(thrown), failed);
+    throw thrown;
+  }
+  if (isThenable(result)) return follow(Promise.resolve(result), following, failed);
+  tellEnd(following, undefined, failed);
+  return result;
 }
 
 /** The first observer is the outermost. */
@@ -149,12 +166,12 @@ function within(following: readonly Serving[], index: number, work: () => unknow
   return work();
 }
 
-function made(peer: () => Identity | undefined, observers: readonly Observations[], failed: Failed): CallThrough {
+function made(peer: () => Identity | undefined, observers: readonly ObserveCalling[], failed: Failed): CallThrough {
   return (method, options, make) => {
     const about = new WatchedCall(method, options.meta, peer);
     const following: Calling[] = [];
-    for (const observer of observers) {
-      const calling = told(() => observer.calling?.(about), failed);
+    for (const observe of observers) {
+      const calling = told(() => observe(about), failed);
       if (calling === undefined) continue;
       following.push(calling);
       about.meta = calling.meta ?? about.meta;

@@ -7,6 +7,7 @@ import { parseConstraint } from "./version.ts";
  * Reads what a person types: a path (`/alice/dev/math`), or a bare name (`math`, `math@^1.2`).
  *
  * @throws {KiteError} `invalid_argument` when a name has a slash, there are more than seven parts or the version constraint cannot be read.
+ * @example parseQuery("math@^1.2") // { name: "math", version: "^1.2" }
  */
 export function parseQuery(text: string): Query {
   if (!text.startsWith("/")) {
@@ -26,6 +27,7 @@ export function parseQuery(text: string): Query {
  * Drops empty fields and unknown keys, and makes sure that the version and the expressions over labels can be read.
  *
  * @throws {KiteError} `invalid_argument` naming what could not be read.
+ * @example checkQuery({ name: "math", region: "" }) // { name: "math" }
  */
 export function checkQuery(query: Query): Query {
   const checked = knownFields(query);
@@ -35,7 +37,12 @@ export function checkQuery(query: Query): Query {
   return { ...checked, labels: query.labels };
 }
 
-/** A function that tells whether a kite is meant by the query; constraint and expressions are read once. */
+/**
+ * A function that tells whether a kite is meant by the query; constraint and expressions are read once.
+ *
+ * @throws {KiteError} `invalid_argument` naming what could not be read.
+ * @example kites.filter(matcher({ name: "math", version: "^1.2" }));
+ */
 export function matcher(query: Query): (identity: Identity, labels?: Labels) => boolean {
   const { version, labels: expressions, ...exact } = checkQuery(query);
   const labelled = labelMatcher(expressions);

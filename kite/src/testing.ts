@@ -12,7 +12,14 @@ import type { Transport, TransportReceiver } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
 import type { RawFrame } from "./wire/v1.ts";
 
-/** An identity for tests; every field can be replaced. */
+export { type FakeClock, fakeClock } from "./testing/fake-clock.ts";
+export { type FakeKontrol, type FakeKontrolOptions, type FakeToken, fakeKontrol } from "./testing/fake-kontrol.ts";
+
+/**
+ * An identity for tests; every field can be replaced.
+ *
+ * @example const math = testIdentity({ name: "math", version: "1.2.0" });
+ */
 export function testIdentity(fields: Partial<Identity> = {}): Identity {
   return {
     username: "alice",
@@ -26,11 +33,16 @@ export function testIdentity(fields: Partial<Identity> = {}): Identity {
   };
 }
 
-/** A verified caller for tests; an owner unless said otherwise. */
+/**
+ * A verified caller for tests; an owner unless said otherwise.
+ *
+ * @example await using pair = await connectedPair(methods, { authenticate: async () => testCaller({ role: "viewer" }) });
+ */
 export function testCaller(fields: Partial<Caller> = {}): Caller {
   return { username: "alice", role: "owner", kite: undefined, expiresAt: undefined, methods: undefined, credential: undefined, ...fields };
 }
 
+/** How {@link connectedPair} is made; times in milliseconds. */
 export interface PairOptions {
   readonly limits?: Partial<Limits>;
   /** The client's, where they differ from the server's. */
@@ -105,13 +117,22 @@ export interface CallingBackOptions {
   readonly methods: Methods;
 }
 
-/** A caller that serves methods itself, so that the kite it calls can call back. The test closes it. */
+/**
+ * A caller that serves methods itself, so that the kite it calls can call back. The test closes it.
+ *
+ * @example await using kontrol = dialWithMethods<KontrolContract>({ url, auth: { type: "kiteKey", key }, methods: { ask } });
+ */
 export function dialWithMethods<C>({ url, auth, identity, methods }: CallingBackOptions): Remote<C> {
   const target = async () => ({ url, auth });
   return remote<C>(new Peer({ target, dial: dialWebSocket, limits: LIMITS, identity, serve: serveMethods({ methods }) }));
 }
 
-/** Waits until `condition` holds, looking again after every turn of the event loop. */
+/**
+ * Waits until `condition` holds, looking again after every turn of the event loop.
+ *
+ * @throws {KiteError} `deadline_exceeded` after `timeoutMs` milliseconds, with the condition.
+ * @example await until(() => lines.length === 3);
+ */
 export async function until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
   const end = Date.now() + timeoutMs;
   while (!condition()) {

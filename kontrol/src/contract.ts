@@ -16,6 +16,8 @@ export interface KontrolContract extends RegistryContract {
    * seen or is forgotten.
    */
   why(request: { id: string }): Promise<{ found: false } | WhyFound>;
+  /** Kites that match and left lately, the last first, 20 at most, for whoever knows a name and no id. They are forgotten after a week. */
+  departed(request: { query: Query }): Promise<WhyFound[]>;
 
   joinTokens: {
     /** For administrators (kloud): a one-time token with which a machine obtains `username`'s kite.key. */

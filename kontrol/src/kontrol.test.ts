@@ -55,6 +55,31 @@ test("a kite whose machine loses its power leaves the directory at once, and why
   expect(await alice.kontrol.why({ id: kite.identity.id })).toMatchObject({ found: true, state: "gone", reason: "its session closed" });
 });
 
+test("who knows no id asks for what left lately by name, and is told of what he could see", async () => {
+  await using mesh = await startTestKontrol(await freshDatabase());
+  const [alice, mallory] = [await mesh.person("alice"), await mesh.person("mallory")];
+  const [old, newer, other] = [
+    await listening(alice.kite({ name: "math", version: "1.0.0" })),
+    await listening(alice.kite({ name: "math", version: "2.0.0" })),
+    await listening(alice.kite({ name: "meth" })),
+  ];
+
+  for (const kite of [old, newer, other]) {
+    await kite.close();
+    await vi.waitFor(() => isGone(alice, kite), { timeout: 5_000 });
+  }
+
+  const found = await alice.kontrol.departed({ query: { name: "math" } });
+  expect(found).toMatchObject([
+    { kite: newer.identity, state: "gone", reason: "its session closed" },
+    { kite: old.identity, state: "gone" },
+  ]);
+  expect(await alice.kontrol.departed({ query: { name: "math", version: "^1.0" } })).toMatchObject([{ kite: old.identity }]);
+  expect(await alice.kontrol.departed({ query: { id: other.identity.id } })).toMatchObject([{ kite: other.identity }]);
+  expect(await mallory.kontrol.departed({ query: { name: "math" } })).toEqual([]);
+  expect(await mesh.root.departed({ query: { name: "math" } })).toHaveLength(2);
+});
+
 test("a kite that falls silent leaves after two missed beats, and a healthy one stays", async () => {
   await using mesh = await startTestKontrol(await freshDatabase(), { heartbeatMs: 1_000 });
   const alice = await mesh.person("alice");

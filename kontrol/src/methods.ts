@@ -16,7 +16,7 @@ import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contra
 import { type Actor, audit, listAudit } from "./database/audit.ts";
 import type { GrantRecord } from "./database/record.ts";
 import type { Fresh } from "./directory/freshness.ts";
-import { findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
+import { departed, findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
 import type { Watchers } from "./directory/watch.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
@@ -163,6 +163,7 @@ function entryMethods(services: Services) {
     why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
       why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
     ),
+    departed: method({ role: "viewer", input: schemas.queried }, ({ query }, call) => departed(query, call, services)),
   };
 }
 

@@ -123,6 +123,7 @@ const ownQueried = z
     renew: z.boolean().optional(),
   })
   .transform(withoutUndefined);
+export const queried = z.object({ query });
 export const watched = z.object({ query, since: z.string().max(32).optional() });
 export const issuedKeys = z
   .strictObject({ username: username.optional(), limit: z.number().int().min(1).max(1_000).optional() })

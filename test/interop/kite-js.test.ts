@@ -30,6 +30,10 @@ const methods = {
     const failure = await browser.fail().catch((error: Error) => error.message);
     return [await browser.add(2, 3), await browser.none(), failure];
   }),
+  tell: method({ role: "anyone", input: [z.number(), callback] }, async (n, onNumber) => {
+    await onNumber(n);
+    return n;
+  }),
   handBack: method({ role: "anyone", input: callback }, async (onReply, call) => {
     const heard: string[] = [];
     const last = await callerOf<Browser>(call).later("a", (text) => void heard.push(text));
@@ -133,6 +137,54 @@ describe.each(["WebSocket", "SockJS"] as const)("kite.js calls our kite over %s"
     expect(replied).toEqual([[["a1", "a2"], "last"]]);
     expect(doubled).toBe(42);
   });
+});
+
+// More than the limit `callbacks`: what is used once, or by a peer that has forgotten it, must not count for ever.
+const MANY = 12_000;
+const AT_ONCE = 500;
+
+test("a kite.js that passes a new function with every call never comes to an end of what it may pass", { timeout: 120_000 }, async () => {
+  using client = await kiteJsClient({ url: url.replace("http", "ws"), auth: { type: "token", key: "good" } });
+  let heard = 0;
+  let answered = 0;
+
+  for (let sent = 0; sent < MANY; sent += AT_ONCE) {
+    const calls = Array.from({ length: AT_ONCE }, (_, index) => client.tell("tell", [sent + index, () => void heard++]));
+    answered += (await Promise.all(calls)).length;
+  }
+
+  expect([heard, answered]).toEqual([MANY, MANY]);
+  expect(await client.tell("square", [12])).toBe(144);
+});
+
+test("our kite passes one function to a kite.js as often as it likes, and hears in time that it cannot pass new ones for ever", {
+  timeout: 120_000,
+}, async () => {
+  type Hear = (text: string) => void;
+  const hear = (onText: Hear, answer: (error: unknown, result: string) => void) => {
+    onText("heard");
+    answer(null, "ok");
+  };
+  using server = await kiteJsServer("WebSocket", { hear });
+  await using caller = new Kite({ name: "client", version: "1.0.0", username: "alice", limits: { callbacks: 100 } });
+  const dial = () => caller.dial<{ hear(onText: Hear): Promise<string> }>({ url: server.url, dialect: "dnode" });
+  let heard = 0;
+
+  {
+    await using old = dial();
+    const same = () => void heard++;
+    for (let calls = 0; calls < 1_000; calls++) await old.hear(same);
+    for (let calls = 0; calls < 99; calls++) await old.hear(() => void heard++);
+    await expect(old.hear(() => {})).rejects.toMatchObject({
+      code: "limit_exceeded",
+      message: expect.stringContaining("callbacks is 100"),
+    });
+    expect(await old.hear(same)).toBe("ok");
+  }
+  await using anew = dial();
+
+  expect(await anew.hear(() => void heard++)).toBe("ok");
+  expect(heard).toBe(1_000 + 99 + 1 + 1);
 });
 
 describe.each(["WebSocket", "SockJS"] as const)("our kite calls a server of kite.js over %s", (transport) => {

@@ -1,4 +1,5 @@
 import type { DirectoryKite, DirectoryWatch, Identity, Query, WatchEvent } from "@kite-mesh/kite";
+import type { WhyFound } from "@kite-mesh/kontrol/contract";
 import type { Command } from "commander";
 import { addCallCommand } from "./call.ts";
 import { EXIT, explain, Failure, isKiteError } from "./failure.ts";
@@ -19,9 +20,9 @@ export function addKiteCommands(program: Command): void {
   addCallCommand(program);
   program
     .command("why")
-    .argument("<id>", "a kite's id or path")
-    .option("--json", "JSON on one line")
-    .description("whether a kite is there, and if not, since when and why")
+    .argument("<kite>", "a kite's id or path, or a name, name@version or shorter path for all that match")
+    .option("--json", "JSON on one line; a list, unless an id was given")
+    .description("whether a kite is there, and if not, since when and why; by name also those that left lately")
     .action(why);
   program.command("whoami").option("--json", "JSON on one line").description("who you are to this mesh").action(whoami);
 }
@@ -159,17 +160,47 @@ function ago(since: number): string {
 
 async function why(text: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
-  const id = text.split("/").at(-1) ?? text;
-  const answer = await mesh.kontrol.why({ id });
-  if (options.json) return print(json(answer));
-  if (!answer.found)
-    throw new Failure(`no kite with the id ${id} was seen here, or it is too long ago; kite list shows those that are there`);
-  const since = new Date(answer.at).toLocaleString();
-  print(
-    answer.state === "present"
-      ? `${path(answer.kite)} is there since ${since}: ${answer.reason}`
-      : `${path(answer.kite)} is gone since ${since}: ${answer.reason}`,
-  );
+  const byId = await whyById(mesh, text);
+  if (byId !== undefined) return print(options.json ? json(byId) : sentence(byId));
+  const answers = await whyByQuery(mesh, text);
+  if (answers.length === 0) {
+    throw new Failure(`no kite that ${text} could mean is there, or has left within a week; kite list shows those that are there`);
+  }
+  // Most names mean one kite that is there and several that it took the place of.
+  if (!options.json && answers.length > 1) note(`kite: ${text} means ${answers.length} kites; give one's id to ask for it alone`);
+  print(options.json ? json(answers) : answers.map(sentence).join("\n"));
+}
+
+/** The one kite that is named by its id or its whole path. */
+async function whyById({ kontrol }: Mesh, text: string): Promise<WhyFound | undefined> {
+  const parts = text.split("/");
+  if (parts.length !== 1 && parts.length !== WHOLE_PATH) return undefined;
+  const id = parts.at(-1);
+  const answer = id ? await kontrol.why({ id }) : undefined;
+  return answer?.found ? answer : undefined;
+}
+
+/** Those that are there, then those that left, the last first. */
+async function whyByQuery({ kite, kontrol }: Mesh, text: string): Promise<WhyFound[]> {
+  const query = await queryOf(text);
+  const found = await kite.find(query);
+  const present = await Promise.all(found.slice(0, MOST_EXPLAINED).map(({ kite: { id } }) => kontrol.why({ id })));
+  const departed = await kontrol.departed({ query }).catch((thrown: unknown) => {
+    // A kontrol from before there was such a question.
+    if (isKiteError(thrown) && thrown.code === "method_not_found") return [];
+    throw thrown;
+  });
+  return [...present.filter((answer) => answer.found), ...departed];
+}
+
+// An empty text and seven names.
+const WHOLE_PATH = 8;
+// As many as kontrol tells of those that left.
+const MOST_EXPLAINED = 20;
+
+function sentence({ kite, state, at, reason }: WhyFound): string {
+  const since = new Date(at).toLocaleString();
+  return `${path(kite)} is ${state === "present" ? "there" : "gone"} since ${since}: ${reason}`;
 }
 
 async function whoami(options: { json?: boolean }): Promise<void> {

@@ -51,7 +51,14 @@ beforeAll(async () => {
     why: method({ role: "viewer", input: any }, ({ id }) => {
       const seen = { found: true, kite: { ...math.identity, id }, at: new Date(0).toISOString() };
       if (id === "lost") return { ...seen, state: "gone", reason: "two missed beats" };
+      if (id === math.identity.id) return { ...seen, kite: math.identity, state: "present", reason: "it registered" };
       return id === "busy" ? { ...seen, state: "present", reason: "its event loop has been blocked for 4.8 s" } : { found: false };
+    }),
+    departed: method({ role: "viewer", input: any }, ({ query }) => {
+      const kite = { ...math.identity, id: "before" };
+      return matcher(query)(kite)
+        ? [{ found: true, kite, at: new Date(0).toISOString(), state: "gone", reason: "its session closed" }]
+        : [];
     }),
     whoami: method({ role: "viewer" }, () => ({ username: "alice", admin: true, kind: "person" })),
   });
@@ -89,7 +96,7 @@ test.each([
   [["call", "math", "square"], /^kite: .*square.*expected number.*\n$/],
   [["call", "math", "square", "1", "2"], /^kite: .*takes 1 argument, got 2\n$/],
   [["call", "--timeout", "0.05", "math", "slow"], /^kite: slow did not answer within 50 ms.*\n$/],
-  [["why", "nobody"], /^kite: no kite with the id nobody was seen here.*\n$/],
+  [["why", "nobody"], /^kite: no kite that nobody could mean is there, or has left within a week; .*\n$/],
   [["exec", "helo", "--", "true"], /^kite: no machine is called helo; did you mean hello\?\n$/],
   [["machine", "info", "helo"], /^kite: no machine is called helo; did you mean hello\?\n$/],
 ])("%j is answered with one sentence", async (args, message) => {
@@ -116,6 +123,18 @@ test("list shows the kites, and what happens to them with --watch", async () => 
 test("why tells since when and for what reason a kite is gone, and how one is that is there", async () => {
   expect((await kite("why", "busy")).stdout).toMatch(/\/busy is there since .*: its event loop has been blocked for 4\.8 s\n$/);
   expect((await kite("why", "lost")).stdout).toMatch(/^\/alice\/local\/math\/1\.0\.0\/.*\/lost is gone since .*: two missed beats\n$/);
+});
+
+test("why takes a name as well, and says which kites it took it for", async () => {
+  const { stdout, stderr } = await kite("why", "math@^1.0");
+  const json = JSON.parse((await kite("why", "/alice/local/math", "--json")).stdout);
+
+  expect(stdout).toMatch(
+    /^\/alice\/local\/math\/.* is there since .*: it registered\n\/alice\/.*\/before is gone since .*: its session closed\n$/,
+  );
+  expect(stderr).toBe("kite: math@^1.0 means 2 kites; give one's id to ask for it alone\n");
+  expect(json).toMatchObject([{ state: "present" }, { state: "gone", kite: { id: "before" } }]);
+  expect((await kite("why", "math@^9")).status).toBe(1);
 });
 
 test("exec streams both outputs and exits with the program's status", async () => {

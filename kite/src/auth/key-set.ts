@@ -105,7 +105,11 @@ export class KeySet implements KeyLookup {
   }
 }
 
-/** Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial. */
+/**
+ * Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial.
+ *
+ * @example const keys = new KeySet({ trusted: [kiteKey.kontrolKey], fetchKeys: publishedKeys(kiteKey.kontrolUrl) });
+ */
 export function publishedKeys(kontrolUrl: string, fetcher: typeof fetch = fetch): (signal: AbortSignal) => Promise<readonly PublicJwk[]> {
   const url = new URL("/.well-known/jwks.json", kontrolUrl.replace(/^ws/i, "http"));
   return async (signal) => {

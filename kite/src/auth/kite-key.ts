@@ -40,6 +40,7 @@ export interface KiteKeyClaims {
  * that it was not cut or changed by mistake; it is no reason to trust a stranger's, see {@link verifyKiteKey}.
  *
  * @throws {KiteError} `unauthenticated`, with what is wrong.
+ * @example const { username, kontrolUrl } = await parseKiteKey(await readFile(path, "utf8"));
  */
 export async function parseKiteKey(text: string): Promise<KiteKey> {
   const jwt = text.trim();
@@ -54,6 +55,7 @@ export async function parseKiteKey(text: string): Promise<KiteKey> {
  * Decides whether a kite.key that a peer showed is one of this kontrol's: signed by a key of `keys`, and by that name.
  *
  * @throws {KiteError} `unauthenticated`, with what is wrong.
+ * @example const { username } = await verifyKiteKey(auth.key, { keys, issuer: "kontrol" });
  */
 export async function verifyKiteKey(text: string, { keys, issuer }: { keys: UnnamedLookup; issuer: string }): Promise<KiteKey> {
   const jwt = text.trim();

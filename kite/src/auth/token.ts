@@ -51,6 +51,7 @@ export interface TokenExpectations {
  * Decides whether a token lets its bearer call this kite.
  *
  * @throws {KiteError} `token_expired` when all that is wrong with it is its age, else `unauthenticated` with the reason.
+ * @example const { username, role } = await verifyToken(auth.key, { keys, issuer: "kontrol", audience: kite.identity });
  */
 export async function verifyToken(token: string, expected: TokenExpectations): Promise<VerifiedToken> {
   const signed = await verifySigned(token, expected.keys, WHAT);
@@ -61,7 +62,11 @@ export async function verifyToken(token: string, expected: TokenExpectations): P
   return verified;
 }
 
-/** Accepts callers who show a token of kontrol's for this kite, and callers who show nothing: only open methods answer those. */
+/**
+ * Accepts callers who show a token of kontrol's for this kite, and callers who show nothing: only open methods answer those.
+ *
+ * @example const authenticate = tokenAuthenticator({ keys, issuer: "kontrol", audience: identity });
+ */
 export function tokenAuthenticator(options: TokenExpectations & { revocations?: Revocations }): Authenticate {
   const verify = rememberingVerifier(options);
   return async (auth, claimed) => {

@@ -39,7 +39,11 @@ export function callFollower(): CallFollower | undefined {
   return follower;
 }
 
-/** The call that is being answered by whoever asks, if calls are followed: they are as soon as the process has a remote kite. */
+/**
+ * The call that is being answered by whoever asks, if calls are followed: they are as soon as the process has a remote kite.
+ *
+ * @example log.info({ caller: currentCall()?.caller.username }, "stored");
+ */
 export function currentCall(): Call | undefined {
   return follower?.current();
 }

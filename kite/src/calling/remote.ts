@@ -58,29 +58,42 @@ export function callWith<C>(target: Remote<C>, { detached = false, retry, ...opt
   if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs > 0)) {
     throw new KiteError("invalid_argument", `timeoutMs is a number of milliseconds above 0, and not ${String(timeoutMs)}`);
   }
-  const connection = connectionOf(target);
-  return face({ connection: retry === undefined ? connection : retryingAs(connection, retry), options, detached }, "") as Remote<C>;
+  const { connection, answered } = facingOf(target);
+  const made = retry === undefined ? connection : retryingAs(connection, retry);
+  return face({ connection: made, options, detached, answered }, "") as Remote<C>;
+}
+
+/** What becomes of an answer before whoever called gets it. */
+export type Answered = (method: string, answer: Promise<unknown>) => Promise<unknown>;
+
+/** The same remote kite, with every answer looked at, after whatever looks at them already. */
+export function withAnswers<C>(target: Remote<C>, answered: Answered): Remote<C> {
+  const facing = facingOf(target);
+  const before = facing.answered;
+  const both: Answered = before === undefined ? answered : (method, answer) => answered(method, before(method, answer));
+  return face({ ...facing, answered: both }, "") as Remote<C>;
 }
 
 /**
  * The connection behind a remote kite: its state, its session, and `close`.
  *
  * @throws {KiteError} `invalid_argument` for anything else, such as a twin that a test made.
+ * @example peerOf(math).onState((state) => console.log(`math is ${state}`));
  */
 export function peerOf(target: AsyncDisposable): Peer {
-  for (let connection: Connection | undefined = connectionOf(target); connection !== undefined; connection = connection.inner) {
+  for (let connection: Connection | undefined = facingOf(target).connection; connection !== undefined; connection = connection.inner) {
     if (connection instanceof Peer) return connection;
   }
   throw new KiteError("invalid_argument", "one kite that was dialled over kite.v1 was expected; a balanced connection has many");
 }
 
-function connectionOf(target: AsyncDisposable): Connection {
-  const connection = (target as AsyncDisposable & { [CONNECTION]?: Connection })[CONNECTION];
-  if (connection === undefined) throw new KiteError("invalid_argument", "a remote kite was expected, as connect() and dial() make them");
-  return connection;
+function facingOf(target: AsyncDisposable): Facing {
+  const facing = (target as AsyncDisposable & { [FACING]?: Facing })[FACING];
+  if (facing === undefined) throw new KiteError("invalid_argument", "a remote kite was expected, as connect() and dial() make them");
+  return facing;
 }
 
-const CONNECTION = Symbol("kite.connection");
+const FACING = Symbol("kite.facing");
 
 function retryingAs(connection: Connection, retry: RetryOptions | false): Connection {
   if (retry === false) return connection.with === undefined ? connection : (connection.inner ?? connection);
@@ -95,20 +108,22 @@ interface Facing {
   readonly connection: Connection;
   readonly options: CallOptions | undefined;
   readonly detached: boolean;
+  readonly answered?: Answered | undefined;
 }
 
 function face(facing: Facing, path: string): object {
-  const { connection, options, detached } = facing;
+  const { connection, options, detached, answered } = facing;
   const parts = new Map<string, object>();
-  const call = (...args: unknown[]): Promise<unknown> => {
+  const make = (...args: unknown[]): Promise<unknown> => {
     const follower = detached ? undefined : callFollower();
     const outer = follower?.current();
     if (follower === undefined || outer === undefined) return connection.call(path, args, options);
     return follower.callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
   };
+  const call = answered === undefined ? make : (...args: unknown[]): Promise<unknown> => answered(path, make(...args));
   return new Proxy(call, {
     get: (_, name) => {
-      if (typeof name === "symbol") return special(connection, name);
+      if (typeof name === "symbol") return special(facing, name);
       // A promise resolved with this must not take it for another promise.
       if (name === "then") return undefined;
       let part = parts.get(name);
@@ -121,8 +136,8 @@ function face(facing: Facing, path: string): object {
   });
 }
 
-function special(connection: Connection, name: symbol): unknown {
-  if (name === CONNECTION) return connection;
-  if (name === Symbol.asyncDispose) return () => connection[Symbol.asyncDispose]();
+function special(facing: Facing, name: symbol): unknown {
+  if (name === FACING) return facing;
+  if (name === Symbol.asyncDispose) return () => facing.connection[Symbol.asyncDispose]();
   return undefined;
 }

@@ -27,7 +27,11 @@ export class DnodeFunctions {
     const known = this.#ids.get(fn);
     if (known !== undefined && !taken.has(known)) return known;
     if (this.#byId.size >= this.#limits.callbacks) {
-      throw limitError("callbacks", this.#limits, "the peer holds as many functions already; pass the same ones again, or connect anew");
+      throw limitError(
+        "callbacks",
+        this.#limits,
+        "the peer holds as many functions already, and dnode cannot take them back; pass the same ones again, or dial anew",
+      );
     }
     const id = this.#next++;
     this.#byId.set(id, fn);

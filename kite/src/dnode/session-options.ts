@@ -3,11 +3,11 @@ import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import type { Logger } from "../log.ts";
 import type { CallOptions } from "../method.ts";
-import type { CallThrough } from "../observe.ts";
 import type { Authenticate } from "../session/acceptor.ts";
 import type { Serve } from "../session/calls.ts";
 import type { Explain } from "../session/failure.ts";
 import type { Auth } from "../session/handshake.ts";
+import type { CallThrough } from "../through.ts";
 import type { Transport } from "../transport/transport.ts";
 
 export interface DnodeSessionOptions {

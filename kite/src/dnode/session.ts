@@ -2,22 +2,19 @@ import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { silent } from "../log.ts";
 import type { Caller, CallSession, SessionState } from "../method.ts";
-import type { Authenticate } from "../session/acceptor.ts";
 import { ImportedFunctions } from "../session/callbacks.ts";
-import { IncomingCall, OutgoingCalls } from "../session/calls.ts";
+import { OutgoingCalls } from "../session/calls.ts";
 import { gone, type SessionCounts } from "../session/conversation.ts";
-import { hideErrors, reasonOf } from "../session/failure.ts";
 import type { Auth } from "../session/handshake.ts";
 import { sharedController } from "../session/shared-signal.ts";
-import { isThenable } from "../thenable.ts";
 import { GO_AWAY } from "../transport/sockjs.ts";
 import { CLOSE } from "../transport/transport.ts";
 import { readDnode, writeDnode } from "../wire/dnode.ts";
-import { type CallEnvelope, readAnswer, readCall } from "../wire/dnode-envelope.ts";
-import { dnodeError } from "../wire/dnode-error.ts";
+import { readAnswer, readCall } from "../wire/dnode-envelope.ts";
 import type { RawFrame } from "../wire/v1.ts";
-import { beyondStranger, DIALLED, DnodeCredentials, refusal, type Shown, STRANGER } from "./credentials.ts";
+import { STRANGER } from "./credentials.ts";
 import { DnodeFunctions } from "./functions.ts";
+import { DnodeServing } from "./serving.ts";
 import type { DnodeCallOptions, DnodeSessionOptions } from "./session-options.ts";
 
 /**
@@ -28,31 +25,20 @@ export class DnodeSession implements CallSession {
   readonly id = crypto.randomUUID();
   readonly #options: DnodeSessionOptions;
   readonly #limits: Limits;
-  readonly #credentials: DnodeCredentials | undefined;
   readonly #functions: DnodeFunctions;
   readonly #imported: ImportedFunctions;
   readonly #calls: OutgoingCalls;
   /** The function that takes the answer of a call, by the call's id. */
   readonly #awaited = new Map<number, number>();
-  readonly #serving = new Set<IncomingCall>();
-  /** Calls whose credential is being verified, and callbacks of the peer's that have not finished. */
-  #busy = 0;
-  /** Functions of the peer's in calls that are at work; whoever keeps one for longer does so as with any other argument. */
-  #lent = 0;
+  readonly #serving: DnodeServing;
   #spoken = false;
-  #who: "silent" | "stranger" | "known" = "silent";
   #closed: AbortController | undefined;
   #ended: KiteError | undefined;
 
   constructor(options: DnodeSessionOptions) {
-    const { limits, authenticate, log } = options;
+    const { limits } = options;
     this.#options = options;
     this.#limits = limits;
-    const { transport } = options;
-    // Calls are read as they come, so the address is there when the credential is.
-    const from: Authenticate | undefined =
-      authenticate && ((auth, claimed) => authenticate(auth, claimed, { remoteAddress: transport.remoteAddress }));
-    this.#credentials = from === undefined ? undefined : new DnodeCredentials(from, log);
     this.#functions = new DnodeFunctions(limits);
     this.#imported = new ImportedFunctions({
       // The dialect has no word for letting go either: how many are still held, only the garbage collector knows, and late.
@@ -62,6 +48,12 @@ export class DnodeSession implements CallSession {
       release: () => {},
     });
     this.#calls = new OutgoingCalls(limits, (id) => this.#forget(id));
+    this.#serving = new DnodeServing(options, {
+      session: this,
+      isOver: () => this.#ended !== undefined,
+      answer: (response, envelope) => void this.#write(response, [envelope]),
+      end: (why, code) => this.end(why, code),
+    });
   }
 
   /** Begins to listen. */
@@ -75,7 +67,7 @@ export class DnodeSession implements CallSession {
 
   /** Everybody who called here with a credential that was verified; usually one. */
   get callers(): readonly Caller[] {
-    return this.#credentials?.callers ?? [];
+    return this.#serving.callers;
   }
 
   /** Who called first, or a stranger. */
@@ -87,7 +79,7 @@ export class DnodeSession implements CallSession {
   get counts(): SessionCounts {
     return {
       calls: this.#calls.size,
-      serving: this.#atWork,
+      serving: this.#serving.size,
       exported: this.#functions.size,
       imported: this.#imported.size,
       sending: 0,
@@ -159,8 +151,7 @@ export class DnodeSession implements CallSession {
     this.#ended = why;
     this.#options.transport.close(code, code === GO_AWAY.code ? GO_AWAY.reason : why.message);
     this.#calls.failAll(why, () => true);
-    for (const call of this.#serving) call.end(why);
-    this.#serving.clear();
+    this.#serving.close(why);
     this.#awaited.clear();
     this.#functions.clear();
     this.#imported.clear();
@@ -190,134 +181,17 @@ export class DnodeSession implements CallSession {
       return this.#imported.get(id);
     };
     const { method, args } = readDnode(raw, { importFunction, limits: this.#limits });
-    if (this.#lent + lent > this.#limits.callbacks) {
-      throw limitError("callbacks", this.#limits, `the peer sent ${lent} functions more with calls that are at work`);
-    }
-    if (typeof method === "number") this.#onInvoke(method, args, lent);
-    else if (method === "cull" && args.every((id) => typeof id === "number")) for (const id of args) this.#functions.remove(id as number);
-    else this.#onCall(method, readCall(args), { lent, size: raw.length });
+    this.#serving.checkLent(lent);
+    if (typeof method === "number") {
+      const fn = this.#functions.take(method);
+      // Those that are not there any more are passed over, since there is nobody to tell.
+      if (fn !== undefined) this.#serving.invoke(fn, args, lent);
+    } else if (method === "cull" && args.every((id) => typeof id === "number")) {
+      for (const id of args) this.#functions.remove(id as number);
+    } else this.#serving.call(method, readCall(args), { lent, size: raw.length });
     if (this.#spoken) return;
     this.#spoken = true;
     this.#options.onSpoken?.();
-  }
-
-  /** The peer calls a function; those that are not there any more are passed over, since there is nobody to tell. */
-  #onInvoke(id: number, args: readonly unknown[], lent: number): void {
-    const fn = this.#functions.take(id);
-    if (fn === undefined) return;
-    if (this.#atWork >= this.#limits.pendingCalls) throw limitError("pendingCalls", this.#limits, "the peer called one function more");
-    try {
-      const result = fn(...(args as never[]));
-      if (isThenable(result)) this.#track(Promise.resolve(result), lent);
-    } catch (thrown) {
-      this.#callbackFailed(thrown);
-    }
-  }
-
-  #track(work: Promise<unknown>, lent: number): void {
-    this.#busy++;
-    this.#lent += lent;
-    void work
-      .catch((thrown: unknown) => this.#callbackFailed(thrown))
-      .then(() => {
-        this.#busy--;
-        this.#lent -= lent;
-      });
-  }
-
-  /** Callbacks have no answer, so their failure is told to whoever reads the log. */
-  #callbackFailed(thrown: unknown): void {
-    (this.#options.log ?? silent).warn({ session: this.id, err: thrown }, "a function that was called back failed");
-  }
-
-  #onCall(method: string, envelope: CallEnvelope, { lent, size }: { lent: number; size: number }): void {
-    const { kite, authentication, args, response } = envelope;
-    const { pendingCalls } = this.#limits;
-    if (this.#atWork >= pendingCalls) {
-      const message = `the limit pendingCalls is ${pendingCalls}; ${method.slice(0, MAX_NAME)} would have been one more`;
-      return this.#replyError(response, new KiteError("overloaded", message, { outcome: "not_run" }));
-    }
-    const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
-    const serve = (verified: Shown): void => {
-      const refused = this.#meet(verified.caller, size);
-      if (refused !== undefined) return this.#replyError(response, refused);
-      const call = new IncomingCall({ method, args, session: this, caller: verified.caller });
-      const fail = (thrown: unknown): void => this.#replyError(response, refusal(this.#explain(thrown, call), verified, authentication));
-      this.#serve(call, lent, fail, (result) => this.#reply(response, call, result));
-    };
-    if ("caller" in shown) return serve(shown);
-    this.#busy++;
-    this.#lent += lent;
-    void shown.then((verified) => {
-      this.#busy--;
-      this.#lent -= lent;
-      if (this.#ended === undefined) serve(verified);
-    });
-  }
-
-  /** Takes note of who calls. What a stranger may not ask is answered with an error; where there is no room for one, the session ends. */
-  #meet({ role }: Caller, size: number): KiteError | undefined {
-    const who = role === undefined ? "stranger" : "known";
-    try {
-      if (this.#who !== "known" && this.#who !== who) {
-        this.#who = who;
-        if (who === "known") this.#options.transport.admit?.();
-        this.#options.onCaller?.(who);
-      }
-      return who === "known" ? undefined : beyondStranger(this.#limits, size, this.#serving.size);
-    } catch (thrown) {
-      const why = KiteError.from(thrown);
-      this.end(why, CLOSE.unauthenticated);
-      return why;
-    }
-  }
-
-  #serve(call: IncomingCall, lent: number, fail: (thrown: unknown) => void, reply: (result: unknown) => void): void {
-    let result: unknown;
-    try {
-      result = this.#options.serve(call);
-    } catch (thrown) {
-      return fail(thrown);
-    }
-    if (!isThenable(result)) return reply(result);
-    this.#serving.add(call);
-    this.#lent += lent;
-    // Not there any more: the session has ended meanwhile, and nobody is left to be answered.
-    const finish = (): boolean => {
-      this.#lent -= lent;
-      return this.#serving.delete(call);
-    };
-    Promise.resolve(result).then(
-      (value) => finish() && reply(value),
-      (thrown) => finish() && fail(thrown),
-    );
-  }
-
-  #reply(response: number | undefined, call: IncomingCall, result: unknown): void {
-    if (response === undefined || this.#ended !== undefined) return;
-    try {
-      this.#write(response, [{ error: null, result: result ?? null }]);
-    } catch (thrown) {
-      const { code, message } = this.#explain(reasonOf(thrown), call);
-      // What cannot be carried is not read by anybody either.
-      call.end(new KiteError("cancelled", message));
-      const kept = code === "limit_exceeded" || code === "failed_precondition";
-      this.#replyError(response, new KiteError(kept ? code : "invalid_result", message, { cause: thrown }));
-    }
-  }
-
-  #explain(thrown: unknown, call: IncomingCall): KiteError {
-    return (this.#options.explain ?? hideErrors)(thrown, call);
-  }
-
-  #replyError(response: number | undefined, error: KiteError): void {
-    if (response === undefined || this.#ended !== undefined) return;
-    try {
-      this.#write(response, [{ error: dnodeError(error, requestId()), result: null }]);
-    } catch (thrown) {
-      // Not even that it failed can be told; the caller must not wait for it.
-      this.end(KiteError.from(thrown), CLOSE.protocolError);
-    }
   }
 
   #settle(id: number, sent: readonly unknown[]): void {
@@ -388,15 +262,4 @@ export class DnodeSession implements CallSession {
     this.end(unread);
     throw unread;
   }
-
-  get #atWork(): number {
-    return this.#serving.size + this.#busy;
-  }
-}
-
-// Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
-const MAX_NAME = 100;
-
-function requestId(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -4,6 +4,7 @@ import { BasicTracerProvider, InMemorySpanExporter, type ReadableSpan, SimpleSpa
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
 import { callWith } from "../calling/remote.ts";
+import { callback } from "../contract/carried.ts";
 import { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type CallMeta, type ContractOf, method } from "../method.ts";
@@ -28,6 +29,11 @@ type Math = ContractOf<typeof mathMethods>;
 interface Api {
   sum(numbers: number[]): Promise<number>;
   meta(): Promise<CallMeta>;
+}
+
+interface Chat {
+  join(onLine: (line: string) => Promise<number>): Promise<void>;
+  say(line: string): Promise<number[]>;
 }
 
 const exporter = new InMemorySpanExporter();
@@ -182,4 +188,65 @@ test("without an SDK nothing is added to a call, and what it carries is passed o
 
   expect(bare).toEqual({});
   expect(given).toEqual({ traceparent: TRACEPARENT, tracestate: "a=1" });
+});
+
+test("a function that was passed runs in the trace of whoever calls it, and what it calls does as well", async () => {
+  startSdk();
+  await using world = await chain();
+  const observers = [tracing()];
+  const lines: ((line: string) => Promise<unknown>)[] = [];
+  const chat = new Kite({
+    name: "chat",
+    version: "1.0.0",
+    authenticate: async () => testCaller(),
+    observers,
+    methods: {
+      join: method({ role: "viewer", input: callback<(line: string) => Promise<number>>() }, (onLine) => void lines.push(onLine)),
+      say: method({ role: "viewer", input: z.string() }, (line) => Promise.all(lines.map((onLine) => onLine(line)))),
+    },
+  });
+  const web = new Kite({ name: "web", version: "1.0.0", observers });
+  const toChat = web.dial<Chat>(await chat.listen());
+  await toChat.join(async function onLine(line) {
+    return world.math.square(line.length);
+  });
+  exporter.reset();
+
+  const heard = await toChat.say("four");
+
+  const spans = exporter.getFinishedSpans();
+  const said = "client chat/say > server chat/say";
+  const called = `${said} > client function > server web/onLine`;
+  expect(heard).toEqual([16]);
+  expect(spans.map((span) => path(span, spans)).sort()).toEqual([
+    "client chat/say",
+    said,
+    `${said} > client function`,
+    called,
+    `${called} > client math/square`,
+    `${called} > client math/square > server math/square`,
+  ]);
+  await web.close();
+  await chat.close();
+});
+
+test("a function that fails is a span that fails, on both sides, and one without a name is called function", async () => {
+  startSdk();
+  const observers = [tracing()];
+  const pairOfNone = { ask: method({ role: "viewer", input: callback<() => void>() }, (fn) => fn().catch(() => "it failed")) };
+  const kite = new Kite({ name: "chat", version: "1.0.0", authenticate: async () => testCaller(), observers, methods: pairOfNone });
+  const web = new Kite({ name: "web", version: "1.0.0", observers });
+  const remote = web.dial<ContractOf<typeof pairOfNone>>(await kite.listen());
+
+  const answer = await remote.ask(
+    (() => () => {
+      throw new KiteError("internal", "out of paper");
+    })(),
+  );
+
+  expect(answer).toBe("it failed");
+  const failed = [spanOf(SpanKind.CLIENT, "function"), spanOf(SpanKind.SERVER, "web/function")];
+  expect(failed.map(({ status }) => status.code)).toEqual([SpanStatusCode.ERROR, SpanStatusCode.ERROR]);
+  await web.close();
+  await kite.close();
 });

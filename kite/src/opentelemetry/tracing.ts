@@ -23,7 +23,7 @@ export interface TracingOptions {
 /**
  * Spans for every call that a kite serves or makes, in one trace through all kites that the call passes: a served call
  * continues the trace that came with it and its method runs within its span, and a call that is made carries its own span
- * on. Without an OpenTelemetry SDK nothing is recorded, and the trace that came in is passed on as it is.
+ * on. The same holds for functions that were passed as arguments, in whichever direction they are called. Without an OpenTelemetry SDK nothing is recorded, and the trace that came in is passed on as it is.
  *
  * @example
  * import { tracing } from "@kite-mesh/kite/opentelemetry";
@@ -33,6 +33,8 @@ export function tracing({ tracer = trace.getTracer("@kite-mesh/kite") }: Tracing
   return ({ identity }) => ({
     serving: (call) => serving(tracer, identity, call),
     calling: (call) => calling(tracer, call),
+    invoked: ({ call, method = FUNCTION }) => serving(tracer, identity, { call, method }),
+    invoking: (call) => calling(tracer, call),
   });
 }
 
@@ -100,6 +102,8 @@ function fail(span: Span, { code, message, outcome }: KiteError, isFailure: bool
 
 // As OpenTelemetry's conventions for HTTP call a name of which there are too many to count.
 const OTHER = "_OTHER";
+// What was passed without a name.
+const FUNCTION = "function";
 
 /** A kite that refuses such a call has done what it should: the server's span is none to be alarmed about, the client's is. */
 const CALLERS_FAULT: ReadonlySet<KiteErrorCode> = new Set<KiteErrorCode>([

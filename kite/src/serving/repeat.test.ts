@@ -293,6 +293,46 @@ test("of more than ten thousand answers the oldest is forgotten, and what still 
   expect(work.calls).toHaveLength(1);
 });
 
+test("answers are kept up to 64 MiB; what has run and was let go does not run again", () => {
+  const window = new RepeatWindow();
+  const again = vi.fn(() => "again");
+  const tenMiB = () => new Uint8Array(10 * 1024 * 1024);
+  window.run(callOf({ username: "bob" }), "b", () => "a small one");
+
+  for (let index = 0; index < 20; index++) window.run(callOf({ username: "mallory" }), `k${index}`, tenMiB);
+
+  expect(window.answerBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+  expect(window.run(callOf({ username: "mallory" }), "k19", again)).toHaveLength(10 * 1024 * 1024);
+  expect(window.run(callOf({ username: "bob" }), "b", again)).toBe("a small one");
+  expect(() => window.run(callOf({ username: "mallory" }), "k0", again)).toThrow(
+    expect.objectContaining({ code: "failed_precondition", message: expect.stringContaining("has run under this key") }),
+  );
+  expect(again).not.toHaveBeenCalled();
+});
+
+test("an answer that is larger than all that may be kept goes to whoever waits for it, and to nobody later", async () => {
+  const work = held();
+  const window = new RepeatWindow();
+  const first = window.run(callOf({}), "k", (call) => work.run(call));
+  const joined = window.run(callOf({}), "k", (call) => work.run(call));
+
+  work.finish("x".repeat(40 * 1024 * 1024));
+
+  expect([await first, await joined]).toEqual([expect.any(String), expect.any(String)]);
+  expect(() => window.run(callOf({}), "k", (call) => work.run(call))).toThrow(/its answer was let go/);
+  expect(window.answerBytes).toBe(0);
+  expect(work.calls).toHaveLength(1);
+});
+
+test("what is forgotten weighs nothing any more", () => {
+  const window = new RepeatWindow();
+
+  for (let index = 0; index < 20_000; index++) window.run(callOf({}), `k${index}`, () => "x".repeat(1_000));
+
+  expect(window.size).toBe(10_000);
+  expect(window.answerBytes).toBeLessThan(10_000 * 2_100);
+});
+
 test("ten thousand calls that run are all that can be told apart", () => {
   const window = new RepeatWindow();
   const endless: Answer = () => new Promise(() => {});

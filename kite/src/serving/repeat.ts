@@ -3,21 +3,27 @@ import { KiteError } from "../errors.ts";
 import { type Deadline, deadlines, type Expiring } from "../session/deadlines.ts";
 import { isThenable } from "../thenable.ts";
 import { fingerprint, isLive } from "./fingerprint.ts";
+import { type KeptAnswer, KeptAnswers } from "./kept-answers.ts";
 import { type Answer, callerKey, OwnCall, type ServedCall } from "./served-call.ts";
+import { weightOf } from "./weight.ts";
 
 // Longer than any reconnect with its retries takes, and a thousand calls a minute for as long.
 const KEEP_MS = 10 * 60_000;
 const MAX_RUNS = 10_000;
+// 6 KiB for each of so many runs; answers that say what was done are smaller.
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 /**
  * The calls of `keyed` methods that a kite has run or runs: a repeat under the same key joins the one that runs, or gets the
- * answer that was kept. It forgets after ten minutes, and when there are 10,000 the oldest of whoever makes one more.
+ * answer that was kept. It forgets after ten minutes, and when there are 10,000 the oldest of whoever makes one more. Answers
+ * of more than 64 MiB together are let go before that, but not that they were given: what has run does not run again.
  * It is one process's: what several kites share, or what must outlive this one, keeps the key where it keeps the effect.
  */
 export class RepeatWindow {
   readonly #runs = new Map<string, Run>();
   /** By caller, the oldest first. */
   readonly #kept = new Map<string, Set<string>>();
+  readonly #answers = new KeptAnswers(MAX_ANSWER_BYTES);
 
   /** What still runs is told to stop when `closed` is aborted: nobody can come back any more. */
   constructor(closed?: AbortSignal) {
@@ -30,11 +36,16 @@ export class RepeatWindow {
     return this.#runs.size;
   }
 
+  /** About how many bytes the answers hold that are kept. */
+  get answerBytes(): number {
+    return this.#answers.weight;
+  }
+
   /**
    * Runs the call, unless it is a repeat.
    *
    * @throws {KiteError} `conflict` when the key came with other arguments before, `overloaded` when too many run,
-   * `failed_precondition` when the answer was one that cannot be kept; and whatever the first run threw.
+   * `failed_precondition` when the answer was one that cannot be kept, or was let go; and whatever the first run threw.
    */
   run(call: ServedCall, key: string, next: Answer): unknown {
     const caller = callerKey(call);
@@ -43,9 +54,9 @@ export class RepeatWindow {
     const known = this.#runs.get(id);
     if (known !== undefined) return known.repeat(call, args);
     if (this.#runs.size >= MAX_RUNS) this.#makeRoom(caller, call.method);
-    const run = new Run(call, args, {
-      kept: () => this.#keep(caller, id),
-      forgotten: () => this.#forget(caller, id),
+    const run: Run = new Run(call, args, {
+      kept: () => this.#keep(caller, id, run),
+      forgotten: () => this.#forget(caller, id, run),
     });
     this.#runs.set(id, run);
     return run.start(call, next);
@@ -62,14 +73,16 @@ export class RepeatWindow {
     this.#runs.get(oldest)?.forget();
   }
 
-  #keep(caller: string, id: string): void {
+  #keep(caller: string, id: string, run: Run): void {
     const kept = this.#kept.get(caller);
     if (kept === undefined) this.#kept.set(caller, new Set([id]));
     else kept.add(id);
+    this.#answers.add(caller, run);
   }
 
-  #forget(caller: string, id: string): void {
+  #forget(caller: string, id: string, run: Run): void {
     this.#runs.delete(id);
+    this.#answers.remove(caller, run);
     const kept = this.#kept.get(caller);
     kept?.delete(id);
     if (kept?.size === 0) this.#kept.delete(caller);
@@ -85,13 +98,13 @@ type State =
   | { readonly is: "running" }
   | { readonly is: "answered"; readonly value: unknown }
   | { readonly is: "failed"; readonly thrown: unknown }
-  | { readonly is: "unkeepable" };
+  | { readonly is: "unkeepable"; readonly because: string };
 
 /**
  * One run of a method, with everybody who waits for it. It goes on when their sessions are lost, which is when they will ask
  * again; it is told to stop when all have cancelled or run out of time.
  */
-class Run implements Expiring {
+class Run implements Expiring, KeptAnswer {
   readonly #method: string;
   readonly #args: string;
   readonly #events: RunEvents;
@@ -101,6 +114,7 @@ class Run implements Expiring {
   #state: State = { is: "running" };
   #answer: Promise<unknown> | undefined;
   #deadline: Deadline | undefined;
+  weight = 0;
 
   constructor(call: ServedCall, args: string, events: RunEvents) {
     this.#method = call.method;
@@ -148,7 +162,7 @@ class Run implements Expiring {
       case "failed":
         throw state.thrown;
       case "unkeepable":
-        throw unkeepable(call.method);
+        throw unkeepable(call.method, state.because);
     }
   }
 
@@ -167,9 +181,14 @@ class Run implements Expiring {
     this.#events.forgotten();
   }
 
+  letGo(): void {
+    this.#state = { is: "unkeepable", because: TOO_LARGE };
+  }
+
   async #join(): Promise<unknown> {
     const value = await this.#answer;
-    if (this.#state.is === "unkeepable") throw unkeepable(this.#method);
+    // Whoever waited while it ran gets what is too large to be kept for later.
+    if (this.#state.is === "unkeepable" && this.#state.because === LIVE) throw unkeepable(this.#method, LIVE);
     return value;
   }
 
@@ -192,18 +211,21 @@ class Run implements Expiring {
   }
 
   #answered(value: unknown): void {
-    this.#keep(isLive(value) ? { is: "unkeepable" } : { is: "answered", value });
+    if (isLive(value)) return this.#keep({ is: "unkeepable", because: LIVE }, 0);
+    this.#keep({ is: "answered", value }, weightOf(value));
   }
 
   #failed(thrown: unknown): void {
     // What another call says of itself says nothing of this one, which made it.
     if (thrown instanceof KiteError && thrown.ownOutcome === "not_run") this.forget();
-    else this.#keep({ is: "failed", thrown });
+    else this.#keep({ is: "failed", thrown }, weightOf(thrown));
   }
 
-  #keep(state: State): void {
+  #keep(state: State, weight: number): void {
     this.#disarm();
     this.#state = state;
+    this.weight = weight;
+    this.#answer = undefined;
     this.#call = undefined;
     this.#waiting.clear();
     this.#deadline = deadlines.add(this, KEEP_MS);
@@ -216,7 +238,10 @@ class Run implements Expiring {
   }
 }
 
-function unkeepable(method: string): KiteError {
-  const message = `${method} has run under this key, but its answer held functions or streams, which are given out once; ask for its effect another way`;
+const LIVE = "held functions or streams, which are given out once";
+const TOO_LARGE = `was let go: those of keyed methods are kept up to ${MAX_ANSWER_BYTES / 1024 / 1024} MiB together`;
+
+function unkeepable(method: string, because: string): KiteError {
+  const message = `${method} has run under this key, but its answer ${because}; ask for its effect another way`;
   return new KiteError("failed_precondition", message);
 }

@@ -191,6 +191,7 @@ export class Acceptor {
       authenticate: (auth) => authenticate(readAuth(auth), kite, { remoteAddress: session.remoteAddress }),
       onState: (state) => this.#onState(id, state),
       through: watch?.calling?.(() => session.caller.kite),
+      functions: watch?.functions?.(() => session.caller.kite),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     session.agree(theirs);

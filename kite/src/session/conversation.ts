@@ -38,7 +38,7 @@ export class Conversation {
   #over: KiteError | undefined;
 
   constructor(options: ConversationOptions) {
-    const { limits, outbox, session } = options;
+    const { limits, outbox, session, functions } = options;
     this.#limits = limits;
     this.#outbox = outbox;
     this.#calls = new OutgoingCalls(limits, (id, departure) => this.#cancel(id, departure));
@@ -46,7 +46,10 @@ export class Conversation {
     this.#imported = new ImportedFunctions({
       limits,
       session,
-      invoke: (fn, args) => this.#invoke(fn, args),
+      invoke:
+        functions === undefined
+          ? (fn, args) => this.#invoke(fn, args)
+          : (fn, args) => functions.invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
       release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);
@@ -178,11 +181,12 @@ export class Conversation {
     else this.#push(`[${MESSAGE.cancel},${id}]`);
   }
 
-  #invoke(fn: ImportedFunction, args: readonly unknown[]): Promise<unknown> {
+  #invoke(fn: ImportedFunction, args: readonly unknown[], { meta } = FOREVER): Promise<unknown> {
     return this.#open(`function ${fn.id}`, FOREVER, (id) => {
       const head = `[${MESSAGE.invoke},${id},${fn.id},`;
-      if (!fn.free) return this.#invokeLater(fn, id, this.#writer.prepare(head, args, "]"));
-      const written = this.#writer.write(head, args, "]");
+      const tail = meta === undefined ? "]" : `,${JSON.stringify(meta)}]`;
+      if (!fn.free) return this.#invokeLater(fn, id, this.#writer.prepare(head, args, tail));
+      const written = this.#writer.write(head, args, tail);
       if (written === undefined) return undefined;
       return this.#inOrder(fn, this.#follow(id, written));
     });
@@ -281,10 +285,11 @@ export class Conversation {
   }
 
   #onInvoke(id: number, message: readonly unknown[], frame: Frame): void {
-    const [, , fn, rawArgs] = message;
+    const [, , fn, rawArgs, rawMeta] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw new KiteError("protocol_error", "an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as unknown[];
-    this.#serving.invoke(id, `function ${fn}`, args, () => this.#exported.get(fn));
+    const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
+    this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
   }
 
   #onRelease(id: number, count: unknown): void {

@@ -160,6 +160,7 @@ export class Peer implements AsyncDisposable {
       explain,
       onState: (state) => this.#onSession(session, state),
       through: watch?.calling?.(() => this.#identity),
+      functions: watch?.functions?.(() => this.#identity),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     return session;

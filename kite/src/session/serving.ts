@@ -2,6 +2,7 @@ import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
+import type { FunctionsThrough } from "../through.ts";
 import { MESSAGE } from "../wire/v1.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
@@ -19,6 +20,8 @@ export interface ServingOptions {
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
   /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
   readonly explain?: Explain | undefined;
+  /** What functions are called through, in both directions; left out: they just are. */
+  readonly functions?: FunctionsThrough | undefined;
 }
 
 interface ServingParts {
@@ -56,9 +59,13 @@ export class Serving {
     this.#answer(id, call, () => serve(call));
   }
 
-  invoke(id: number, name: string, args: readonly unknown[], fn: () => (...args: never[]) => unknown): void {
-    const call = new IncomingCall({ method: name, args, session: this.#options.session, caller: this.caller });
-    this.#answer(id, call, () => fn()(...(args as never[])));
+  invoke(id: number, name: string, args: readonly unknown[], meta: CallMeta | undefined, find: () => (...args: never[]) => unknown): void {
+    const { session, functions } = this.#options;
+    const call = new IncomingCall({ method: name, args, session, caller: this.caller, meta });
+    this.#answer(id, call, () => {
+      const fn = find();
+      return functions === undefined ? fn(...(args as never[])) : functions.invoked(call, fn.name, () => fn(...(args as never[])));
+    });
   }
 
   notify(method: string, args: readonly unknown[]): void {

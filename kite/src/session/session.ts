@@ -1,7 +1,7 @@
 import { KiteError } from "../errors.ts";
 import type { AgreedLimits, Limits } from "../limits.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
-import type { CallThrough } from "../observe.ts";
+import type { CallThrough, FunctionsThrough } from "../through.ts";
 import { CLOSE, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
@@ -35,6 +35,8 @@ export interface SessionOptions {
   readonly heartbeatMs?: number;
   /** What calls of the peer go through; left out: they just go. */
   readonly through?: CallThrough | undefined;
+  /** What functions are called through, in both directions; left out: they just are. */
+  readonly functions?: FunctionsThrough | undefined;
 }
 
 // WebSocket's codes for data of the wrong kind, text that is not UTF-8, and a message that is too big (RFC 6455, 7.4.1).
@@ -61,7 +63,7 @@ export class Session implements CallSession {
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: SessionOptions) {
-    const { id, limits, serve, caller, authenticate, explain } = options;
+    const { id, limits, serve, caller, authenticate, explain, functions } = options;
     this.id = id;
     this.#options = options;
     this.#outbox = new Outbox({
@@ -70,7 +72,8 @@ export class Session implements CallSession {
       onAcknowledged: (frame) => this.#conversation.acknowledged(frame),
       onOverflow: (why) => this.end(why, CLOSE.protocolError),
     });
-    this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, serve, caller, authenticate, explain });
+    const said = { serve, caller, authenticate, explain, functions };
+    this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, ...said });
   }
 
   get state(): SessionState {

@@ -3,13 +3,16 @@ import { describeWith } from "../../../test/services.ts";
 import { overNats } from "../nats/test-carrier.ts";
 import { TestNatsServer } from "../nats/test-nats-server.ts";
 import { testBehaviour } from "./behaviour.contract.ts";
-import { overMemory, overWebSocket, worldOver } from "./test-worlds.ts";
+import { dnodeWorldOver, overMemory, overWebSocket, worldOver } from "./test-worlds.ts";
 
 // Real servers on a busy machine.
 vi.setConfig({ testTimeout: 60_000 });
 
 testBehaviour(worldOver("memory", overMemory));
 testBehaviour(worldOver("WebSocket", overWebSocket));
+testBehaviour(dnodeWorldOver("memory, in dnode", overMemory));
+testBehaviour(dnodeWorldOver("WebSocket, in dnode", overWebSocket));
+testBehaviour(dnodeWorldOver("SockJS, in dnode", overWebSocket, "/kite"));
 
 describeWith("nats-server", "NATS", (program) => {
   let server: TestNatsServer;

@@ -1,4 +1,6 @@
 import { remote } from "../calling/remote.ts";
+import { DnodePeer } from "../dnode/peer.ts";
+import { dnodeHost } from "../dnode/test-dnode.ts";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { Listener } from "../listener.ts";
@@ -6,7 +8,7 @@ import type { ContractOf, Methods } from "../method.ts";
 import { serveMethods } from "../serving/serve.ts";
 import { Acceptor } from "../session/acceptor.ts";
 import { Peer } from "../session/peer.ts";
-import { testCaller } from "../testing.ts";
+import { testCaller, testIdentity } from "../testing.ts";
 import type { OpenWorld, World } from "./behaviour.contract.ts";
 import { memoryLink } from "./memory.ts";
 import type { Transport } from "./transport.ts";
@@ -46,6 +48,37 @@ export function worldOver(name: string, openCarrier: OpenCarrier): World {
   };
 }
 
+/** The original's dialect over a carrier; with SockJS framing where the carrier knows paths. */
+export function dnodeWorldOver(name: string, openCarrier: OpenCarrier, path = ""): World {
+  return {
+    name,
+    can: { resume: false, binary: false, streams: false, cancel: false },
+    open: async <const M extends Methods>(methods: M): Promise<OpenWorld<M>> => {
+      const host = dnodeHost(methods);
+      const carrier = await openCarrier((transport) => host.accept(transport));
+      const dialled = { auth: async () => undefined, identity: testIdentity(), limits: LIMITS, random: () => 0 };
+      const peer = new DnodePeer({ ...dialled, url: `${carrier.url}${path}`, dial: carrier.dial });
+      // The dialect has no greeting: the first call dials, whatever it is answered.
+      await peer.call("kite.fence", []).catch(() => {});
+      return {
+        client: remote<ContractOf<M>>(peer),
+        peer: {
+          call: (...call) => peer.call(...call),
+          notify: (...notice) => peer.session?.notify(...notice),
+          [Symbol.asyncDispose]: () => peer[Symbol.asyncDispose](),
+        },
+        cut: () => carrier.cut(),
+        close: () => peer.close(),
+        [Symbol.asyncDispose]: async () => {
+          await peer[Symbol.asyncDispose]();
+          host.close(new KiteError("disconnected", "the test is over"));
+          await carrier[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
 export const overMemory: OpenCarrier = async (serve) => {
   let sever = () => {};
   return {
@@ -67,7 +100,7 @@ export const overWebSocket: OpenCarrier = async (serve) => {
     sockets.add(socket);
     return false;
   };
-  const listener = await Listener.open({ upgrade }, LIMITS, { onTransport: serve });
+  const listener = await Listener.open({ upgrade }, LIMITS, { onTransport: serve, onDnode: serve });
   return {
     url: listener.url,
     dial: dialWebSocket,

@@ -5,6 +5,7 @@ import {
   type Identity,
   type IssuedToken,
   KiteError,
+  matcher,
   type Narrower,
   type Query,
   roleAllows,
@@ -161,13 +162,26 @@ interface Found {
   readonly access: Access;
 }
 
-const WHY = `
+const GONE = `
   select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
                             'region', region, 'hostname', hostname, 'id', id) as kite,
          url, visibility, labels, jti, kid, generation::float8 as generation, holder,
          round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
-         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
-    from kontrol.kites where id = $1`;
+         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason`;
+const WHY = `${GONE} from kontrol.kites where id = $1`;
+// The newest only, by an index: whoever asks for a name that nobody had must not have a week's departures read.
+const DEPARTED = `${GONE}
+    from (select * from kontrol.kites where gone_at is not null order by gone_at desc limit 10000) lately
+   where ($1 = '' or name = $1) and ($2 = '' or username = $2)
+   order by gone_at desc`;
+const MOST_DEPARTED = 20;
+
+interface GoneRecord extends KiteRecord {
+  readonly goneAt: number;
+  readonly reason: string;
+}
+
+type Present = KiteRecord & { readonly goneAt: null };
 
 /** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
 export async function why(
@@ -175,14 +189,35 @@ export async function why(
   { caller }: Call,
   { pool, pulse, directory, now }: QueryOptions & { pool: Pool; pulse: (id: string) => Pulse | undefined },
 ) {
-  const mayKnow = (record: KiteRecord) => caller.role === "owner" || directory.access(record, caller.username, now()) !== undefined;
+  const mayKnow = knowledge(caller, directory, now());
   const present = directory.kite(id);
   if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
-  const [gone] = (await ask<KiteRecord & { goneAt: number | null; reason: string }>(pool, WHY, [id])).rows;
-  if (gone === undefined || !mayKnow(gone)) return { found: false } as const;
+  const [last] = (await ask<GoneRecord | Present>(pool, WHY, [id])).rows;
+  if (last === undefined || !mayKnow(last)) return { found: false } as const;
   // It has registered again, at another replica, and the log did not bring it here yet.
-  if (gone.goneAt === null) return explainPresent(gone, undefined, pool);
-  return { found: true, kite: gone.kite, state: "gone", reason: gone.reason, at: new Date(gone.goneAt).toISOString() } as const;
+  return last.goneAt === null ? explainPresent(last, undefined, pool) : explainGone(last);
+}
+
+/** Kites that match and left not long ago, the last first; of those that the caller could see. */
+export async function departed(
+  query: Query,
+  { caller }: Call,
+  { pool, directory, now }: Pick<QueryOptions, "directory" | "now"> & { pool: Pool },
+): Promise<WhyFound[]> {
+  const { rows } = await ask<GoneRecord>(pool, DEPARTED, [query.name ?? "", query.username ?? ""]);
+  const [meant, mayKnow] = [matcher(query), knowledge(caller, directory, now())];
+  return rows
+    .filter((gone) => meant(gone.kite, gone.labels) && mayKnow(gone))
+    .slice(0, MOST_DEPARTED)
+    .map(explainGone);
+}
+
+function knowledge({ role, username }: Call["caller"], directory: Directory, now: number): (record: KiteRecord) => boolean {
+  return (record) => role === "owner" || directory.access(record, username, now) !== undefined;
+}
+
+function explainGone({ kite, reason, goneAt }: GoneRecord): WhyFound {
+  return { found: true, kite, state: "gone", reason, at: new Date(goneAt).toISOString() };
 }
 
 const HOLDER = `

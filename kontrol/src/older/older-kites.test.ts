@@ -180,6 +180,18 @@ test("B3: a version constraint holds for a single match, too", async () => {
   expect([await matching(">= 2.0"), await matching("~> 1.4"), await matching("1.4.2")]).toEqual([0, 1, 1]);
 });
 
+test("B4: a kite is found by its id alone, and a caller's token for it renewed as often as he asks", async () => {
+  const kite = older({ identity: identity({ name: "renewed" }) });
+  await kite.register({ url: "http://10.0.0.7:3636/kite" });
+  const { id } = only((await alice.kontrol.getKites({ query: { name: "renewed" } })).kites).kite;
+  const caller = older();
+
+  const tokens = [await caller.getToken({ id, force: true }), await caller.getToken({ id, force: true })];
+
+  expect((await caller.getKites({ query: { id } })).kites).toMatchObject([{ kite: { name: "renewed" } }]);
+  expect(tokens.map((token) => decodeJwt(token).sub)).toEqual(["alice", "alice"]);
+});
+
 test.each(["watchCallback", "watchHandler"])("%s is called with what comes and goes, until the watch is cancelled", async (key) => {
   const events: KiteEvent[] = [];
   const heard = method({ role: "anyone", input: z.any() }, () => {});
@@ -208,7 +220,7 @@ test("a watch is its session's own: another cannot cancel it", async () => {
   await expect(older().cancelWatcher(watcherID as string)).rejects.toMatchObject({ code: "not_found" });
 });
 
-test("an older machine is asked for its join token, and gets an RS256 kite.key", async () => {
+test("B9: an older machine that registers is asked for its join token, and gets an RS256 kite.key", async () => {
   const kloud = await mesh.service("kloud");
   const { joinToken } = await kloud.kontrol.joinTokens.create({ username: "bob", purpose: "older machine" });
   const getPass = method({ role: "anyone", input: z.string() }, () => `${joinToken}\n`);
