@@ -17,6 +17,8 @@ export interface KiteRecord {
   readonly holder: string;
   /** In milliseconds since the epoch. */
   readonly registeredAt: number;
+  /** Which process it is of, as far as that said so. Here it is from the log alone: a directory that was read from the tables does not know it. */
+  readonly instance?: string;
 }
 
 export interface AccountRecord {

@@ -12,6 +12,8 @@ export interface NewLease extends Omit<KiteRecord, "generation"> {
    * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
    */
   readonly known?: number;
+  /** It comes back: another instance that is there keeps its place. One that has just started takes it. */
+  readonly again?: boolean;
 }
 
 export interface LeavingLease {
@@ -180,40 +182,53 @@ export class Leases {
 // To a machine those that are gone count, too: tokens for them may still be around, and they may come back. Not a prepared
 // statement: a plan from when there were no kites would read all of them.
 const CONFLICTS = `
-  select id, taken from (
+  select id, taken, later, kite, url, "registeredAt" from (
     select k.id, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
-           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later
+           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later,
+           k.gone_at is null and wanted.again and k.instance_at = k.generation and k.instance <> wanted.instance as other,
+           jsonb_build_object('name', k.name, 'version', k.version, 'hostname', k.hostname, 'id', k.id) as kite, k.url,
+           round(extract(epoch from date_trunc('milliseconds', k.registered_at)) * 1000)::float8 as "registeredAt"
       from kontrol.kites k
-      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid) on wanted.id = k.id
-  ) as found where taken or later`;
+      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid, instance text,
+           again boolean) on wanted.id = k.id
+  ) as found where taken or later or other`;
 const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at,
+         instance, instance_at)
   select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
-         to_timestamp("registeredAt" / 1000)
+         to_timestamp("registeredAt" / 1000), instance, generation
     from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8, instance text)
   on conflict (id) do update set
     username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
     region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
     jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
-    gone_at = null, gone_reason = null`;
+    instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`;
+
+interface Conflict extends Rival {
+  readonly id: string;
+  readonly taken: boolean;
+  readonly later: boolean;
+}
 
 /** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
 async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord | KiteError>> {
   const entered = new Map<string, KiteRecord>();
   if (leases.length === 0) return new Map();
-  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder }) => ({
+  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder, instance, again = false }) => ({
     id,
     username,
     machine,
     jti,
     known,
     holder,
+    instance,
+    again,
   }));
-  const { rows } = await tx.query<{ id: string; taken: boolean }>(CONFLICTS, [JSON.stringify(wanted)]);
+  const { rows } = await tx.query<Conflict>(CONFLICTS, [JSON.stringify(wanted)]);
   const outcomes = new Map<string, KiteRecord | KiteError>();
-  for (const row of rows) outcomes.set(row.id, row.taken ? taken(row.id) : overtaken());
-  for (const { machine: _, known: __, ...lease } of leases) {
+  for (const row of rows) outcomes.set(row.id, row.taken ? taken(row.id) : row.later ? overtaken() : displaced(row));
+  for (const { machine: _, known: __, again: ___, ...lease } of leases) {
     if (outcomes.has(lease.kite.id)) continue;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
     const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
@@ -267,5 +282,21 @@ function taken(id: string): KiteError {
   return new KiteError(
     "already_exists",
     `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
+  );
+}
+
+/** The registration that has the place. */
+export type Rival = Pick<KiteRecord, "url" | "registeredAt"> & {
+  readonly kite: Pick<KiteRecord["kite"], "name" | "version" | "hostname" | "id">;
+};
+
+/** Said to a process whose id another one has: when it loses its place, and whenever it asks while that one is there. */
+export function displaced({ kite, url, registeredAt }: Rival): KiteError {
+  const since = new Date(registeredAt).toISOString();
+  return new KiteError(
+    "already_exists",
+    `another process has registered with the id "${kite.id}": ${kite.name} ${kite.version} on ${kite.hostname}, at ${url}, since ${since}; ` +
+      "this one is out of the directory while that one is there. Give each process an id of its own, or stop one of them",
+    { details: { hostname: kite.hostname, url, since } },
   );
 }
