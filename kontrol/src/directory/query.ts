@@ -13,7 +13,7 @@ import {
 import type { Pool } from "pg";
 import type { WhyFound } from "../contract.ts";
 import { ask } from "../database/connection.ts";
-import type { KiteRecord } from "../database/record.ts";
+import { type KiteRecord, RECORD } from "../database/record.ts";
 import { type Pulse, seconds } from "../presence/pulse.ts";
 import type { SigningKey, SigningKeys } from "../trust/signing-keys.ts";
 import type { Tokens } from "../trust/tokens.ts";
@@ -186,12 +186,8 @@ interface Found {
 }
 
 const WHY = `
-  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
-                            'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
-         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
-         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
-    from kontrol.kites where id = $1 and gone_at is not null`;
+  select ${RECORD}, round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason
+    from kontrol.kites k where id = $1 and gone_at is not null`;
 
 /** Why a kite is there, or is not. What the caller could not see, it is not told of; administrators see all. */
 export async function why(
