@@ -36,6 +36,35 @@ test("kites in processes of their own stay in a watcher's view while kontrol res
   await watching;
 });
 
+test("who goes on with a watch at a kontrol that was started anew hears what was missed, and gets no snapshot", async () => {
+  const database = await freshDatabase();
+  await using staying = await startTestKontrol(database);
+  const first = await startTestKontrol(database);
+  const alice = await staying.person("alice");
+  const [leaving, before] = [testIdentity({ name: "math", id: "leaving" }), testIdentity({ name: "math", id: "before" })];
+  const leaver = alice.kite();
+  await alice.kontrol.register({ kite: before, url: "ws://127.0.0.1:1" });
+  await leaver.kontrol().register({ kite: leaving, url: "ws://127.0.0.1:1" });
+  const query = { name: "math" };
+  const watching = (await alice.kontrol.watch({ query }))[Symbol.asyncIterator]();
+  const { revision } = (await watching.next()).value as WatchEvent;
+  await watching.return?.();
+
+  await first[Symbol.asyncDispose]();
+  await leaver.close();
+  await vi.waitFor(async () => expect(await alice.kontrol.why({ id: "leaving" })).toMatchObject({ state: "gone" }), LONG);
+  await alice.kontrol.updateLabels({ labels: { load: "0.9" } });
+  await using second = await startTestKontrol(database);
+  const asking = second.closing(alice.kite({ kontrolUrl: second.kontrol.url })).kontrol();
+
+  const told: WatchEvent[] = [];
+  for await (const event of await asking.watch({ query, since: revision })) if (told.push(event) === 2) break;
+  expect(told).toMatchObject([
+    { type: "gone", kite: { id: "leaving" }, reason: "its session closed" },
+    { type: "registered", kite: { kite: { id: "before" }, labels: { load: "0.9" } } },
+  ]);
+});
+
 test("while kontrol is down, kites that were found are found, connected to and called, and the answer says how old it is", async () => {
   const mesh = await startTestKontrol(databaseUrl);
   const alice = await mesh.person("alice");

@@ -47,6 +47,8 @@ const ownRegister = z
     onLink: z.custom<NonNullable<Register["onLink"]>>((value) => typeof value === "function", "expected a function").optional(),
     visibility: z.enum(["private", "mesh"]).optional(),
     labels: labels.optional(),
+    instance: text.min(1).max(64).optional(),
+    again: z.boolean().optional(),
   })
   .transform(withoutUndefined) as unknown as z.ZodType<Register, Register>;
 

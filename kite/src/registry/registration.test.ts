@@ -40,6 +40,46 @@ test("a registered kite registers again when its session is lost, and says so me
   expect(states).toEqual(["registering", "registered"]);
 });
 
+test("a kite says that it comes back, as the same instance, and every other is another one", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new Registrar({ reach: served.reach, backoff: FAST });
+  await using other = new Registrar({ reach: served.reach, backoff: FAST });
+  await client.register({ kite: math });
+
+  registry.drop();
+  await until(() => registry.registrations === 2);
+  await other.register({ kite: math });
+
+  const [first, again, apart] = registry.registered;
+  expect(first).toMatchObject({ instance: expect.any(String), again: false });
+  expect(again).toMatchObject({ instance: first?.instance, again: true });
+  expect(apart?.again).toBe(false);
+  expect(apart?.instance).not.toBe(first?.instance);
+});
+
+test("a kite whose place another process took says so once, asks seldom, and comes back when it may", async () => {
+  vi.useFakeTimers();
+  const warnings: unknown[] = [];
+  const log = { debug() {}, info() {}, warn: (said: unknown) => warnings.push(said), error() {} };
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  await using client = new Registrar({ reach: served.reach, backoff: FAST, log });
+  await client.register({ kite: math });
+
+  registry.refuse = new KiteError("already_exists", "another process has registered with the id");
+  registry.drop(registry.refuse);
+  await vi.advanceTimersByTimeAsync(25_000);
+  expect(registry.refusals).toBe(0);
+  await vi.advanceTimersByTimeAsync(300_000);
+
+  expect(registry.refusals).toBeGreaterThan(3);
+  expect(warnings).toEqual([{ code: "already_exists", error: expect.stringContaining("another process") }]);
+  registry.refuse = undefined;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(client.state).toMatchObject({ state: "registered" });
+});
+
 test("labels that were changed stay through a registration to come", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);

@@ -50,6 +50,7 @@ export class Registration {
   readonly #options: RegistrationOptions;
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
+  readonly #instance = crypto.randomUUID();
   /** By revision; kontrol repeats the recent ones whenever the kite registers again. */
   readonly #heard = new Set<string>();
   /** What kontrol is told, and whether it stands there now. */
@@ -139,11 +140,13 @@ export class Registration {
     const { onState, log } = this.#options;
     let before = false;
     let error: KiteError | undefined;
+    let refused: KiteErrorCode | undefined;
     while (!this.#closing.signal.aborted) {
       onState({ state: "registering", tries: this.#backoff.tries, error });
       try {
-        const registered = await this.#enter();
+        const registered = await this.#enter(before);
         before = true;
+        refused = undefined;
         onFirst(registered);
         const since = this.#options.now();
         // Whoever was there for a while and lost its kontrol finds another at once: kontrols are restarted one after the other.
@@ -156,22 +159,24 @@ export class Registration {
         if (!before && isLasting(error)) return this.#end(onRefused, error);
       }
       if (this.#closing.signal.aborted) break;
-      log.warn(
+      // A refusal that lasts is said once.
+      log[error.code === refused ? "debug" : "warn"](
         { code: error.code, error: error.message },
         before ? "not registered any more; registering again" : "not registered yet; trying again",
       );
+      refused = isLasting(error) ? error.code : undefined;
       await sleep(this.#pauseMs(error), { signal: this.#closing.signal }).catch(() => {}); // ends the loop by its condition
     }
     this.#end(onRefused, error ?? new KiteError("cancelled", "the registration was ended on this side"));
   }
 
-  async #enter(): Promise<Registered> {
+  async #enter(again: boolean): Promise<Registered> {
     const { reach, onState, onKey, log, now } = this.#options;
     const register = this.#register;
     this.#stands = false;
     const { signal } = this.#closing;
     const registry = await waitUntil(Promise.resolve(reach({ timeoutMs: REGISTER_TIMEOUT_MS, signal })), signal);
-    const registered = await waitUntil(registry.register(register), signal);
+    const registered = await waitUntil(registry.register({ ...register, instance: this.#instance, again }), signal);
     this.#stands = true;
     const missed = labelDifference(register.labels ?? {}, this.#register.labels ?? {});
     try {

@@ -47,6 +47,10 @@ export interface Register {
   visibility?: Visibility;
   /** Whatever helps others to choose: plain strings. */
   labels?: Record<string, string>;
+  /** Which process this is, by a random text: two that have one id are told from one that comes back. */
+  instance?: string;
+  /** It was registered before, and comes back: it does not take the place of another instance. One that has just started does. */
+  again?: boolean;
 }
 
 /** One caller, connected through the relay. Text frames are strings, binary ones bytes. */

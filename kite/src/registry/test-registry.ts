@@ -30,6 +30,7 @@ export class TestRegistry implements RegistryContract {
   registrations = 0;
   refusals = 0;
   beats = 0;
+  readonly registered: Register[] = [];
   readonly labelled: Record<string, string>[] = [];
   readonly labelChanges: LabelChange[] = [];
   questions = 0;
@@ -84,6 +85,7 @@ export class TestRegistry implements RegistryContract {
       throw this.refuse;
     }
     this.registrations += 1;
+    this.registered.push(registration);
     this.labelled.push(registration.labels ?? {});
     const { heartbeatMs = 10_000, deaf, kiteKey } = this.#options;
     return {

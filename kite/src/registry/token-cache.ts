@@ -1,4 +1,4 @@
-import { formatIdentity, type Identity } from "../identity.ts";
+import type { Identity } from "../identity.ts";
 import type { IssuedToken } from "./registry.ts";
 
 /** A token that was issued, and whether it is time for the next one. */
@@ -11,7 +11,8 @@ export interface KeptToken extends IssuedToken {
 export class TokenCache {
   readonly #now: () => number;
   readonly #random: () => number;
-  readonly #tokens = new Map<string, IssuedToken & { dueAt: number }>();
+  /** By the kite's id; the path would take longer to put together than all else that is done here. */
+  readonly #tokens = new Map<string, IssuedToken & { kite: Identity; dueAt: number }>();
 
   constructor(options: { now: () => number; random: () => number }) {
     this.#now = options.now;
@@ -20,26 +21,45 @@ export class TokenCache {
 
   /** Undefined when there is none, or it has expired. */
   get(kite: Identity): KeptToken | undefined {
-    const kept = this.#tokens.get(formatIdentity(kite));
+    const kept = this.#find(kite);
     const now = this.#now();
     if (kept === undefined || kept.expiresAt <= now) return undefined;
     return { token: kept.token, expiresAt: kept.expiresAt, fresh: now < kept.dueAt };
   }
 
   keep(kite: Identity, { token, expiresAt }: IssuedToken): void {
-    const key = formatIdentity(kite);
+    if ((this.#find(kite)?.expiresAt ?? 0) >= expiresAt) return;
     const now = this.#now();
-    if ((this.#tokens.get(key)?.expiresAt ?? 0) >= expiresAt) return;
     const share = DUE_AFTER - SPREAD * this.#random();
-    this.#tokens.delete(key);
-    this.#tokens.set(key, { token, expiresAt, dueAt: now + (expiresAt - now) * share });
-    for (const [oldest] of this.#tokens) if (this.#tokens.size > MAX_TOKENS) this.#tokens.delete(oldest);
+    this.#tokens.delete(kite.id);
+    this.#tokens.set(kite.id, { kite, token, expiresAt, dueAt: now + (expiresAt - now) * share });
+    for (const [oldest] of this.#tokens) {
+      if (this.#tokens.size <= MAX_TOKENS) return;
+      this.#tokens.delete(oldest);
+    }
   }
 
   /** For a token that its kite did not accept. */
   forget(kite: Identity): void {
-    this.#tokens.delete(formatIdentity(kite));
+    this.#tokens.delete(kite.id);
   }
+
+  /** A token is for the whole path: a kite that came back as another version has the id, and accepts no token from before. */
+  #find(kite: Identity): (IssuedToken & { dueAt: number }) | undefined {
+    const kept = this.#tokens.get(kite.id);
+    return kept !== undefined && isSame(kept.kite, kite) ? kept : undefined;
+  }
+}
+
+function isSame(one: Identity, other: Identity): boolean {
+  return (
+    one.name === other.name &&
+    one.username === other.username &&
+    one.environment === other.environment &&
+    one.version === other.version &&
+    one.region === other.region &&
+    one.hostname === other.hostname
+  );
 }
 
 // Leaves a third of its life for tries while kontrol is away: more than three of ten minutes.

@@ -17,7 +17,18 @@ export interface KiteRecord {
   readonly holder: string;
   /** In milliseconds since the epoch. */
   readonly registeredAt: number;
+  /** Which process it is of, as far as that said so. Here it is from the log alone: a directory that was read from the tables does not know it. */
+  readonly instance?: string;
 }
+
+// Times are cut to milliseconds before they are taken apart: before PostgreSQL 14 `extract` answers in floating point, and a
+// floor of that loses one now and then.
+/** A {@link KiteRecord}, of a row that the statement calls k. */
+export const RECORD = `
+  jsonb_build_object('username', k.username, 'environment', k.environment, 'name', k.name, 'version', k.version,
+                     'region', k.region, 'hostname', k.hostname, 'id', k.id) as kite,
+  k.url, k.visibility, k.labels, k.jti, k.kid, k.generation::float8 as generation, k.holder,
+  round(extract(epoch from date_trunc('milliseconds', k.registered_at)) * 1000)::float8 as "registeredAt"`;
 
 export interface AccountRecord {
   readonly username: string;
@@ -63,14 +74,30 @@ export interface RevocationRecord {
   readonly reason: string;
 }
 
+/** What a registration took the place of, as far as it decides who sees a kite: what was the same is left out. */
+export type Replaced = Partial<Pick<KiteRecord, "kite" | "visibility" | "labels">>;
+
 /**
  * Everything that the log can say. It is read by every process and kept for days, so it never holds a credential. A process
- * of an earlier version reads it as well, and passes over the kinds that it does not know.
+ * of an earlier version reads it as well, and passes over the kinds that it does not know. `before` is what stood there, so that
+ * the log can be read backwards; null for nothing, and missing in entries of earlier versions.
  */
 export type Change =
-  | { readonly kind: "kite.registered"; readonly record: KiteRecord }
-  | { readonly kind: "kite.labelled"; readonly id: string; readonly generation: number; readonly labels: KiteRecord["labels"] }
-  | { readonly kind: "kite.gone"; readonly id: string; readonly generation: number; readonly reason: string }
+  | { readonly kind: "kite.registered"; readonly record: KiteRecord; readonly before?: Replaced | null }
+  | {
+      readonly kind: "kite.labelled";
+      readonly id: string;
+      readonly generation: number;
+      readonly labels: KiteRecord["labels"];
+      readonly before?: KiteRecord["labels"];
+    }
+  | {
+      readonly kind: "kite.gone";
+      readonly id: string;
+      readonly generation: number;
+      readonly reason: string;
+      readonly before?: KiteRecord;
+    }
   | { readonly kind: "account.changed"; readonly account: AccountRecord }
   | { readonly kind: "grant.added"; readonly grant: PersonalGrant }
   | { readonly kind: "grant.removed"; readonly id: string; readonly username: string }

@@ -17,6 +17,8 @@ export interface Snapshot {
   readonly members: readonly MemberRecord[];
   readonly keys: readonly IssuedKey[];
   readonly revocations: readonly PastRevocation[];
+  /** What came last, up to its revision, for those who saw part of it: a restart is no reason to tell them everything. */
+  readonly past?: readonly Applied[];
 }
 
 export interface IssuedKey {
@@ -52,7 +54,7 @@ export function revokedBy(applied: Applied | "reset", directory: Directory, nowM
 }
 
 // Enough for a watcher that was away for some minutes in a mesh where everything moves; about 5 MB.
-const TAIL = 10_000;
+export const TAIL = 10_000;
 
 /**
  * The mesh in memory: who is there, who may see whom, what was revoked. It is built from the tables once and from the
@@ -94,7 +96,7 @@ export class Directory {
     for (const member of snapshot.members) this.#roster.enter(member);
     for (const key of snapshot.keys) this.#keys.set(key.jti, key);
     this.#revocations = [...snapshot.revocations];
-    this.#tail = [];
+    this.#tail = [...(snapshot.past ?? [])];
     this.#revision = snapshot.revision;
     this.#tell("reset");
   }

@@ -4,7 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
 import { CONSTRAINTS, EXPRESSIONS, Model, means, VERSIONS } from "../test-history-model.ts";
 import { Directory } from "./directory.ts";
-import { findKites, type QueryOptions } from "./query.ts";
+import { findKites, type QueryOptions, writeKites } from "./query.ts";
 import { Watchers } from "./watch.ts";
 
 // A query is answered once, or watched: what a watcher has put together at any time is what the answer would be then, and
@@ -102,6 +102,7 @@ test("one answer, a watch's snapshot and a watch after whatever happened agree w
       for (const step of after) {
         mesh.take([step]);
         if (reads) expect(await watching.seen()).toEqual(mesh.model(query, username));
+        if (reads) expect(await mesh.ask(query, username), formatQuery(query)).toEqual(mesh.model(query, username));
       }
 
       const expected = mesh.model(query, username);
@@ -115,6 +116,11 @@ test("one answer, a watch's snapshot and a watch after whatever happened agree w
 });
 
 type Answer = Record<string, unknown>;
+
+/** As it is read at the other end of the wire. */
+function written<T>(answer: T): T {
+  return JSON.parse(JSON.stringify(answer));
+}
 
 function openMesh() {
   const directory = new Directory({ revocationsMs: 600_000 });
@@ -136,7 +142,7 @@ function openMesh() {
   };
   // What is signed is not looked at here, and not by whom.
   const unsigned = {
-    tokens: { issue: () => Promise.resolve({ token: "", expiresAt: 0 }) },
+    tokens: { issue: () => Promise.resolve({ token: "", expiresAt: 1 }) },
     keys: { get: () => undefined, current: { kid: "" } },
   };
   const options = { directory, now: () => 0, random: Math.random, ...unsigned } as unknown as QueryOptions;
@@ -151,7 +157,10 @@ function openMesh() {
     },
     ask: async (query: Query, username: string): Promise<Answer> => {
       const call = { caller: { username, credential: { jti: "j" } } } as unknown as Parameters<typeof findKites>[1];
-      return answerOf((await findKites(query, call, options)).kites);
+      const once = answerOf((await findKites(query, call, options)).kites);
+      // Written, and given once more: neither may differ.
+      for (let time = 0; time < 2; time++) expect(answerOf(written(await writeKites(query, call, options)).kites)).toEqual(once);
+      return once;
     },
   };
 }

@@ -14,11 +14,12 @@ import {
 import type { Pool } from "pg";
 import type { WhyFound } from "../contract.ts";
 import { ask } from "../database/connection.ts";
-import type { KiteRecord } from "../database/record.ts";
+import { type KiteRecord, RECORD } from "../database/record.ts";
 import { type Pulse, seconds } from "../presence/pulse.ts";
 import type { SigningKey, SigningKeys } from "../trust/signing-keys.ts";
 import type { Tokens } from "../trust/tokens.ts";
 import type { Access } from "./access.ts";
+import { Answers } from "./answers.ts";
 import type { Directory } from "./directory.ts";
 import { describeKite } from "./watch.ts";
 
@@ -45,18 +46,42 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
 }
 
 /**
- * As {@link findKites}, for the wire: what is said of a kite is written once for as long as its token is given out, since
- * most questions are asked again and again.
+ * As {@link findKites}, for the wire: what is said of a kite is written once for as long as its token is given out, and
+ * an {@link Answers answer} that was given a moment ago is only shuffled, since most questions are asked again and again.
  */
 export async function writeKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
-  const { revision } = options.directory;
-  const texts = matching(query, caller, options).map((found) => {
-    const issued = issue(found.record, found.access, caller, options);
-    const write = (token: IssuedToken) => textOf(found, token, caller, options);
-    return "token" in issued ? write(issued) : issued.then(write);
-  });
-  const written = texts.every((text) => typeof text === "string") ? texts : await Promise.all(texts);
-  return writtenJson(`{"kites":[${written.join(",")}],"revision":"${revision}"}`);
+  const { directory, now, random } = options;
+  const { revision } = directory;
+  const answers = answersOf(directory);
+  const key = askedAs(query, caller, options);
+  const known = answers.get(key, now());
+  if (known !== undefined) return writtenAnswer(shuffled(known, random), revision);
+  const found = matching(query, caller, options);
+  const tokens = found.map(({ record, access }) => issue(record, access, caller, options));
+  const issued = tokens.every((token) => "token" in token) ? tokens : await Promise.all(tokens);
+  const texts = found.map((kite, index) => textOf(kite, issued[index] as IssuedToken, caller, options));
+  // An older kite's token counts in whole seconds, and after a revocation the first may be refused: the next has to be another.
+  const lasting = found.every(({ record }) => signerFor(record, caller, options.keys).alg !== "RS256");
+  if (lasting) answers.keep(key, texts, { revision, endsAt: Math.min(...issued.map(({ expiresAt }) => expiresAt)) });
+  return writtenAnswer(texts, revision);
+}
+
+function writtenAnswer(texts: readonly string[], revision: number): { kites: FoundKite[]; revision: string } {
+  return writtenJson(`{"kites":[${texts.join(",")}],"revision":"${revision}"}`);
+}
+
+const answers = new WeakMap<Directory, Answers>();
+
+function answersOf(directory: Directory): Answers {
+  const known = answers.get(directory) ?? new Answers(directory);
+  answers.set(directory, known);
+  return known;
+}
+
+/** Everything that an answer depends on but the directory: who asks with which credential, and what signs. */
+function askedAs(query: Query, { username, credential, expiresAt }: Call["caller"], { keys }: QueryOptions): string {
+  // As JSON: a name may contain what stands between two of them.
+  return JSON.stringify([credential?.jti, credential?.kid, username, expiresAt, keys.current.kid, query]);
 }
 
 function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
@@ -70,8 +95,7 @@ function matching(query: Query, caller: Call["caller"], { directory, now, random
     }
     found.push(match);
   }
-  shuffle(found, random);
-  return found;
+  return shuffled(found, random);
 }
 
 function describeFound(
@@ -163,15 +187,11 @@ interface Found {
 }
 
 const GONE = `
-  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
-                            'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
-         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt",
-         round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason`;
-const WHY = `${GONE} from kontrol.kites where id = $1`;
+  select ${RECORD}, round(extract(epoch from date_trunc('milliseconds', gone_at)) * 1000)::float8 as "goneAt", gone_reason as reason`;
+const WHY = `${GONE} from kontrol.kites k where id = $1`;
 // The newest only, by an index: whoever asks for a name that nobody had must not have a week's departures read.
 const DEPARTED = `${GONE}
-    from (select * from kontrol.kites where gone_at is not null order by gone_at desc limit 10000) lately
+    from (select * from kontrol.kites where gone_at is not null order by gone_at desc limit 10000) k
    where ($1 = '' or name = $1) and ($2 = '' or username = $2)
    order by gone_at desc`;
 const MOST_DEPARTED = 20;
@@ -292,9 +312,11 @@ function signerOf({ kid }: KiteRecord, keys: SigningKeys): SigningKey | undefine
 }
 
 /** Fisher and Yates. */
-function shuffle<T>(items: T[], random: () => number): void {
-  for (let last = items.length - 1; last > 0; last--) {
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const shuffled = [...items];
+  for (let last = shuffled.length - 1; last > 0; last--) {
     const other = Math.floor(random() * (last + 1));
-    [items[last], items[other]] = [items[other] as T, items[last] as T];
+    [shuffled[last], shuffled[other]] = [shuffled[other] as T, shuffled[last] as T];
   }
+  return shuffled;
 }

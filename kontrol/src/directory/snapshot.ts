@@ -1,18 +1,21 @@
 import type { ClientBase } from "pg";
-import type { AccountRecord, KiteRecord, MemberRecord, PersonalGrant, RevocationRecord, TeamGrant } from "../database/record.ts";
-import type { IssuedKey, Snapshot } from "./directory.ts";
+import {
+  type AccountRecord,
+  type Change,
+  type KiteRecord,
+  type MemberRecord,
+  type PersonalGrant,
+  RECORD,
+  type RevocationRecord,
+  type TeamGrant,
+} from "../database/record.ts";
+import { type IssuedKey, type Snapshot, TAIL } from "./directory.ts";
+import { retrace } from "./retrace.ts";
 
 const HEAD = "select revision::float8 as revision from kontrol.head";
 const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
 const KEYS = "select jti, username, revoked_at is not null as revoked, machine from kontrol.kite_keys";
-// Times are cut to milliseconds before they are taken apart: before PostgreSQL 14 `extract` answers in floating point, and a
-// floor of that loses one now and then.
-const KITES = `
-  select jsonb_build_object('username', username, 'environment', environment, 'name', name, 'version', version,
-                            'region', region, 'hostname', hostname, 'id', id) as kite,
-         url, visibility, labels, jti, kid, generation::float8 as generation, holder,
-         round(extract(epoch from date_trunc('milliseconds', registered_at)) * 1000)::float8 as "registeredAt"
-    from kontrol.kites where gone_at is null`;
+const KITES = `select ${RECORD} from kontrol.kites k where gone_at is null`;
 const GRANTS = `
   select id, owner, username, role, query, round(extract(epoch from date_trunc('milliseconds', expires_at)) * 1000)::float8 as "expiresAt"
     from kontrol.grants where removed_at is null`;
@@ -28,6 +31,8 @@ const REVOCATIONS = `
          jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'reason', reason)) as revoked
     from kontrol.revocations where at > now() - $1 * interval '1 millisecond' order by revision`;
 
+const LAST = "select revision::float8 as revision, kind, data from kontrol.log order by revision desc limit $1";
+
 /** Reads all tables as they were at one revision: one transaction sees one state. */
 export async function readSnapshot(client: ClientBase, revocationsMs: number): Promise<Snapshot> {
   await client.query("begin isolation level repeatable read read only");
@@ -41,8 +46,12 @@ export async function readSnapshot(client: ClientBase, revocationsMs: number): P
     const members = await client.query<MemberRecord>(MEMBERS);
     const keys = await client.query<IssuedKey>(KEYS);
     const revocations = await client.query<{ revision: number; at: number; revoked: RevocationRecord }>(REVOCATIONS, [revocationsMs]);
+    const last = await client.query<{ revision: number; kind: string; data: object }>(LAST, [TAIL]);
+    const revision = head.rows[0]?.revision ?? 0;
+    // The log is written by kontrol alone, from the same type.
+    const entries = last.rows.reverse().map(({ revision, kind, data }) => ({ revision, change: { kind, ...data } as Change }));
     return {
-      revision: head.rows[0]?.revision ?? 0,
+      revision,
       kites: kites.rows,
       accounts: accounts.rows,
       grants: [...grants.rows, ...teamGrants.rows],
@@ -50,6 +59,7 @@ export async function readSnapshot(client: ClientBase, revocationsMs: number): P
       members: members.rows,
       keys: keys.rows,
       revocations: revocations.rows.map(({ revoked, revision, at }) => ({ ...revoked, revision, at })),
+      past: retrace(kites.rows, revision, entries),
     };
   } finally {
     await client.query("commit");

@@ -57,6 +57,45 @@ test("a process that stood still with a registration in its hands does not overw
   expect(await state("fenced")).toMatchObject({ generation: back.generation });
 });
 
+test("a process that comes back leaves its place to another with its id, and has it again when that is gone", async () => {
+  const leases = open();
+  const [older, newer] = ["older", "newer"].map((instance) => ({ ...lease("shared"), instance }) as NewLease) as [NewLease, NewLease];
+  await leases.enter(older);
+  const { generation } = await leases.enter(newer);
+
+  const refused = leases.enter({ ...older, again: true });
+  await expect(refused).rejects.toMatchObject({ code: "already_exists", details: { hostname: "h", url: "http://127.0.0.1:1" } });
+  await expect(refused).rejects.toThrow(
+    /another process .* "shared": math 1\.0\.0 on h, at http:\/\/127\.0\.0\.1:1, since \d{4}-.*id of its own/,
+  );
+  expect(await state("shared")).toMatchObject({ generation, reason: null });
+
+  const again = await leases.enter({ ...newer, again: true });
+  leases.leave({ id: "shared", generation: again.generation, reason: "its session closed" });
+  expect(await leases.enter({ ...older, again: true })).toMatchObject({ instance: "older" });
+});
+
+test("a process that has just started takes the place of one that has not left yet", async () => {
+  const leases = open();
+  await leases.enter({ ...lease("restarted"), instance: "before" });
+
+  const { generation } = await leases.enter({ ...lease("restarted"), instance: "after", again: false });
+
+  expect(await state("restarted")).toMatchObject({ generation, reason: null });
+});
+
+test("an instance that is not of the registration that is there, or not known, keeps nobody away", async () => {
+  const leases = open();
+  await leases.enter({ ...lease("upgraded"), instance: "before" });
+  // As a version writes it that knows no instances.
+  await pool.query("update kontrol.kites set generation = generation + 1 where id = 'upgraded'");
+
+  await leases.enter({ ...lease("upgraded"), instance: "after", again: true });
+  await leases.enter(lease("upgraded"));
+
+  expect(await leases.enter({ ...lease("upgraded"), instance: "after", again: true })).toMatchObject({ instance: "after" });
+});
+
 test("words about one kite keep their order in a batch", async () => {
   const leases = open();
 

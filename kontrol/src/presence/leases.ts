@@ -1,7 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Log, LogTransaction } from "../database/log.ts";
-import type { KiteRecord } from "../database/record.ts";
+import { type KiteRecord, RECORD, type Replaced } from "../database/record.ts";
 
 /** A registration before the log has given it its generation. */
 export interface NewLease extends Omit<KiteRecord, "generation"> {
@@ -12,6 +13,8 @@ export interface NewLease extends Omit<KiteRecord, "generation"> {
    * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
    */
   readonly known?: number;
+  /** It comes back: another instance that is there keeps its place. One that has just started takes it. */
+  readonly again?: boolean;
 }
 
 export interface LeavingLease {
@@ -179,45 +182,81 @@ export class Leases {
 
 // To a machine those that are gone count, too: tokens for them may still be around, and they may come back. Not a prepared
 // statement: a plan from when there were no kites would read all of them.
-const CONFLICTS = `
-  select id, taken from (
-    select k.id, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
-           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later
+const STANDING = `
+  select * from (
+    select k.gone_at is null as here, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
+           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later,
+           k.gone_at is null and wanted.again and k.instance_at = k.generation and k.instance <> wanted.instance as other,
+           ${RECORD}
       from kontrol.kites k
-      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid) on wanted.id = k.id
-  ) as found where taken or later`;
+      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid, instance text,
+           again boolean) on wanted.id = k.id
+  ) as found where here or taken`;
 const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at,
+         instance, instance_at)
   select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
-         to_timestamp("registeredAt" / 1000)
+         to_timestamp("registeredAt" / 1000), instance, generation
     from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8, instance text)
   on conflict (id) do update set
     username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
     region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
     jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
-    gone_at = null, gone_reason = null`;
+    instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`;
+
+/** What has the id that somebody asks for. */
+interface Standing extends KiteRecord {
+  readonly here: boolean;
+  readonly taken: boolean;
+  readonly later: boolean;
+  readonly other: boolean;
+}
+
+function refusal(standing: Standing): KiteError | undefined {
+  if (standing.taken) return taken(standing.kite.id);
+  if (standing.later) return overtaken();
+  return standing.other ? displaced(standing) : undefined;
+}
+
+/** Most come back as what they were, and the log has to say no more than that. */
+function replacedBy(record: KiteRecord, before: KiteRecord): Replaced {
+  const { kite, visibility, labels } = before;
+  return {
+    ...(isDeepStrictEqual(kite, record.kite) ? {} : { kite }),
+    ...(visibility === record.visibility ? {} : { visibility }),
+    ...(isDeepStrictEqual(labels, record.labels) ? {} : { labels }),
+  };
+}
 
 /** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
 async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord | KiteError>> {
   const entered = new Map<string, KiteRecord>();
   if (leases.length === 0) return new Map();
-  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder }) => ({
+  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder, instance, again = false }) => ({
     id,
     username,
     machine,
     jti,
     known,
     holder,
+    instance,
+    again,
   }));
-  const { rows } = await tx.query<{ id: string; taken: boolean }>(CONFLICTS, [JSON.stringify(wanted)]);
+  const { rows } = await tx.query<Standing>(STANDING, [JSON.stringify(wanted)]);
+  const standing = new Map(rows.map((row) => [row.kite.id, row]));
   const outcomes = new Map<string, KiteRecord | KiteError>();
-  for (const row of rows) outcomes.set(row.id, row.taken ? taken(row.id) : overtaken());
-  for (const { machine: _, known: __, ...lease } of leases) {
-    if (outcomes.has(lease.kite.id)) continue;
+  for (const { machine: _, known: __, again: ___, ...lease } of leases) {
+    const { id } = lease.kite;
+    const before = standing.get(id);
+    const refused = before && refusal(before);
+    if (refused !== undefined) {
+      outcomes.set(id, refused);
+      continue;
+    }
     // The log gives the generation, and the log contains it: first the place, then the record in it.
     const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
-    record.generation = tx.append({ kind: "kite.registered", record });
+    record.generation = tx.append({ kind: "kite.registered", record, before: before?.here ? replacedBy(record, before) : null });
     entered.set(record.kite.id, record);
   }
   const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
@@ -230,24 +269,26 @@ const LEAVE = `
   update kontrol.kites k set gone_at = now(), gone_reason = leaving.reason
     from jsonb_to_recordset($1) as leaving (id text, generation bigint, reason text)
    where k.id = leaving.id and k.generation = leaving.generation and k.gone_at is null
-  returning k.id, k.generation::float8 as generation, k.gone_reason as reason`;
+  returning ${RECORD}, k.gone_reason as reason`;
 
 async function removeLeases(tx: LogTransaction, leaving: readonly LeavingLease[]): Promise<void> {
   if (leaving.length === 0) return;
-  const { rows } = await tx.query<{ id: string; generation: number; reason: string }>(LEAVE, [JSON.stringify(leaving)]);
-  for (const row of rows) tx.append({ kind: "kite.gone", ...row });
+  const { rows } = await tx.query<KiteRecord & { reason: string }>(LEAVE, [JSON.stringify(leaving)]);
+  for (const { reason, ...before } of rows) {
+    tx.append({ kind: "kite.gone", id: before.kite.id, generation: before.generation, reason, before });
+  }
 }
 
 const LABEL = `
   update kontrol.kites k set labels = labelled.labels
-    from jsonb_to_recordset($1) as labelled (id text, generation bigint, labels jsonb)
+    from jsonb_to_recordset($1) as labelled (id text, generation bigint, labels jsonb) join kontrol.kites was using (id)
    where k.id = labelled.id and k.generation = labelled.generation and k.gone_at is null
-  returning k.id, k.generation::float8 as generation, k.labels`;
+  returning k.id, k.generation::float8 as generation, k.labels, was.labels as before`;
 
 /** Answers with the ids of those that are still there. */
 async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[]): Promise<Set<string>> {
   if (labelled.length === 0) return new Set();
-  const { rows } = await tx.query<{ id: string; generation: number; labels: Record<string, string> }>(LABEL, [JSON.stringify(labelled)]);
+  const { rows } = await tx.query<LabelledLease & { before: Labels }>(LABEL, [JSON.stringify(labelled)]);
   for (const row of rows) tx.append({ kind: "kite.labelled", ...row });
   return new Set(rows.map(({ id }) => id));
 }
@@ -267,5 +308,16 @@ function taken(id: string): KiteError {
   return new KiteError(
     "already_exists",
     `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
+  );
+}
+
+/** Said to a process whose id another one has: when it loses its place, and whenever it asks while that one is there. */
+export function displaced({ kite, url, registeredAt }: KiteRecord): KiteError {
+  const since = new Date(registeredAt).toISOString();
+  return new KiteError(
+    "already_exists",
+    `another process has registered with the id "${kite.id}": ${kite.name} ${kite.version} on ${kite.hostname}, at ${url}, since ${since}; ` +
+      "this one is out of the directory while that one is there. Give each process an id of its own, or stop one of them",
+    { details: { hostname: kite.hostname, url, since } },
   );
 }

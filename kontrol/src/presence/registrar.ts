@@ -14,7 +14,7 @@ import type { KiteRecord } from "../database/record.ts";
 import { type Applied, type Directory, revokedBy } from "../directory/directory.ts";
 import { Feed } from "../directory/feed.ts";
 import type { RenewedKiteKey } from "../trust/kite-keys.ts";
-import type { Leases, NewLease } from "./leases.ts";
+import { displaced, type Leases, type NewLease } from "./leases.ts";
 import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { Slots } from "./slots.ts";
 
@@ -224,7 +224,8 @@ export class Registrar {
     }
   }
 
-  #leaseFor({ kite: claimed, url, onLink, visibility = "private", labels = {} }: Register, caller: Call["caller"]): NewLease {
+  #leaseFor(register: Register, caller: Call["caller"]): NewLease {
+    const { kite: claimed, url, onLink, visibility = "private", labels = {}, instance, again = false } = register;
     const { holder, relayUrl, directory, now } = this.#options;
     if (caller.credential?.type !== "kiteKey") {
       throw new KiteError("permission_denied", "a kite registers with its kite.key; a token only lets it call others");
@@ -246,7 +247,8 @@ export class Registrar {
     }
     const { jti, kid } = caller.credential;
     const reached = url ?? `${relayUrl()}/${encodeURIComponent(kite.id)}`;
-    return { kite, url: reached, visibility, labels, jti: jti ?? null, kid: kid ?? null, machine, holder, registeredAt: now() };
+    const which = instance === undefined ? {} : { instance, again };
+    return { kite, url: reached, visibility, labels, jti: jti ?? null, kid: kid ?? null, machine, holder, registeredAt: now(), ...which };
   }
 
   #hold(held: Held, session: Call["session"] | undefined): void {
@@ -255,7 +257,7 @@ export class Registrar {
     // While this one was written another session took its place, or its account was removed.
     if (newest?.generation !== held.record.generation) throw replaced();
     const [previous, other] = [this.#held.get(id), this.#bySession.get(held.sessionId ?? "")];
-    if (previous !== undefined) this.#forget(previous, replaced());
+    if (previous !== undefined) this.#forget(previous, this.#whyReplaced(previous, held.record) ?? replaced());
     if (other !== undefined) this.#end(other, "its session registered as another kite");
     this.#held.set(id, held);
     if (session === undefined) return;
@@ -305,9 +307,12 @@ export class Registrar {
       this.#passOn({ ...revocation, revision: String(revision) });
     if (applied === "reset") return this.#compare();
     const { change } = applied;
-    if (change.kind === "kite.gone") this.#drop(change.id, change.generation, `the registration ended: ${change.reason}`);
+    if (change.kind === "kite.gone") this.#drop(change.id, change.generation, ended(`the registration ended: ${change.reason}`));
     if (change.kind === "kite.registered" && change.record.holder !== holder) {
-      this.#drop(change.record.kite.id, change.record.generation - 1, "the kite registered at another kontrol");
+      const { record } = change;
+      const held = this.#held.get(record.kite.id);
+      const other = held && this.#whyReplaced(held, record);
+      this.#drop(record.kite.id, record.generation - 1, other ?? ended("the kite registered at another kontrol"));
     }
   }
 
@@ -315,15 +320,30 @@ export class Registrar {
   #compare(): void {
     for (const { record } of [...this.#held.values()]) {
       const { id } = record.kite;
-      if (this.#options.directory.kite(id)?.generation !== record.generation) this.#drop(id, record.generation, "the registration ended");
+      if (this.#options.directory.kite(id)?.generation !== record.generation)
+        this.#drop(id, record.generation, ended("the registration ended"));
     }
   }
 
   /** Forgets what somebody else took out of the directory. */
-  #drop(id: string, upTo: number, why: string): void {
+  #drop(id: string, upTo: number, why: KiteError): void {
     const held = this.#held.get(id);
     if (held === undefined || held.record.generation > upTo) return;
-    this.#forget(held, new KiteError("disconnected", why));
+    this.#forget(held, why);
+  }
+
+  /**
+   * What a process is told whose place another one took; undefined when it is the same that came back. It comes back itself only
+   * when the other is gone, so the two do not take turns.
+   */
+  #whyReplaced({ record: before }: Held, after: KiteRecord): KiteError | undefined {
+    if (before.instance === undefined || after.instance === undefined || before.instance === after.instance) return undefined;
+    const [from, to] = [before, after].map(({ kite, url }) => ({ hostname: kite.hostname, url }));
+    this.#options.logger.info(
+      { kite: before.kite.id, username: before.kite.username, from, to },
+      "a process took the place of another with its id, which had not left",
+    );
+    return displaced(after);
   }
 
   #forget(held: Held, why: KiteError): void {
@@ -347,5 +367,9 @@ export class Registrar {
 }
 
 function replaced(): KiteError {
-  return new KiteError("disconnected", "this registration was replaced by a later one, or ended");
+  return ended("this registration was replaced by a later one, or ended");
+}
+
+function ended(why: string): KiteError {
+  return new KiteError("disconnected", why);
 }

@@ -1,6 +1,6 @@
 import { type Identity, matcher } from "@kite-mesh/kite";
 import type { LogTransaction } from "../database/log.ts";
-import type { GrantRecord, RevocationRecord } from "../database/record.ts";
+import { type GrantRecord, type KiteRecord, RECORD, type RevocationRecord } from "../database/record.ts";
 
 const ADD = `
   insert into kontrol.revocations (revision, username, jti, kite, reason, at)
@@ -71,14 +71,14 @@ function revocations(losing: ReadonlyMap<string, ReadonlySet<string>>, reason: s
 }
 
 const BURY = `
-  update kontrol.kites set gone_at = now(), gone_reason = $3
+  update kontrol.kites k set gone_at = now(), gone_reason = $3
    where gone_at is null and ($1::text is null or username = $1) and ($2::text is null or jti::text = $2)
-  returning id, generation::float8 as generation`;
+  returning ${RECORD}`;
 
 /** Takes the kites of an account, or of one kite.key, out of the directory. */
 export async function removeKites(tx: LogTransaction, whose: { username: string } | { jti: string }, reason: string): Promise<void> {
   const username = "username" in whose ? whose.username : null;
   const jti = "jti" in whose ? whose.jti : null;
-  const { rows } = await tx.query<{ id: string; generation: number }>(BURY, [username, jti, reason]);
-  for (const { id, generation } of rows) tx.append({ kind: "kite.gone", id, generation, reason });
+  const { rows } = await tx.query<KiteRecord>(BURY, [username, jti, reason]);
+  for (const before of rows) tx.append({ kind: "kite.gone", id: before.kite.id, generation: before.generation, reason, before });
 }
