@@ -5,7 +5,7 @@ import { addCallCommand } from "./call.ts";
 import { EXIT, explain, Failure, isKiteError } from "./failure.ts";
 import { keepList, keptList } from "./kept-list.ts";
 import { type Mesh, type MeshPlace, meshPlace, openMesh } from "./mesh.ts";
-import { dim, isTerminal, json, note, print, table } from "./output.ts";
+import { clock, dim, isTerminal, json, note, print, table, when } from "./output.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 
 /** `kite list`, `call` and `why`: what is in the mesh, and speaking to it. */
@@ -88,8 +88,7 @@ async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Prom
     if (event.type === "gone") kites.delete(event.kite.id);
     if (asJson) print(json(event));
     // Home, then erase what is below: unlike a cleared screen this does not flicker.
-    else if (isTerminal())
-      print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${new Date().toLocaleTimeString()} · Ctrl-C ends`)}`);
+    else if (isTerminal()) print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${clock(Date.now())} · Ctrl-C ends`)}`);
     else for (const line of asLines(event)) print(line);
   }
 }
@@ -99,7 +98,7 @@ function tellWhenStale(events: DirectoryWatch): Disposable {
   let stale = true;
   let heard = false;
   const looking = setInterval(() => {
-    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${new Date(events.asOf ?? 0).toLocaleTimeString()}`);
+    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${clock(events.asOf ?? 0)}`);
     if (!events.stale && stale && heard) note("kite: kontrol is back");
     stale = events.stale;
     heard ||= !stale;
@@ -199,8 +198,7 @@ const WHOLE_PATH = 8;
 const MOST_EXPLAINED = 20;
 
 function sentence({ kite, state, at, reason }: WhyFound): string {
-  const since = new Date(at).toLocaleString();
-  return `${path(kite)} is ${state === "present" ? "there" : "gone"} since ${since}: ${reason}`;
+  return `${path(kite)} is ${state === "present" ? "there" : "gone"} since ${when(at)}: ${reason}`;
 }
 
 async function whoami(options: { json?: boolean }): Promise<void> {
