@@ -20,7 +20,7 @@ export function addKiteCommands(program: Command): void {
   addCallCommand(program);
   program
     .command("why")
-    .argument("<kite>", "a kite's id or path, or a name, name@version or shorter path for all that match")
+    .argument("<kite>", "a kite's id or path, or a name, name@version, shorter path or machine's name for all that match")
     .option("--json", "JSON on one line; a list, unless an id was given")
     .description("whether a kite is there, and if not, since when and why; by name also those that left lately")
     .action(why);
@@ -161,7 +161,9 @@ async function why(text: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const byId = await whyById(mesh, text);
   if (byId !== undefined) return print(options.json ? json(byId) : sentence(byId));
-  const answers = await whyByQuery(mesh, text);
+  const named = await whyByQuery(mesh, await queryOf(text));
+  // Whoever misses a machine knows it by its own name, which its klient has as hostname.
+  const answers = named.length === 0 && !/[/@]/.test(text) ? await whyByQuery(mesh, { hostname: text }) : named;
   if (answers.length === 0) {
     throw new Failure(`no kite that ${text} could mean is there, or has left within a week; kite list shows those that are there`);
   }
@@ -180,8 +182,7 @@ async function whyById({ kontrol }: Mesh, text: string): Promise<WhyFound | unde
 }
 
 /** Those that are there, then those that left, the last first. */
-async function whyByQuery({ kite, kontrol }: Mesh, text: string): Promise<WhyFound[]> {
-  const query = await queryOf(text);
+async function whyByQuery({ kite, kontrol }: Mesh, query: Query): Promise<WhyFound[]> {
   const found = await kite.find(query);
   const present = await Promise.all(found.slice(0, MOST_EXPLAINED).map(({ kite: { id } }) => kontrol.why({ id })));
   const departed = await kontrol.departed({ query }).catch((thrown: unknown) => {
