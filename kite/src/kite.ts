@@ -4,7 +4,7 @@ import { keyClaim } from "./auth/key-claim.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
-import { Revocations } from "./auth/revocations.ts";
+import { type Revocable, Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { asyncCallFollower } from "./calling/call-follower.ts";
 import { offerCallFollower } from "./calling/context.ts";
@@ -250,19 +250,13 @@ export class Kite extends KiteClient {
   }
 
   #onRevoked(revocation: Revocation): void {
-    this.#revocations.add(revocation);
+    const ends = this.#revocations.add(revocation);
     const { username, reason } = revocation;
     const ended = this.endSessions(
-      (caller) => this.#isRevoked(caller),
+      (caller) => isEnded(caller, ends),
       new KiteError("unauthenticated", `the credential was revoked: ${reason}`),
     );
     if (ended > 0) this.log.info({ username, reason, ended }, "ended the sessions of a revoked credential");
-  }
-
-  #isRevoked({ username, credential }: Caller): boolean {
-    if (credential?.issuedAt === undefined) return false;
-    const { jti, issuedAt, revision } = credential;
-    return this.#revocations.find({ username, jti, issuedAt, revision }) !== undefined;
   }
 
   async #authenticate(dialect: keyof Authenticators, ...[auth, claimed]: Parameters<Authenticate>): Promise<Caller> {
@@ -282,6 +276,12 @@ export class Kite extends KiteClient {
     const v1 = tokenAuthenticator(trust);
     return { v1, dnode: dnodeAuthenticator({ ...trust, ownKey: own.id, tokens: v1 }) };
   }
+}
+
+function isEnded({ username, credential }: Caller, ends: (credential: Revocable) => boolean): boolean {
+  if (credential?.issuedAt === undefined) return false;
+  const { jti, issuedAt, revision } = credential;
+  return ends({ username, jti, issuedAt, revision });
 }
 
 /** Who callers are, by what each dialect shows. */

@@ -33,32 +33,51 @@ const CLOCKS_MS = 60_000;
 export class Revocations {
   readonly #now: () => number;
   readonly #kiteId: string;
-  #entries: { revocation: Revocation; at: number }[] = [];
+  #entries: Entry[] = [];
+  /** The last that made room for others before its time. */
+  #madeRoom: { revision: number; at: number } | undefined;
 
   constructor(options: { kiteId: string; now?: () => number }) {
     this.#kiteId = options.kiteId;
     this.#now = options.now ?? Date.now;
   }
 
-  add(revocation: Revocation): void {
+  /** Answers which credentials this one ends: of all that are open here the others have been asked about before. */
+  add(revocation: Revocation): (credential: Revocable) => boolean {
     const now = this.#now();
-    if (revocation.kite !== undefined && revocation.kite !== this.#kiteId) return;
-    if (revocation.username === undefined && revocation.jti === undefined && revocation.kite === undefined) return;
-    this.#entries = this.#entries.filter(({ at }) => now - at < REVOCATIONS_KEPT_MS).slice(-MAX_REMEMBERED + 1);
-    this.#entries.push({ revocation, at: revocation.at ?? now });
+    if (revocation.kite !== undefined && revocation.kite !== this.#kiteId) return () => false;
+    if (revocation.username === undefined && revocation.jti === undefined && revocation.kite === undefined) return () => false;
+    this.#entries = this.#entries.filter(({ at }) => now - at < REVOCATIONS_KEPT_MS);
+    const entry = { revocation, at: revocation.at ?? now };
+    this.#entries.push(entry);
+    const [oldest] = this.#entries.splice(0, Math.max(0, this.#entries.length - MAX_REMEMBERED));
+    if (oldest !== undefined) this.#madeRoom = { revision: Number(oldest.revocation.revision), at: oldest.at };
+    return (credential) => ends(entry, credential);
+  }
+
+  /** Whether what ended this credential may have made room for others: who can have something revoked could otherwise have more forgotten. */
+  mayHaveForgotten(issued: Pick<Revocable, "issuedAt" | "revision">): boolean {
+    return this.#madeRoom !== undefined && isIssuedBefore(issued, this.#madeRoom);
   }
 
   /** The revocation that ended this credential; undefined while it is valid. One that was issued later is a new one. */
-  find({ username, jti, ...issued }: Revocable): Revocation | undefined {
-    return this.#entries.find(({ revocation, at }) => {
-      if (revocation.jti !== undefined && revocation.jti !== jti) return false;
-      if (revocation.username !== undefined && revocation.username !== username) return false;
-      return isIssuedBefore(issued, { revision: Number(revocation.revision), at });
-    })?.revocation;
+  find(credential: Revocable): Revocation | undefined {
+    return this.#entries.find((entry) => ends(entry, credential))?.revocation;
   }
+}
+
+interface Entry {
+  readonly revocation: Revocation;
+  readonly at: number;
+}
+
+function ends({ revocation, at }: Entry, { username, jti, ...issued }: Revocable): boolean {
+  if (revocation.jti !== undefined && revocation.jti !== jti) return false;
+  if (revocation.username !== undefined && revocation.username !== username) return false;
+  return isIssuedBefore(issued, { revision: Number(revocation.revision), at });
 }
 
 /** For how long kites remember what was revoked: six times the life of a token, so that kontrol may be cut off for a while. */
 export const REVOCATIONS_KEPT_MS = 60 * 60_000;
-// A mesh that revokes this many within the hour has removed everybody; the oldest tokens have long expired.
+// A mesh that revokes this many within the hour has removed everybody. Tokens from before the oldest of them are not accepted any more.
 const MAX_REMEMBERED = 10_000;

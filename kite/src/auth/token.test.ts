@@ -225,6 +225,19 @@ test("a token of a kontrol that was cut off is refused, and one of a kontrol who
   await expect(authenticate(odd, undefined)).rejects.toMatchObject({ message: expect.stringContaining("not a whole number") });
 });
 
+test("a flood of revocations makes no kite accept a token again that was revoked before it", async () => {
+  const revocations = new Revocations({ kiteId: math.id, now: () => NOW });
+  const authenticate = tokenAuthenticator({ keys, issuer: "kontrol", audience: math, now: () => NOW, revocations });
+  const stolen = { type: "token", key: await token({ rev: 6 }) };
+  const newer = { type: "token", key: await token({ rev: 20_000 }) };
+  revocations.add({ revision: "7", jti: "token-1", reason: "stolen", at: NOW });
+
+  for (let n = 0; n < 10_000; n++) revocations.add({ revision: String(8 + n), jti: `flood-${n}`, reason: "again", at: NOW });
+
+  await expect(authenticate(stolen, undefined)).rejects.toMatchObject({ code: "unauthenticated" });
+  expect(await authenticate(newer, undefined)).toMatchObject({ username: "bob" });
+});
+
 describe("revocations", () => {
   const bob = { username: "bob", jti: "token-1", issuedAt: NOW };
 

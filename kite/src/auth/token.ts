@@ -76,6 +76,8 @@ export function tokenAuthenticator(options: TokenExpectations & { revocations?: 
     const token = await verify(auth.key);
     const revoked = options.revocations?.find(token);
     if (revoked !== undefined) throw refused(`the token of ${token.username} was revoked: ${revoked.reason}`);
+    if (options.revocations?.mayHaveForgotten(token))
+      throw refused("more was revoked since the token was issued than this kite remembers; ask kontrol for a new one with getToken");
     return {
       username: token.username,
       role: token.role,

@@ -178,6 +178,21 @@ test("a registered kite is told what was revoked, once, also when kontrol repeat
   expect(heard).toEqual(["removed", "left"]);
 });
 
+test("a kite that stayed while kontrol's database was restored hears of what is revoked under a revision that was there before", async () => {
+  const registry = new TestRegistry();
+  await using served = await serveRegistry(registry);
+  const heard: string[] = [];
+  await using client = new Registrar({ reach: served.reach, backoff: FAST, onRevoked: ({ reason }) => heard.push(reason) });
+  await client.register({ kite: math });
+  registry.revoke({ revision: "7", username: "bob", reason: "before the backup", at: 1_000 });
+  await until(() => heard.length === 1);
+
+  registry.revoke({ revision: "7", username: "carol", reason: "after it", at: 2_000 });
+
+  await until(() => heard.length === 2);
+  expect(heard).toEqual(["before the backup", "after it"]);
+});
+
 test("a registered kite hands on the kite.key that replaces its own", async () => {
   const registry = new TestRegistry({ kiteKey: "new.key.jwt" });
   const onKey = vi.fn();

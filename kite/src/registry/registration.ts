@@ -51,7 +51,7 @@ export class Registration {
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   readonly #instance = crypto.randomUUID();
-  /** By revision; kontrol repeats the recent ones whenever the kite registers again. */
+  /** kontrol repeats the recent ones whenever the kite registers again. By revision and time: revisions begin again with a backup. */
   readonly #heard = new Set<string>();
   /** What kontrol is told, and whether it stands there now. */
   #register: Register;
@@ -218,8 +218,9 @@ export class Registration {
 
   async #hear({ revocations }: Registered, signal: AbortSignal): Promise<void> {
     for await (const revocation of itemsUntil(revocations, signal)) {
-      if (this.#heard.has(revocation.revision)) continue;
-      this.#heard.add(revocation.revision);
+      const which = `${revocation.revision} ${revocation.at}`;
+      if (this.#heard.has(which)) continue;
+      this.#heard.add(which);
       for (const oldest of this.#heard) if (this.#heard.size > MAX_HEARD) this.#heard.delete(oldest);
       await this.#tell("a revocation", () => this.#options.onRevoked(revocation));
     }
@@ -273,7 +274,7 @@ const REGISTER_TIMEOUT_MS = 10_000;
 const BEAT_SPREAD = 0.1;
 // Longer than whatever ends a registration that should not have begun, shorter than a kontrol takes to start.
 const STOOD_MS = 1_000;
-// More than kontrol repeats, which is what it revoked within the life of a token.
+// As many as a kite remembers.
 const MAX_HEARD = 10_000;
 const REFUSED_PAUSE_MS = 60_000;
 // A registry that has 100,000 kites come back one after the other needs less.

@@ -19,6 +19,7 @@ test.each([
   ["an object with a key $", { $: 1 }, '{"$":["o",{"$":1}]}'],
   ["an undefined property", { a: undefined, b: 1 }, '{"b":1}'],
   ["something with toJSON", new URL("http://a/"), '"http://a/"'],
+  ["a bigint in an object", Object(12n), '{"$":["n","12"]}'],
 ])("%s is written as PROTOCOL.md says", (_, value, text) => {
   expect(stringifyValue(value, desk().sink)).toBe(text);
 });
@@ -110,6 +111,12 @@ test("a value that contains itself is refused at the depth limit", () => {
   loop.push(loop);
 
   expect(() => stringifyValue(loop, desk().sink)).toThrow(expect.objectContaining({ code: "limit_exceeded" }));
+});
+
+test("an object that says that it is its own value is refused at the depth limit", () => {
+  const self: object = Object.assign(Object("a"), { valueOf: () => self });
+
+  expect(() => stringifyValue(self, desk().sink)).toThrow(expect.objectContaining({ code: "limit_exceeded" }));
 });
 
 test.each([

@@ -205,9 +205,14 @@ function encodeSpecial(value: object, sink: ValueSink, depth: number): string | 
   if (value instanceof Map || value instanceof Set) {
     throw new KiteError("invalid_argument", "a Map or a Set cannot be sent to another kite; send an array of its entries");
   }
-  if (value instanceof String || value instanceof Number || value instanceof Boolean) return encode(value.valueOf(), sink, depth);
+  // Deeper, although it is none: one that says of itself that it is its value would have no end.
+  if (isBoxed(value)) return encode(value.valueOf(), sink, depth + 1);
   const { toJSON } = value as { toJSON?: unknown };
   return typeof toJSON === "function" ? encode(toJSON.call(value), sink, depth + 1) : undefined;
+}
+
+function isBoxed(value: object): boolean {
+  return value instanceof String || value instanceof Number || value instanceof Boolean || value instanceof BigInt;
 }
 
 function encodeArray(items: readonly unknown[], sink: ValueSink, depth: number): string {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,9 +9,13 @@ import { freshDatabase } from "../../../test/postgres.ts";
 import { Directory } from "../directory/directory.ts";
 import { Follower } from "../directory/follower.ts";
 import { Watchers } from "../directory/watch.ts";
+import { Leases } from "../presence/leases.ts";
+import { Replicas } from "../presence/replicas.ts";
 import { silent } from "../testing.ts";
 import { checkVersion, openDatabase } from "./database.ts";
+import { Log } from "./log.ts";
 import { migrate } from "./migrate.ts";
+import type { KiteRecord } from "./record.ts";
 
 vi.setConfig({ testTimeout: 20_000 });
 // The first to ask waits until the cluster is made.
@@ -97,6 +102,31 @@ test("a replica follows a log with entries of kinds that it does not know: it pa
   await pool.end();
 });
 
+test("what the version before wrote is read after its database was expanded, and so is what it goes on writing", async () => {
+  const databaseUrl = await freshDatabase();
+  await using before = await migrations({}, BEFORE);
+  await migrate(databaseUrl, before.url);
+  const [holder, other] = [randomUUID(), randomUUID()];
+  await asBefore(databaseUrl, { holder, generation: 1, version: "1.0.0" });
+
+  const pool = await openDatabase(databaseUrl, () => {});
+  const directory = new Directory({ revocationsMs: 600_000 });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent });
+  expect(directory.kite("math-1")).toMatchObject({ generation: 1, kite: { version: "1.0.0" }, labels: { tier: "web" } });
+  await asBefore(databaseUrl, { holder, generation: 2, version: "2.0.0" });
+  await follower.check();
+
+  expect(directory.kite("math-1")).toMatchObject({ generation: 2, kite: { version: "2.0.0" }, holder });
+  expect(await new Replicas({ pool, holder: other, heartbeatMs: 10_000 }).find(holder)).toBe("http://10.0.0.1:4000");
+  const leases = new Leases({ log: new Log(pool), logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const lease = { ...(directory.kite("math-1") as KiteRecord), holder: other, instance: "newer", again: true };
+  expect(await leases.enter(lease)).toMatchObject({ generation: 3 });
+  await asBefore(databaseUrl, { holder, generation: 4, version: "2.0.0" });
+  expect(await leases.enter({ ...lease, instance: "another" })).toMatchObject({ generation: 5 });
+  await follower.close();
+  await pool.end();
+});
+
 test.each(files.slice(1))("%s only adds, or says which versions it leaves behind", async (name) => {
   const sql = (await readFile(new URL(name, FOLDER), "utf8")).toLowerCase();
 
@@ -144,10 +174,46 @@ function takesAway(statement: string): boolean {
   return /\bnot\s+null\b/.test(statement) && !/\bdefault\b/.test(statement);
 }
 
+// The migrations, and the statements, of the version before instances and the beats of replicas.
+const BEFORE = files.filter((name) => name < "0008");
+const BEAT_BEFORE = `
+  insert into kontrol.replicas (id, url) values ($1, $2) on conflict (id) do update set beat_at = now(), url = excluded.url
+  returning (select revision::float8 from kontrol.head) as revision`;
+const ENTER_BEFORE = `
+  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at)
+  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
+         to_timestamp("registeredAt" / 1000)
+    from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
+         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8)
+  on conflict (id) do update set
+    username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
+    region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
+    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+    gone_at = null, gone_reason = null`;
+
+/** Beats and registers a kite as the version before did, which said nothing of what it took the place of. */
+async function asBefore(databaseUrl: string, written: { holder: string; generation: number; version: string }): Promise<void> {
+  const { version, ...lease } = written;
+  const kite = { username: "alice", environment: "dev", name: "math", version, region: "eu", hostname: "h", id: "math-1" };
+  const rest = {
+    url: "http://10.0.0.7:3636",
+    visibility: "mesh",
+    labels: { tier: "web" },
+    jti: null,
+    kid: null,
+    registeredAt: 1_700_000_000_000,
+  };
+  await ask(databaseUrl, BEAT_BEFORE, [lease.holder, "http://10.0.0.1:4000"]);
+  await ask(databaseUrl, ENTER_BEFORE, [JSON.stringify([{ ...kite, ...rest, ...lease }])]);
+  const data = { record: { kite, ...rest, ...lease } };
+  await ask(databaseUrl, "insert into kontrol.log (revision, kind, data) values ($1, 'kite.registered', $2)", [lease.generation, data]);
+  await ask(databaseUrl, "update kontrol.head set revision = $1", [lease.generation]);
+}
+
 /** Kontrol's own migrations, and others, in a folder that goes with its scope. */
-async function migrations(more: Record<string, string>) {
+async function migrations(more: Record<string, string>, own = files) {
   const path = await mkdtemp(join(tmpdir(), "kontrol-sql-"));
-  for (const name of files) await copyFile(new URL(name, FOLDER), join(path, name));
+  for (const name of own) await copyFile(new URL(name, FOLDER), join(path, name));
   const write = (name: string, sql: string) => writeFile(join(path, name), sql);
   for (const [name, sql] of Object.entries(more)) await write(name, sql);
   return { url: pathToFileURL(`${path}/`), write, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
@@ -172,11 +238,11 @@ async function applied(databaseUrl: string): Promise<unknown[]> {
   return (await ask(databaseUrl, "select name from kontrol.migrations order by number")).map(({ name }) => name);
 }
 
-async function ask(databaseUrl: string, text: string): Promise<Record<string, unknown>[]> {
+async function ask(databaseUrl: string, text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    return (await client.query<Record<string, unknown>>(text)).rows;
+    return (await client.query<Record<string, unknown>>(text, values)).rows;
   } finally {
     await client.end();
   }

@@ -2,8 +2,10 @@ import type { Directory } from "./directory.ts";
 
 // Who asks again within a second is told of the same kites, in another order. Tokens are given out for minutes, so none is older for it.
 const KEPT_MS = 1_000;
-// About 20 MB; what else is asked within the second is put together each time.
-const MOST_KITES = 20_000;
+// About 20 MB, with the questions: one can be as long as several kites. What else is asked within the second is put together each time.
+const MOST_CHARACTERS = 20_000_000;
+// What an answer costs that names nobody.
+const ANSWER_OVERHEAD = 200;
 
 /**
  * Answers to questions, for as long as the directory stays at its revision, and for a second at most: what is asked often is looked
@@ -14,7 +16,7 @@ export class Answers {
   readonly #kept = new Map<string, { readonly texts: readonly string[]; readonly endsAt: number }>();
   #revision = 0;
   #since = 0;
-  #kites = 0;
+  #characters = 0;
 
   constructor(directory: Directory) {
     this.#directory = directory;
@@ -30,14 +32,15 @@ export class Answers {
 
   /** Keeps what was found at a revision; `endsAt` is when the first of its tokens ends, and perhaps the access with it. */
   keep(key: string, texts: readonly string[], { revision, endsAt }: { revision: number; endsAt: number }): void {
-    if (revision !== this.#revision || this.#kites + texts.length + 1 > MOST_KITES) return;
-    this.#kites += texts.length + 1;
+    const characters = texts.reduce((sum, text) => sum + text.length, ANSWER_OVERHEAD + key.length);
+    if (revision !== this.#revision || this.#characters + characters > MOST_CHARACTERS) return;
+    this.#characters += characters;
     this.#kept.set(key, { texts, endsAt });
   }
 
   #clear(now: number): void {
     this.#kept.clear();
-    this.#kites = 0;
+    this.#characters = 0;
     this.#revision = this.#directory.revision;
     this.#since = now;
   }

@@ -38,8 +38,8 @@ export class Follower {
   #catching = false;
   #caughtUp: Promise<void> = Promise.resolve();
   /** The last look at the head of the log: when it was begun, and what was there. */
-  #looked = { atMs: Number.NEGATIVE_INFINITY, revision: Number.POSITIVE_INFINITY };
-  #currentMs = performance.now();
+  #looked = { at: moment(), revision: Number.POSITIVE_INFINITY };
+  #current = moment();
   #running: Promise<void> = Promise.resolve();
 
   private constructor(options: FollowerOptions) {
@@ -66,7 +66,8 @@ export class Follower {
 
   /** For how long there may have been changes that the directory has not, in milliseconds; a beat or less while all is well. */
   get behindMs(): number {
-    return performance.now() - this.#currentMs;
+    const now = moment();
+    return Math.max(now.upMs - this.#current.upMs, now.timeMs - this.#current.timeMs);
   }
 
   /** Entries that this process wrote: when they are the next ones, nothing needs to be read. */
@@ -149,12 +150,12 @@ export class Follower {
       // Listen first: what is committed while the tables are read is then announced, and comes after them.
       await client.query("listen kontrol");
       if (first) directory.reset(await readSnapshot(client, revocationsMs));
-      const atMs = performance.now();
+      const at = moment();
       const head = await client.query<{ revision: number }>(HEAD);
       if (this.#closing.signal.aborted) throw new KiteError("cancelled", "kontrol was closed while it connected");
       this.#client = client;
       this.#socket = socket;
-      this.#looked = { atMs, revision: head.rows[0]?.revision ?? 0 };
+      this.#looked = { at, revision: head.rows[0]?.revision ?? 0 };
       this.expect(this.#looked.revision);
       const forgotten = lost.then(() => {
         this.#client = undefined;
@@ -194,9 +195,9 @@ export class Follower {
     const { directory, log } = this.#options;
     this.#catching = true;
     try {
-      const atMs = performance.now();
+      const at = moment();
       const head = ask ? await this.#client?.query<{ revision: number }>(HEAD) : undefined;
-      if (head !== undefined) this.#looked = { atMs, revision: head.rows[0]?.revision ?? 0 };
+      if (head !== undefined) this.#looked = { at, revision: head.rows[0]?.revision ?? 0 };
       this.#wanted = Math.max(this.#wanted, head?.rows[0]?.revision ?? 0);
       while (directory.revision < this.#wanted && this.#client !== undefined && !this.#closing.signal.aborted)
         await this.#bite(this.#client);
@@ -233,7 +234,13 @@ export class Follower {
   }
 
   #wake(): void {
-    if (this.#options.directory.revision >= this.#looked.revision) this.#currentMs = Math.max(this.#currentMs, this.#looked.atMs);
+    const { at, revision } = this.#looked;
+    if (this.#options.directory.revision >= revision && at.upMs > this.#current.upMs) this.#current = at;
     for (const waiting of this.#waiting) if (waiting.revision <= this.#options.directory.revision) waiting.wake();
   }
+}
+
+/** By both clocks: one stands still while the machine sleeps, the other may be set back. */
+function moment(): { readonly upMs: number; readonly timeMs: number } {
+  return { upMs: performance.now(), timeMs: Date.now() };
 }

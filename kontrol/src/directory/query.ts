@@ -193,7 +193,9 @@ const WHY = `${GONE} from kontrol.kites k where id = $1`;
 const DEPARTED = `${GONE}
     from (select * from kontrol.kites where gone_at is not null order by gone_at desc limit 10000) k
    where ($1 = '' or name = $1) and ($2 = '' or username = $2)
-   order by gone_at desc`;
+     and ($3::text[] is null or visibility = 'mesh' or username = any($3)
+          or ($4 and username in (select username from kontrol.accounts where kind = 'service')))
+   order by gone_at desc limit 1000`;
 const MOST_DEPARTED = 20;
 
 interface GoneRecord extends KiteRecord {
@@ -224,12 +226,22 @@ export async function departed(
   { caller }: Call,
   { pool, directory, now }: Pick<QueryOptions, "directory" | "now"> & { pool: Pool },
 ): Promise<WhyFound[]> {
-  const { rows } = await ask<GoneRecord>(pool, DEPARTED, [query.name ?? "", query.username ?? ""]);
+  // Whose kites they could be. Without that, anybody could have kontrol read ten thousand departures, to be told of none.
+  const owners = caller.role === "owner" ? null : ownersFor(caller.username, directory);
+  const asAdmin = directory.account(caller.username)?.admin ?? false;
+  const { rows } = await ask<GoneRecord>(pool, DEPARTED, [query.name ?? "", query.username ?? "", owners, asAdmin]);
   const [meant, mayKnow] = [matcher(query), knowledge(caller, directory, now())];
   return rows
     .filter((gone) => meant(gone.kite, gone.labels) && mayKnow(gone))
     .slice(0, MOST_DEPARTED)
     .map(explainGone);
+}
+
+/** Whose kites somebody may see: his own, and those of who gave him a grant on some. */
+function ownersFor(username: string, directory: Directory): string[] {
+  const teams = directory.teamsOf(username);
+  const given = [...directory.grants()].filter((grant) => grant.username === username || teams.has(grant.team ?? ""));
+  return [...new Set([username, ...given.map(({ owner }) => owner)])];
 }
 
 function knowledge({ role, username }: Call["caller"], directory: Directory, now: number): (record: KiteRecord) => boolean {
