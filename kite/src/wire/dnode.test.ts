@@ -121,6 +121,27 @@ describe("frames are written as the originals write them", () => {
     ["a callback with two arguments", 6, [9, 0], 0, '{"method":6,"arguments":[9,0],"callbacks":{}}'],
     ["a ping", 1, [], 0, '{"method":1,"arguments":[],"callbacks":{}}'],
     [
+      "a typed error",
+      10,
+      failure(new KiteError("internal", "custom", { reason: "myType" }), "197393106f9c3fd1"),
+      0,
+      '{"method":10,"arguments":[{"error":{"type":"myType","message":"custom","code":"","id":"197393106f9c3fd1"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a call beyond the rate",
+      12,
+      failure(new KiteError("overloaded", "The maximum request rate is exceeded."), "26d9888ea4e55929"),
+      0,
+      '{"method":12,"arguments":[{"error":{"type":"requestLimitError","message":"The maximum request rate is exceeded.","code":"","id":"26d9888ea4e55929"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a bad argument",
+      13,
+      failure(new KiteError("invalid_argument", "Cannot unmarshal nil argument"), "26d9888ea4e55929"),
+      0,
+      '{"method":13,"arguments":[{"error":{"type":"argumentError","message":"Cannot unmarshal nil argument","code":"","id":"26d9888ea4e55929"},"result":null}],"callbacks":{}}',
+    ],
+    [
       "a plain error",
       5,
       failure(new KiteError("internal", "boom"), "abcd1234abcd1234"),
