@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { type DnodeSource, ResponseCallback, readDnode, writeDnode } from "./dnode.ts";
@@ -377,6 +377,14 @@ describe("a path of a callback", () => {
 
     expect(got).toEqual([{ responseCallback: new ResponseCallback(7) }]);
     expect(held).toEqual([]);
+  });
+
+  test("beyond the limit ends the reading before any function is held", () => {
+    const importFunction = vi.fn();
+    const two = '{"method":1,"arguments":["[Function]","[Function]"],"callbacks":{"1":[0],"2":[1]}}';
+
+    expect(() => readDnode(two, { importFunction, limits: { ...LIMITS, callbacks: 1 } })).toThrow("the limit callbacks is 1");
+    expect(importFunction).not.toHaveBeenCalled();
   });
 
   test("links are not followed", () => {
