@@ -24,13 +24,17 @@ export interface DiallerOptions {
   readonly version: string;
   /** Default: the kite.key's; without one, `anonymous`. */
   readonly username?: string | undefined;
-  /** Default `local`, as is the region. */
+  /** Default `local`. */
   readonly environment?: string | undefined;
+  /** Default `local`. */
   readonly region?: string | undefined;
+  /** Default: the machine's name; `unknown` in a browser. */
   readonly hostname?: string | undefined;
   /** Default: a new one for every process. */
   readonly id?: string | undefined;
+  /** Where it says what happens. Default: nowhere. */
   readonly log?: Logger | undefined;
+  /** What a peer may send or keep open, where it differs from {@link LIMITS}. */
   readonly limits?: Partial<Limits> | undefined;
   /**
    * What others see of errors that are no KiteErrors, of this kite's methods and of the streams and functions that it gives
@@ -39,6 +43,7 @@ export interface DiallerOptions {
   readonly exposeErrors?: ExposeErrors | undefined;
 }
 
+/** A kite that calls others, found through kontrol or at an address that it knows. */
 export interface ClientOptions extends DiallerOptions {
   /** The credential of the user whose kite this is; see `readKiteKey`. */
   readonly kiteKey?: string | undefined;
@@ -54,7 +59,9 @@ export interface ClientOptions extends DiallerOptions {
   readonly observers?: readonly Observer[] | undefined;
 }
 
+/** How kites are looked for. */
 export interface FindOptions {
+  /** Gives up what waits with `cancelled`; a `watch` ends with it. A connection that stands is not touched. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -74,6 +81,7 @@ export interface RemotePolicies {
   readonly methods?: Methods | undefined;
 }
 
+/** How a kite that kontrol finds is called; every field may be left out. */
 export interface ConnectOptions extends RemotePolicies, FindOptions {
   /** Which of the kites that match answers a call. Default `one`. Others than `one` are for Node. */
   readonly balance?: Balance | undefined;
@@ -83,10 +91,16 @@ export interface ConnectOptions extends RemotePolicies, FindOptions {
 
 /** A kite at a known address, as a page dials it. */
 export interface AddressOptions extends Pick<RemotePolicies, "guard"> {
+  /** `http:`, `https:`, `ws:` or `wss:`, or a scheme of `dialers`. */
   readonly url: string;
+  /**
+   * What is shown there, or a function that is asked for it before every dial and again before it expires (milliseconds since
+   * the epoch). Default: nothing; only methods for `anyone` answer then.
+   */
   readonly auth?: Auth | (() => Promise<Auth & { expiresAt?: number }>) | undefined;
 }
 
+/** How a kite at a known address is called; every field but its `url` may be left out. */
 export interface DialOptions extends AddressOptions, RemotePolicies {
   /**
    * `dnode` for kites that speak only that, such as Go's and npm's kite.js: over SockJS when the path of the url ends in `/kite`,

@@ -43,6 +43,7 @@ const CODES: ReadonlySet<string> = new Set<KiteErrorCode>([
 /** Whether the remote method may have had its effect: `not_run` is a promise that it did not. */
 export type Outcome = "not_run" | "unknown";
 
+/** What an error says besides its code and its sentence; every field may be left out. */
 export interface KiteErrorOptions {
   /** The error that led to this one. It stays in this process; it is never sent to a peer. */
   cause?: unknown;
@@ -76,9 +77,13 @@ export interface WireError {
  */
 export class KiteError extends Error {
   override readonly name = "KiteError";
+  /** For programs: one of a closed set, which a `switch` can be sure of. */
   readonly code: KiteErrorCode;
+  /** Whether the call may have run; undefined for errors that the method itself threw. */
   readonly outcome: Outcome | undefined;
+  /** A finer word of the service's own, such as klient's `SubNotFound`. */
   readonly reason: string | undefined;
+  /** Facts for programs, such as `retryAfterMs`. */
   readonly details: Record<string, unknown> | undefined;
   #passedOn = false;
 

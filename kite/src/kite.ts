@@ -37,14 +37,20 @@ import type { Transport } from "./transport/transport.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
 import { PROTOCOL } from "./wire/v1.ts";
 
+/**
+ * What a kite is, serves and goes by; only `name` and `version` must be given. `openKite` fills in the kite.key and what the
+ * environment says.
+ */
 export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   /** What the kite serves; nested names are called with dots. */
   readonly methods?: Methods | undefined;
+  /** Runs around every call of a method, the first one outermost. Default: nothing. */
   readonly middleware?: readonly Middleware[] | undefined;
   /** Decides who callers are. Default: by tokens of kontrol for this kite; without a kite.key nobody but strangers calls. */
   readonly authenticate?: Authenticate | undefined;
   /** How long a session waits for its peer to come back, in milliseconds. Default 30,000. */
   readonly graceMs?: number | undefined;
+  /** How long a peer may be silent before it is asked, in milliseconds; after three times that its connection is given up. Default 10,000. */
   readonly heartbeatMs?: number | undefined;
   /** Whether callers are served that speak the dnode dialect, such as Go's and npm's kite.js; see DNODE.md. Default true. */
   readonly dnode?: boolean | undefined;
@@ -52,12 +58,15 @@ export interface KiteOptions extends Omit<ClientOptions, "auth"> {
   readonly onKey?: ((kiteKey: string) => void | Promise<void>) | undefined;
 }
 
+/** What the directory says of a kite; every field may be left out. */
 export interface RegisterOptions {
   /** Default `private`: the owner, and whoever has a grant. */
   readonly visibility?: Visibility | undefined;
+  /** What queries may ask for, such as `{ gpu: "true" }`; `updateLabels` changes them later. Default: none. */
   readonly labels?: Record<string, string> | undefined;
   /** Where others dial it. Default: where it listens; a kite that does not listen is reached through kontrol's relay. */
   readonly url?: string | undefined;
+  /** Ends the wait for kontrol with `cancelled`. */
   readonly signal?: AbortSignal | undefined;
 }
 

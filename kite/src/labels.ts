@@ -25,7 +25,11 @@ export function labelMatcher(expressions: readonly string[] = []): (labels: Labe
   return (labels) => tests.every((holds) => holds(labels));
 }
 
-/** Labels after a change. */
+/**
+ * Labels after a change; what was passed stays as it is.
+ *
+ * @example changeLabels({ gpu: "true", load: "0.2" }, { load: "0.7", gpu: null }) // { load: "0.7" }
+ */
 export function changeLabels(labels: Labels, change: LabelChange): Record<string, string> {
   const changed = Object.entries({ ...labels, ...change }).filter((entry): entry is [string, string] => entry[1] !== null);
   return Object.fromEntries(changed);

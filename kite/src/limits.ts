@@ -39,6 +39,7 @@ export interface Limits {
   readonly helloMs: number;
 }
 
+/** The limits of a kite that says nothing else; `new Kite({ limits })` replaces some of them. */
 export const LIMITS: Limits = {
   // Sixteen MiB: far more than a tick gathers, and still no mistake that takes the process down.
   frameBytes: 16 * 1024 * 1024,

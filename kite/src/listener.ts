@@ -11,6 +11,7 @@ import type { Transport } from "./transport/transport.ts";
 import { webSocketTransport } from "./transport/websocket.ts";
 import { PROTOCOL } from "./wire/v1.ts";
 
+/** Where a kite listens, and what else its port answers; every field may be left out. */
 export interface ListenOptions {
   /** 0, the default, picks a free one. */
   port?: number | undefined;

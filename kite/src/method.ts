@@ -3,6 +3,7 @@ import type { Identity } from "./identity.ts";
 
 /** What a caller may do with somebody's kite, from least to most. Every role includes the ones before it. */
 export const ROLES = ["viewer", "operator", "owner"] as const;
+/** One of {@link ROLES}. */
 export type Role = (typeof ROLES)[number];
 
 /** Who is calling, as verified. Nothing in here was merely claimed. */
@@ -35,7 +36,9 @@ export interface Credential {
 
 /** What a method knows about the call that it is answering; always its last argument. */
 export interface Call {
+  /** The name that was called, such as `fs.readFile`. */
   readonly method: string;
+  /** Who calls, as verified. */
   readonly caller: Caller;
   /**
    * Aborted when the caller cancels, its deadline passes or its session ends. For a method whose result holds streams also
@@ -65,6 +68,7 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
   /** How long to wait for the answer, in milliseconds; it travels with the call. Default 60,000. */
   timeoutMs?: number | undefined;
+  /** What travels beside the arguments: a key, a trace. */
   meta?: CallMeta | undefined;
 }
 
@@ -98,7 +102,9 @@ export type Repetition = "idempotent" | "keyed" | "once";
 
 /** How often one caller may call a method: a token bucket that holds `burst` calls and gets `calls` new ones in `perMs`. */
 export interface ThrottleOptions {
+  /** Above 0. */
   readonly calls: number;
+  /** Milliseconds, above 0. */
   readonly perMs: number;
   /** How many may come at once after a quiet time. Default: `calls`. */
   readonly burst?: number | undefined;
@@ -106,6 +112,7 @@ export interface ThrottleOptions {
 
 /** How many calls of a method may be at work, of all callers together. */
 export interface ConcurrencyOptions {
+  /** How many may run at once; 1 or more. */
   readonly running: number;
   /** How many more wait for their turn, first come first served. Default 100. */
   readonly waiting?: number | undefined;
@@ -207,7 +214,11 @@ export function inputSchemas(input: InputSchemas): readonly Schema[] {
   return Array.isArray(input) ? (input as readonly Schema[]) : [input as Schema];
 }
 
-/** Whether a caller in this role may call a method that asks for `needed`. */
+/**
+ * Whether a caller in this role may call a method that asks for `needed`; without a role, only what is for `anyone`.
+ *
+ * @example roleAllows("operator", "viewer") // true
+ */
 export function roleAllows(role: Role | undefined, needed: Role | "anyone"): boolean {
   if (needed === "anyone") return true;
   return role !== undefined && ROLES.indexOf(role) >= ROLES.indexOf(needed);

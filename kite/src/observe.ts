@@ -81,6 +81,7 @@ export interface MadeCall {
 export interface Calling {
   /** Travels in place of the call's own. */
   readonly meta?: CallMeta | undefined;
+  /** The answer has come, or `error` in its place. */
   ended?(error: KiteError | undefined): void;
 }
 

@@ -16,7 +16,11 @@ export interface KiteEnvironment {
   readonly kontrolUrl: string | undefined;
 }
 
-/** Reads the environment; the only place in kite that does. A variable that is empty counts as not set. */
+/**
+ * Reads the environment; the only place in kite that does. A variable that is empty counts as not set.
+ *
+ * @example const { home, region = "local" } = readEnvironment();
+ */
 export function readEnvironment(
   env: Readonly<Record<string, string | undefined>> = process.env,
   cwd: string = process.cwd(),

@@ -3,6 +3,8 @@ import { isIPv4, isIPv6 } from "node:net";
 /**
  * Whom an address counts for where tries are counted: an IPv4 address for itself, also when it comes in IPv6's clothes; an
  * IPv6 address for its /64, since whoever has one address there has all of them. Anything else is one source of its own.
+ *
+ * @example sourceOfAddress("2001:db8::7") // "2001:db8:0:0::/64"
  */
 export function sourceOfAddress(address: string | undefined): string {
   if (address === undefined) return UNKNOWN;

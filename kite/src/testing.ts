@@ -44,20 +44,28 @@ export function testCaller(fields: Partial<Caller> = {}): Caller {
 
 /** How {@link connectedPair} is made; times in milliseconds. */
 export interface PairOptions {
+  /** Of both sides, where they differ from `LIMITS`. */
   readonly limits?: Partial<Limits>;
   /** The client's, where they differ from the server's. */
   readonly clientLimits?: Partial<Limits>;
+  /** Around every call, as the kite's. Default: none. */
   readonly middleware?: readonly Middleware[];
+  /** Who the client is. Default: {@link testCaller}, whatever it shows. */
   readonly authenticate?: Authenticate;
+  /** What the client shows. Default: nothing. */
   readonly auth?: Auth;
+  /** How long the session waits for the client to come back. Default 30,000. */
   readonly graceMs?: number;
+  /** Default 10,000. */
   readonly heartbeatMs?: number;
 }
 
 /** A client and a server that share a session over memory transports; what a test can do to the link is listed here. */
 export interface ConnectedPair<M extends Methods> extends AsyncDisposable {
   readonly client: Remote<ContractOf<M>>;
+  /** The client's end: its state, its session and what is open in it. */
   readonly peer: Peer;
+  /** The server's end, with its sessions. */
   readonly acceptor: Acceptor;
   /** Cuts the link as a pulled cable would; the client dials again by itself. */
   cut(): void;

@@ -14,7 +14,7 @@ export function addCallCommand(program: Command): void {
     .argument("<kite>", "a name, name@version, or a path")
     .argument("<method>", "such as square or fs.readFile")
     .argument("[args...]", "JSON, @file, - for standard input, %name for a callback, or plain words")
-    .option("--timeout <seconds>", "give up after so long", "60")
+    .option("--timeout <seconds>", "give up after so long without an answer", "60")
     .option("--json", "JSON on one line, for results, chunks and callbacks alike")
     .option("--stream", "expect a stream; bytes go to standard output as they are")
     .option("--stdin-stream", "- is a stream of the lines of standard input; with --binary of its bytes")

@@ -12,6 +12,7 @@ export interface TrustedKey {
   readonly pem: string;
 }
 
+/** Where the keys of a {@link KeySet} come from. */
 export interface KeySetOptions {
   /** What is trusted from the start, so that the first token is verified without asking anybody. */
   trusted?: readonly TrustedKey[];
@@ -26,6 +27,10 @@ export interface KeySetOptions {
  * The public keys of one kontrol. A key that is not known yet is asked for, at most once in a few seconds, so that a
  * stranger who invents key ids cannot make this kite flood kontrol. A key that kontrol no longer publishes is forgotten.
  * Whoever made the set closes it.
+ *
+ * @example
+ * const keys = new KeySet({ trusted: [kiteKey.kontrolKey], fetchKeys: publishedKeys(kiteKey.kontrolUrl) });
+ * const { username } = await verifyToken(token, { keys, issuer: kiteKey.issuer, audience: kite.identity });
  */
 export class KeySet implements KeyLookup {
   readonly #options: KeySetOptions;
@@ -106,7 +111,8 @@ export class KeySet implements KeyLookup {
 }
 
 /**
- * Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial.
+ * Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial. What it answers with
+ * rejects with `unavailable`, `invalid_result` or `limit_exceeded`.
  *
  * @example const keys = new KeySet({ trusted: [kiteKey.kontrolKey], fetchKeys: publishedKeys(kiteKey.kontrolUrl) });
  */

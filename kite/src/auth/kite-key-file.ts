@@ -5,7 +5,11 @@ import { join, resolve } from "node:path";
 import { KiteError } from "../errors.ts";
 import { type KiteKey, parseKiteKey } from "./kite-key.ts";
 
-/** Where the kite.key is, below a home such as `~/.kite`. */
+/**
+ * Where the kite.key is, below a home such as `~/.kite`. It looks at no file.
+ *
+ * @example kiteKeyPath("/home/alice/.kite") // "/home/alice/.kite/kite.key"
+ */
 export function kiteKeyPath(home: string): string {
   return join(home, "kite.key");
 }
@@ -14,6 +18,7 @@ export function kiteKeyPath(home: string): string {
  * Reads the kite.key of a home. A file that others could have read is refused, as ssh does: whoever has the key is the user.
  *
  * @throws {KiteError} `not_found` when there is none, `failed_precondition` for a file that others may use, `unauthenticated` for one that is broken.
+ * @example const { username, kontrolUrl } = await readKiteKey(readEnvironment().home);
  */
 export async function readKiteKey(home: string): Promise<KiteKey> {
   const path = kiteKeyPath(home);
@@ -38,6 +43,7 @@ export async function readKiteKey(home: string): Promise<KiteKey> {
  * Writes the kite.key of a home, readable by its owner only. The file is there as a whole or not at all, also after a crash.
  *
  * @throws {KiteError} `unauthenticated` for a key that is broken, `failed_precondition` when the home cannot be written or others may write to it.
+ * @example const kite = new Kite({ ...options, onKey: async (jwt) => void (await writeKiteKey(home, jwt)) });
  */
 export async function writeKiteKey(home: string, jwt: string): Promise<KiteKey> {
   const kiteKey = await parseKiteKey(jwt);

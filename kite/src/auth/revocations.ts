@@ -14,6 +14,9 @@ export interface Revocable {
  * Whether a credential was issued by a kontrol that had not heard of a revocation yet. The revision decides where there is
  * one: of several kontrols one may be cut off from the others, and their clocks differ. Times decide for credentials
  * without one, and for one that is much older than the revocation all the same: revisions start again when a database is restored.
+ * Times are milliseconds since the epoch.
+ *
+ * @example if (isIssuedBefore({ issuedAt: token.issuedAt, revision: token.revision }, { revision: 71, at })) throw refused;
  */
 export function isIssuedBefore(
   { issuedAt, revision }: Pick<Revocable, "issuedAt" | "revision">,

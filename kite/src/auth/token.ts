@@ -89,7 +89,11 @@ export function tokenAuthenticator(options: TokenExpectations & { revocations?: 
   };
 }
 
-/** A caller who showed no credential, with a name that no claim can change. */
+/**
+ * A caller who showed no credential, with a name that no claim can change: only methods for `anyone` answer.
+ *
+ * @example const authenticate: Authenticate = async (auth, claimed) => (auth === undefined ? anonymous(claimed) : known(auth));
+ */
 export function anonymous(claimed: Identity | undefined): Caller {
   const kite = claimed === undefined ? undefined : { ...claimed, username: "anonymous" };
   return { username: "anonymous", role: undefined, kite, expiresAt: undefined, methods: undefined, credential: undefined };

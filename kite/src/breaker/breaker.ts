@@ -2,6 +2,7 @@ import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "co
 import { CIRCUIT_OPEN, type Guard, type GuardedCall } from "../calling/guard.ts";
 import { KiteError, type KiteErrorCode } from "../errors.ts";
 
+/** When a circuit opens, and for how long; every field may be left out. */
 export interface BreakerOptions {
   /** How many calls of one method of one kite must fail in a row before none is made any more. Default 5. */
   readonly failures?: number | undefined;

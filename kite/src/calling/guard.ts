@@ -6,6 +6,7 @@ import type { Connection } from "./connection.ts";
  * `@kite-mesh/kite/breaker` is one; kite itself knows only this.
  */
 export interface Guard {
+  /** Makes the call with `work`, or rejects in its place. */
   run<T>(about: GuardedCall, work: () => Promise<T>): Promise<T>;
 }
 

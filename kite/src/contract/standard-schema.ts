@@ -30,7 +30,13 @@ export type SchemaInput<S> = S extends { readonly "~standard": { readonly types?
 /** What a schema makes of it. */
 export type SchemaOutput<S> = S extends { readonly "~standard": { readonly types?: { readonly output: infer O } | undefined } } ? O : never;
 
-/** One line per issue, with the path it is about: `expected number, received string at size.x`. */
+/**
+ * What a schema found wrong, in one line: each issue with the path that it is about.
+ *
+ * @example
+ * const { issues } = await schema["~standard"].validate(value);
+ * if (issues !== undefined) throw new KiteError("invalid_argument", describeIssues(issues)); // expected number at size.x
+ */
 export function describeIssues(issues: readonly SchemaIssue[]): string {
   return issues.map((issue) => issue.message + at(issue.path)).join("; ");
 }

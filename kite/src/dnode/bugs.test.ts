@@ -143,6 +143,8 @@ test("B10: the address that a kite gives is one that it serves", async () => {
 
   const { url } = await server.listen();
 
+  // What it would register with, too.
+  expect(server.url).toBe(url);
   expect(await caller.dial<Contract>({ url, dialect: "dnode" }).echo(1)).toBe(1);
   expect(await (await fetch(`${url}/kite`)).text()).toBe("Welcome to SockJS!\n");
 });

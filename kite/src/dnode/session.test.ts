@@ -54,6 +54,17 @@ describe("a call", () => {
     end(host);
   });
 
+  test("of a method that returns nothing is answered with null, since Go takes an answer without a result for a broken one", async () => {
+    const host = dnodeHost({ nothing: method({}, () => undefined) });
+    const peer = connectDnode(host);
+
+    const id = peer.call("nothing");
+    await until(() => peer.frames.length > 0);
+
+    expect(peer.frames).toEqual([{ method: id, arguments: [{ error: null, result: null }], callbacks: {} }]);
+    end(host);
+  });
+
   test("without a response callback is served, and nobody is answered", async () => {
     const served = vi.fn();
     const host = dnodeHost({ note: method({ input: anything }, served) });

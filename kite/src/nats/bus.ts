@@ -26,6 +26,7 @@ import { type Logger, silent } from "../log.ts";
 import { type EventResult, NatsSubscriber, RESULT_HEADER, RESULT_PREFIX } from "./bus-subscriber.ts";
 import { CarrierConnection } from "./connection.ts";
 
+/** How a service takes part in the events of its mesh; every field may be left out. */
 export interface NatsBusOptions extends MemoryBusOptions {
   /**
    * What the subscribers of this service are called: its events wait while it is away for up to an hour, and of several
@@ -36,6 +37,7 @@ export interface NatsBusOptions extends MemoryBusOptions {
   stream?: string | undefined;
   /** How long `publish` waits for subscribers, in milliseconds. Default 60,000. */
   publishMs?: number | undefined;
+  /** Where events that could not be handled are told of. Default: nowhere. */
   log?: Logger | undefined;
 }
 

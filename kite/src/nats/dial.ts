@@ -7,10 +7,11 @@ import { CarrierConnection } from "./connection.ts";
 import { type LinkEnd, NatsLink } from "./link.ts";
 import { acceptSubject, addressOf, checkAddress, linkSubject } from "./subjects.ts";
 
+/** How kites are dialled over NATS; every field may be left out. */
 export interface NatsDialerOptions {
   /** The word that this side's subjects begin with, for the permissions of its NATS user; default: a random one. */
   readonly address?: string | undefined;
-  /** How long a kite may take to answer, a lost NATS connection to come back included. Default 5,000. */
+  /** How long a kite may take to answer, in milliseconds, a lost NATS connection to come back included. Default 5,000. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -22,7 +23,7 @@ const TIMEOUT_MS = 5_000;
  * after the kite.
  *
  * @throws {KiteError} `invalid_argument` when the address is not one word.
- * @example const client = new KiteClient({ name: "web", version: "1.0.0" }, natsDialer(await connect()));
+ * @example const kite = await openKite({ name: "web", version: "1.0.0", dialers: { nats: natsDialer(await connect()) } });
  */
 export function natsDialer(connection: NatsConnection, options: NatsDialerOptions = {}): DialSocket {
   const { timeoutMs = TIMEOUT_MS } = options;

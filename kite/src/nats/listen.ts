@@ -19,6 +19,7 @@ export interface ServesTransports {
   serve(transport: Transport): void;
 }
 
+/** How a kite is called over NATS; every field may be left out. */
 export interface ListenNatsOptions {
   /** The word that this kite's subjects begin with. Default: the kite's id. */
   readonly address?: string | undefined;
@@ -30,6 +31,7 @@ export interface ListenNatsOptions {
   readonly announce?: boolean | undefined;
   /** The methods whose names `$SRV.INFO` tells whoever may ask on NATS; default: none. */
   readonly methods?: Methods | undefined;
+  /** Where it says that links were refused or lost. Default: nowhere. */
   readonly log?: Logger | undefined;
 }
 
@@ -64,7 +66,11 @@ export async function listenNats(
   return listener;
 }
 
-/** Where a kite takes links over NATS. Whoever made it disposes it. */
+/**
+ * Where a kite takes links over NATS; {@link listenNats} makes it. Whoever made it disposes it.
+ *
+ * @example console.log(`${listener.url} has ${listener.links} links`);
+ */
 export class NatsListener implements AsyncDisposable {
   /** Such as `nats://5f0c`: what the kite is registered with, and dialled at. */
   readonly url: string;
@@ -96,6 +102,7 @@ export class NatsListener implements AsyncDisposable {
     return this.#links;
   }
 
+  /** Answers `$SRV.PING`, `INFO` and `STATS` from now on, with the names of these methods. */
   async announce(methods: Methods = {}): Promise<void> {
     this.#announcement = await announce({
       connection: this.#carrier.connection,

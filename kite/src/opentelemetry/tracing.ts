@@ -15,6 +15,7 @@ import { formatIdentity, type Identity } from "../identity.ts";
 import type { AnsweredCall, Calling, MadeCall, Observer, Serving } from "../observe.ts";
 import { readTraceContext, writeTraceContext } from "./trace-context.ts";
 
+/** Where spans go; may be left out. */
 export interface TracingOptions {
   /** Default: the one that `@opentelemetry/api` hands out, which is the SDK's as soon as there is one. */
   readonly tracer?: Tracer | undefined;

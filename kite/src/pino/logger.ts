@@ -2,6 +2,7 @@ import { writeSync } from "node:fs";
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import { credentialPaths, readableLine, withoutCredentials } from "../log.ts";
 
+/** What is written, and where to; every field may be left out. */
 export interface LoggerOptions {
   /** The least grave that is written: `debug`, `info`, `warn`, `error` or `silent`. Default `info`. */
   readonly level?: string | undefined;

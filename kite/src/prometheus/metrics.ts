@@ -3,6 +3,7 @@ import type { ObservedKite, Observer } from "../observe.ts";
 import { countWhatIsOpen } from "./open-counts.ts";
 import { SeriesNames } from "./series-names.ts";
 
+/** Where metrics go; may be left out. */
 export interface MetricsOptions {
   /** Where the metrics are entered. Default: prom-client's own `register`. */
   readonly register?: Registry | undefined;

@@ -26,17 +26,21 @@ export interface RegistryContract {
 
 /** How much less a token allows than its caller could do himself: to hand it on to a program that needs no more. */
 export interface Narrower {
+  /** A lesser role than its caller has. */
   role?: Role;
   /** The only methods that it opens. */
   methods?: string[];
+  /** How long it lasts, in milliseconds, if that is less than kontrol gives. */
   ttlMs?: number;
 }
 
 /** A public key as JSON (RFC 7517). */
 export type PublicJwk = Readonly<Record<string, unknown>> & { readonly kid: string; readonly alg: string };
 
+/** Who finds a kite: its owner and whoever has a grant (`private`), or any signed-in user (`mesh`). */
 export type Visibility = "private" | "mesh";
 
+/** What a kite says when it registers. */
 export interface Register {
   kite: Identity;
   /** Where others dial the kite; left out for one that cannot be dialled: it is then reached through the relay. */
@@ -60,13 +64,16 @@ export interface RelayLink {
   incoming: AsyncIterable<string | Uint8Array>;
 }
 
+/** The answer to a registration, which lasts as long as its session and its beats. */
 export interface Registered {
   kite: Identity;
   /** Where the kite can be reached now: its own url, or the relay's. */
   url: string;
+  /** Tells this registration from earlier ones of the same kite. */
   generation: string;
   /** How often to call `beat`, in milliseconds. Two missed beats end the registration. */
   heartbeatMs: number;
+  /** Called every `heartbeatMs`: the kite is still there. */
   beat: () => void;
   /** Opens `<kontrol>/beats/<kite id>`, where beats come from a thread of their own; ends with the registration. */
   ticket?: string;
@@ -91,14 +98,18 @@ export interface Revocation {
   at?: number;
 }
 
+/** A kite of the directory that the caller may call, with the token for it. */
 export interface FoundKite {
   kite: Identity;
+  /** Where it is dialled: at its own address, or through the relay. */
   url: string;
   visibility: Visibility;
   labels: Record<string, string>;
   /** What the caller may do there. */
   role: Role;
+  /** In milliseconds since the epoch. */
   registeredAt: number;
+  /** Shown to this kite, and good for no other. */
   token: string;
   /** In milliseconds since the epoch. */
   tokenExpiresAt: number;
@@ -107,12 +118,14 @@ export interface FoundKite {
 /** A kite as the directory knows it, without a token. */
 export type DirectoryKite = Omit<FoundKite, "token" | "tokenExpiresAt">;
 
+/** What a watch tells: everything that matches first, then each change of it. `revision` is where a later watch goes on. */
 export type WatchEvent =
   | { type: "snapshot"; revision: string; kites: DirectoryKite[] }
   /** One that is new, or has changed: the last word about its id counts. */
   | { type: "registered"; revision: string; kite: DirectoryKite }
   | { type: "gone"; revision: string; kite: Identity; reason: string };
 
+/** A token for one kite, and its end. */
 export interface IssuedToken {
   token: string;
   /** In milliseconds since the epoch. */

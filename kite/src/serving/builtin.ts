@@ -20,6 +20,7 @@ export interface BuiltinContract {
     methods(): Promise<MethodSummary[]>;
     /** All methods, with their schemas. */
     describe(): Promise<KiteDescription>;
+    /** What the machine has of memory and disk, and how much of it is used. */
     systemInfo(): Promise<SystemInfo>;
     /** Prints on the kite's standard output; answers with the number of bytes. */
     print(message: string): Promise<number>;
@@ -30,6 +31,7 @@ export interface BuiltinContract {
   };
 }
 
+/** One line of what `kite.methods` answers: a method that the caller may call. */
 export interface MethodSummary {
   readonly name: string;
   readonly role: Role | "anyone";

@@ -128,6 +128,21 @@ test("a flood through one function ends at a limit that names itself, and leaves
   expect(await other()).toBe("other");
 });
 
+test("more functions than the limit are refused where they are sent, by its name, and what was let go makes room", async () => {
+  const keep = { limits: { callbacks: 1_000 }, clientLimits: { callbacks: 2 } };
+  await using pair = await holder(keep);
+  for (let count = 0; count < 2; count++) await pair.client.hold((() => {}) as never);
+
+  const tooMany = pair.client.hold((() => {}) as never);
+  await expect(tooMany).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "callbacks", allowed: 2 } });
+  pair.held[0]?.release();
+  await pair.fence();
+  await pair.fence();
+
+  await pair.client.hold((() => {}) as never);
+  expect(pair.exported()).toBe(2);
+});
+
 test("invocations that wait for their turn fail with the session, and did not run", async () => {
   const pair = await holder({ limits: { callbackCredit: 1 } });
   await pair.client.hold((() => new Promise(() => {})) as never);

@@ -172,14 +172,16 @@ test("a function that was never sent cannot be invoked", async () => {
 });
 
 test("calls and invocations beyond the limit are answered as overloaded, notifications beyond it are dropped", async () => {
-  const host = acceptor(undefined, methods, { pendingCalls: 3 });
+  const noticed = vi.fn(() => new Promise(() => {}));
+  const host = acceptor(undefined, { ...methods, note: method({}, noticed) }, { pendingCalls: 3 });
   const peer = await greet(host);
 
-  peer.send('[1,0,[0,1,"wait",[]],[4,"wait",[]],[4,"wait",[]],[4,"wait",[]],[0,2,"wait",[]],[5,3,1,[]]]');
+  peer.send('[1,0,[0,1,"wait",[]],[4,"note",[]],[4,"note",[]],[4,"note",[]],[0,2,"wait",[]],[5,3,1,[]]]');
   await until(() => peer.heard().includes("[2,3,"));
 
   expect(peer.heard().match(/"code":"overloaded"/g)).toHaveLength(2);
   expect(peer.heard()).toContain("the limit pendingCalls is 3");
+  expect(noticed).toHaveBeenCalledTimes(2);
   close(host);
 });
 

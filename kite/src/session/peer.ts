@@ -43,6 +43,10 @@ export interface PeerOptions {
   readonly random?: (() => number) | undefined;
 }
 
+/**
+ * `connecting`: not been reached yet. `suspended`: the connection was lost, and is dialled again while a session may be resumed
+ * or a call waits. `closed`: this side has closed it, for good.
+ */
 export type PeerState = "connecting" | "open" | "suspended" | "closed";
 
 // A kite that does not answer a dial in ten seconds is down or unreachable; the next try may find another one.
@@ -54,6 +58,8 @@ const LONGEST_DELAY_MS = 5_000;
 /**
  * One remote kite: keeps a session to it open, dials again when the connection drops, and opens a new session when the old
  * one is lost. Whoever made it closes it.
+ *
+ * @example peerOf(math)?.onState((state) => showLamp(state === "open" ? "green" : "yellow"));
  */
 export class Peer implements AsyncDisposable {
   readonly #options: PeerOptions;

@@ -1,9 +1,12 @@
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
 import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
+import { LIMITS } from "../limits.ts";
 import { method } from "../method.ts";
 import { connectedPair, testCaller, until } from "../testing.ts";
+import { CLOSE } from "../transport/transport.ts";
+import { Session } from "./session.ts";
 
 const aborted = (signal: AbortSignal) => new Promise((resolve) => signal.addEventListener("abort", () => resolve(signal.reason)));
 const isFunction = <T extends (...args: never[]) => unknown>() => z.custom<T>((value) => typeof value === "function");
@@ -186,6 +189,23 @@ test("a deadline ends the wait here and the work there", async () => {
   await expect(callWith(pair.client, { timeoutMs: 20 }).wait()).rejects.toMatchObject({ code: "deadline_exceeded", outcome: "unknown" });
 
   await until(() => reason !== undefined);
+});
+
+test("a connection that is silent is given up after three heartbeats, also when it never tells that it was closed", () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const close = vi.fn();
+  const transport = { start: () => {}, send: () => {}, close, bufferedBytes: 0 };
+  const session = new Session({ id: "silent", limits: LIMITS, serve: () => undefined, caller: testCaller(), heartbeatMs: 1_000 });
+  session.attach(transport, 0);
+
+  vi.advanceTimersByTime(2_999);
+  const before = session.state;
+  vi.advanceTimersByTime(1);
+
+  expect([before, session.state]).toEqual(["open", "suspended"]);
+  expect(close).toHaveBeenCalledExactlyOnceWith(CLOSE.silent, expect.any(String));
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 test("a call in flight survives a cut, and runs once", async () => {

@@ -21,6 +21,7 @@ import type {
   WatchEvent,
 } from "../registry/registry.ts";
 
+/** What a fake kontrol decides; every field may be left out. */
 export interface FakeKontrolOptions {
   /** What somebody may do at a kite; undefined: he does not find it. Default: its user is `owner`, all others `viewer`. */
   readonly access?: ((username: string, kite: Identity) => Role | undefined) | undefined;
@@ -48,11 +49,13 @@ export interface FakeKontrol extends AsyncDisposable {
   readonly kites: readonly Identity[];
   /** A kite.key, for the option of that name. Default: Alice's. */
   kiteKey(username?: string): Promise<string>;
+  /** A token that says what the test wants, signed as kontrol's are. */
   token(token: FakeToken): Promise<string>;
   /** Whatever was given to this person until now is no longer good, and sessions that were opened with it end. */
   revoke(username: string, reason?: string): void;
   /** From now on it answers nothing, and the registrations end with its sessions, until {@link comeBack}. */
   goAway(): void;
+  /** It answers again; kites register by themselves. */
   comeBack(): void;
 }
 

@@ -4,6 +4,13 @@ import type { Transport, TransportReceiver } from "./transport.ts";
 /**
  * A transport made of two streams of frames: what the relay carries inside another session. Closing either stream closes
  * it; the reason does not travel, the session above says its own goodbye.
+ *
+ * @example
+ * const onLink = ({ incoming }: RelayLink) => {
+ *   const { transport, outgoing } = linkTransport(incoming);
+ *   kite.serve(transport);
+ *   return outgoing;
+ * };
  */
 export function linkTransport(incoming: AsyncIterable<RawFrame>): { transport: Transport; outgoing: AsyncIterable<RawFrame> } {
   const link = new LinkTransport(incoming);

@@ -3,6 +3,7 @@ import type { Transport, TransportReceiver } from "./transport.ts";
 
 /** A link inside the process. */
 export interface MemoryLink {
+  /** What one end sends the other one gets. */
   readonly ends: readonly [Transport, Transport];
   /** Cuts the link as a pulled cable does: what is on its way, in either direction, is lost. */
   sever(): void;

@@ -13,6 +13,7 @@ export interface Transport {
    * written over; a transport that cannot know that, such as one that passes them on as they are, never tells.
    */
   send(frame: RawFrame, taken?: () => void): void;
+  /** Closes it behind what was sent, with a code of {@link CLOSE} or of WebSocket. */
   close(code: number, reason: string): void;
   /** Bytes that were sent but not yet taken by the network. */
   readonly bufferedBytes: number;
@@ -22,8 +23,11 @@ export interface Transport {
   admit?(): void;
 }
 
+/** Who takes what a transport carries. */
 export interface TransportReceiver {
+  /** A frame has come, in order. */
   frame(frame: RawFrame): void;
+  /** Nothing comes any more; told once, with the code and reason that the WebSocket or its like was closed with. */
   closed(why: { code: number; reason: string }): void;
 }
 

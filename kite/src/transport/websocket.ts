@@ -6,11 +6,15 @@ import { closeArguments, REFUSED, type Transport, type TransportReceiver } from 
 /** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
 export type DialSocket = (request: DialRequest) => Promise<Transport>;
 
+/** What is dialled, and what may come back. */
 export interface DialRequest {
   /** `ws:`, `wss:`, `http:` or `https:`. */
   url: string;
+  /** The subprotocols of WebSocket to offer, the first one preferred; none for the dnode dialect. */
   protocols: string[];
+  /** A larger frame from the peer closes the transport with 1009. */
   maxFrameBytes: number;
+  /** Gives the dial up; a transport that stands is not touched by it. */
   signal: AbortSignal;
 }
 
@@ -48,7 +52,11 @@ function open(url: string, protocols: string[], maxPayload: number): WebSocket {
   }
 }
 
-/** Carries frames over a socket of `ws`, on either side. */
+/**
+ * Carries frames over a socket of `ws`, on either side. The socket belongs to it from now on, and is closed with it.
+ *
+ * @example server.on("connection", (socket) => kite.serve(webSocketTransport(socket)));
+ */
 export function webSocketTransport(socket: WebSocket): Transport {
   return new WebSocketTransport(socket);
 }

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { type DnodeSource, ResponseCallback, readDnode, writeDnode } from "./dnode.ts";
@@ -120,6 +120,27 @@ describe("frames are written as the originals write them", () => {
     ["a callback", 3, [{ stream: "chunk1" }], 0, '{"method":3,"arguments":[{"stream":"chunk1"}],"callbacks":{}}'],
     ["a callback with two arguments", 6, [9, 0], 0, '{"method":6,"arguments":[9,0],"callbacks":{}}'],
     ["a ping", 1, [], 0, '{"method":1,"arguments":[],"callbacks":{}}'],
+    [
+      "a typed error",
+      10,
+      failure(new KiteError("internal", "custom", { reason: "myType" }), "197393106f9c3fd1"),
+      0,
+      '{"method":10,"arguments":[{"error":{"type":"myType","message":"custom","code":"","id":"197393106f9c3fd1"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a call beyond the rate",
+      12,
+      failure(new KiteError("overloaded", "The maximum request rate is exceeded."), "26d9888ea4e55929"),
+      0,
+      '{"method":12,"arguments":[{"error":{"type":"requestLimitError","message":"The maximum request rate is exceeded.","code":"","id":"26d9888ea4e55929"},"result":null}],"callbacks":{}}',
+    ],
+    [
+      "a bad argument",
+      13,
+      failure(new KiteError("invalid_argument", "Cannot unmarshal nil argument"), "26d9888ea4e55929"),
+      0,
+      '{"method":13,"arguments":[{"error":{"type":"argumentError","message":"Cannot unmarshal nil argument","code":"","id":"26d9888ea4e55929"},"result":null}],"callbacks":{}}',
+    ],
     [
       "a plain error",
       5,
@@ -356,6 +377,14 @@ describe("a path of a callback", () => {
 
     expect(got).toEqual([{ responseCallback: new ResponseCallback(7) }]);
     expect(held).toEqual([]);
+  });
+
+  test("beyond the limit ends the reading before any function is held", () => {
+    const importFunction = vi.fn();
+    const two = '{"method":1,"arguments":["[Function]","[Function]"],"callbacks":{"1":[0],"2":[1]}}';
+
+    expect(() => readDnode(two, { importFunction, limits: { ...LIMITS, callbacks: 1 } })).toThrow("the limit callbacks is 1");
+    expect(importFunction).not.toHaveBeenCalled();
   });
 
   test("links are not followed", () => {

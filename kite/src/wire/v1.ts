@@ -35,6 +35,7 @@ export interface Frame {
   readonly marked: boolean;
 }
 
+/** A frame as a transport carries it: text, or bytes. */
 export type RawFrame = string | Uint8Array;
 
 /**

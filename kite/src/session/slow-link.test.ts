@@ -1,0 +1,108 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { LIMITS } from "../limits.ts";
+import { testCaller } from "../testing.ts";
+import type { Transport } from "../transport/transport.ts";
+import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
+import { Session } from "./session.ts";
+
+const KiB = 1024;
+/** What one frame with a piece takes on the link, in milliseconds. */
+const CARRY_MS = 50;
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
+afterEach(() => void vi.useRealTimers());
+
+/** A session over a link that carries one frame after the other, each when the test says so, to a peer that only acknowledges. */
+function slowLink() {
+  const frames: RawFrame[] = [];
+  const transport: Transport = { start: () => {}, send: (frame) => void frames.push(frame), close: () => {}, bufferedBytes: 0 };
+  const session = new Session({ id: "slow", limits: LIMITS, serve: () => undefined, caller: testCaller() });
+  session.agree(LIMITS);
+  session.attach(transport, 0);
+  let carried = 0;
+  const call = (method: string, args: readonly unknown[]) =>
+    void session.call(method, args, { timeoutMs: Number.POSITIVE_INFINITY }).catch(() => {});
+  return {
+    call,
+    session,
+    /** The frames that wait for the link, read. */
+    waiting: () => frames.slice(carried).map((raw) => readFrame(raw)),
+    sent: () => frames.map((raw) => readFrame(raw)),
+    /** The link carries the next frame, and its peer acknowledges it. */
+    async carry(): Promise<void> {
+      vi.advanceTimersByTime(CARRY_MS);
+      session.receive(transport, `[0,${++carried}]`);
+      await turn();
+    },
+  };
+}
+
+/** Whatever was to leave at the end of the tick has left. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function bytesOf(frames: ReturnType<typeof readFrame>[]): number {
+  return frames.reduce((sum, { segments }) => sum + segments.reduce((bytes, segment) => bytes + segment.byteLength, 0), 0);
+}
+
+test("a small call waits behind no more than 128 KiB of a transfer of 100 MiB that has just begun", async () => {
+  const link = slowLink();
+
+  link.call("take", [new Uint8Array(100 * KiB * KiB)]);
+  link.call("ping", []);
+  await turn();
+
+  const frames = link.waiting();
+  expect(frames.at(-1)?.messages).toEqual([[MESSAGE.call, 2, "ping", []]]);
+  expect(bytesOf(frames)).toBeLessThanOrEqual(128 * KiB);
+});
+
+test("on a link that has shown to be slow, each small call waits behind a few pieces, and the transfer arrives whole all the same", async () => {
+  const link = slowLink();
+  const size = 4 * KiB * KiB;
+  const before: number[] = [];
+
+  link.call("take", [new Uint8Array(size)]);
+  await turn();
+  while (link.waiting().length > 0) {
+    await link.carry();
+    // One call for every 16 frames, so that there are far fewer of them than pieces.
+    if (link.sent().length % 16 !== 0) continue;
+    link.call("ping", []);
+    await turn();
+    expect(link.waiting().at(-1)?.messages).toMatchObject([[MESSAGE.call, expect.any(Number), "ping", []]]);
+    before.push(bytesOf(link.waiting()));
+  }
+
+  expect(bytesOf(link.sent())).toBeGreaterThanOrEqual(size);
+  expect(before.length).toBeGreaterThan(5);
+  expect(Math.max(...before.slice(1))).toBeLessThanOrEqual(64 * KiB);
+});
+
+test("what is small and waits for the end of the tick goes before the pieces, in a frame of its own", async () => {
+  const link = slowLink();
+
+  link.call("ping", []);
+  link.call("take", [new Uint8Array(KiB * KiB)]);
+  await turn();
+
+  const [first, second] = link.waiting();
+  expect([first?.messages, first?.segments]).toEqual([[[MESSAGE.call, 1, "ping", []]], []]);
+  expect(second?.messages).toEqual([[MESSAGE.piece, 1, 0, expect.any(Number)]]);
+});
+
+test("two transfers take turns", async () => {
+  const link = slowLink();
+
+  link.call("take", [new Uint8Array(KiB * KiB)]);
+  link.call("take", [new Uint8Array(KiB * KiB)]);
+  await turn();
+  for (let count = 0; count < 40; count++) await link.carry();
+
+  const pieces = link.sent().flatMap(({ messages }) => messages.filter(([type]) => type === MESSAGE.piece).map(([, id]) => id));
+  // Once the second has begun, neither sends twice in a row.
+  const both = pieces.slice(pieces.indexOf(2));
+  expect(both.length).toBeGreaterThan(10);
+  expect(both.every((id, index) => index === 0 || id !== both[index - 1])).toBe(true);
+});
