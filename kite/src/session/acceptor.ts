@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import { type Limits, limitError, strangerLimits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
@@ -86,8 +86,7 @@ export class Acceptor {
         if (greeting.session !== undefined) return greeting.session.receive(transport, raw);
         if (greeting.over) return;
         // Until it is known who speaks, the hello is everything that is listened to.
-        if (greeting.said)
-          return this.#refuse(greeting, new KiteError("protocol_error", "nothing is sent before the welcome but one hello"));
+        if (greeting.said) return this.#refuse(greeting, protocolError("nothing is sent before the welcome but one hello"));
         greeting.said = true;
         void this.#greet(greeting, raw).finally(() => {
           clearTimeout(late);

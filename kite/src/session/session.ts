@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { AgreedLimits, Limits } from "../limits.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
 import type { CallThrough, FunctionsThrough } from "../through.ts";
@@ -188,7 +188,7 @@ export class Session implements CallSession {
     this.#letGo();
     const why = new KiteError("unavailable", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`);
     // What one side cannot send or the other not take in would be sent again, and fail again, over every transport.
-    if (UNSENDABLE.has(code)) this.end(new KiteError("protocol_error", why.message));
+    if (UNSENDABLE.has(code)) this.end(protocolError(why.message));
     // A relay says so in place of the peer: the credential was revoked, and the session with it.
     else if (code === CLOSE.unauthenticated) this.end(new KiteError("unauthenticated", reason || why.message));
     else this.#move("suspended", why);
@@ -224,7 +224,7 @@ export class Session implements CallSession {
   #control([type, detail]: readonly unknown[]): void {
     if (type === MESSAGE.ping) this.#outbox.pong();
     else if (type === MESSAGE.goodbye) this.end(KiteError.fromWire(detail));
-    else throw new KiteError("protocol_error", "only ping and goodbye are sent without a number");
+    else throw protocolError("only ping and goodbye are sent without a number");
   }
 
   #beat(): void {
