@@ -187,10 +187,12 @@ export class Acceptor {
       serve,
       caller,
       explain,
-      authenticate: (auth) => authenticate(readAuth(auth), kite, { remoteAddress: session.remoteAddress }),
+      authenticate: async (auth) => {
+        const { remoteAddress } = session;
+        return sameUser(await authenticate(readAuth(auth), kite, { remoteAddress }), session.caller);
+      },
       onState: (state) => this.#onState(id, state),
-      through: watch?.calling?.(() => session.caller.kite),
-      functions: watch?.functions?.(() => session.caller.kite),
+      through: watch?.through(() => session.caller.kite),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     session.agree(theirs);
@@ -274,4 +276,10 @@ function sameText(a: string, b: string): boolean {
   let difference = 0;
   for (let index = 0; index < a.length; index++) difference |= a.charCodeAt(index) ^ b.charCodeAt(index);
   return difference === 0;
+}
+
+/** A session never changes hands: what was opened for one person must not go on as another's. */
+function sameUser(caller: Caller, { username }: Caller): Caller {
+  if (caller.username === username) return caller;
+  throw new KiteError("permission_denied", `this session belongs to ${username}; open another one`);
 }

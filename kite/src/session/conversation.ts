@@ -38,7 +38,8 @@ export class Conversation {
   #over: KiteError | undefined;
 
   constructor(options: ConversationOptions) {
-    const { limits, outbox, session, functions } = options;
+    const { limits, outbox, session } = options;
+    const { invoking } = options.through ?? {};
     this.#limits = limits;
     this.#outbox = outbox;
     this.#calls = new OutgoingCalls(limits, (id, departure) => this.#cancel(id, departure));
@@ -47,9 +48,9 @@ export class Conversation {
       limits,
       session,
       invoke:
-        functions === undefined
+        invoking === undefined
           ? (fn, args) => this.#invoke(fn, args)
-          : (fn, args) => functions.invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
+          : (fn, args) => invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
       release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);

@@ -159,8 +159,7 @@ export class Peer implements AsyncDisposable {
       caller: DIALLED,
       explain,
       onState: (state) => this.#onSession(session, state),
-      through: watch?.calling?.(() => this.#identity),
-      functions: watch?.functions?.(() => this.#identity),
+      through: watch?.through(() => this.#identity),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     return session;

@@ -2,7 +2,7 @@ import { KiteError, protocolError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
-import type { FunctionsThrough } from "../through.ts";
+import type { Through } from "../through.ts";
 import { MESSAGE } from "../wire/v1.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
@@ -16,12 +16,12 @@ export interface ServingOptions {
   /** Answers the peer's calls. */
   readonly serve: Serve;
   readonly caller: Caller;
-  /** Checks a new credential that the peer shows; left out where the peer needs none. */
+  /** Checks a new credential that the peer shows, and that it is still the same user; left out where the peer needs none. */
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
   /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
   readonly explain?: Explain | undefined;
-  /** What functions are called through, in both directions; left out: they just are. */
-  readonly functions?: FunctionsThrough | undefined;
+  /** What calls of functions go through. */
+  readonly through?: Pick<Through, "invoking" | "invoked"> | undefined;
 }
 
 interface ServingParts {
@@ -59,11 +59,11 @@ export class Serving {
   }
 
   invoke(id: number, name: string, args: readonly unknown[], meta: CallMeta | undefined, find: () => (...args: never[]) => unknown): void {
-    const { functions } = this.#options;
     const call = this.#incoming(name, args, undefined, meta);
     this.#answer(id, call, () => {
+      const { invoked } = this.#options.through ?? {};
       const fn = find();
-      return functions === undefined ? fn(...(args as never[])) : functions.invoked(call, fn.name, () => fn(...(args as never[])));
+      return invoked === undefined ? fn(...(args as never[])) : invoked(call, fn.name, () => fn(...(args as never[])));
     });
   }
 
@@ -84,15 +84,10 @@ export class Serving {
   }
 
   authenticate(id: number, auth: unknown): void {
-    const { authenticate } = this.#options;
     this.#answer(id, this.#incoming("authenticate", []), async () => {
+      const { authenticate } = this.#options;
       if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
-      const caller = await authenticate(auth);
-      // A session never changes hands: what was opened for one person must not go on as another's.
-      if (caller.username !== this.caller.username) {
-        throw new KiteError("permission_denied", `this session belongs to ${this.caller.username}; open another one`);
-      }
-      this.caller = caller;
+      this.caller = await authenticate(auth);
     });
   }
 

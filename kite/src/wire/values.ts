@@ -83,16 +83,16 @@ export function reviveValue(value: unknown, source: ValueSource): unknown {
  *
  * @throws {KiteError} `protocol_error` for a property named `__proto__`, `limit_exceeded` when nested too deeply.
  */
-export function checkValue(value: unknown, maxDepth: number): void {
+export function checkValue(value: unknown, maxDepth: number, depth = 0): void {
   if (typeof value !== "object" || value === null) return;
-  if (maxDepth <= 0) throw new KiteError("limit_exceeded", "the limit depth was reached; the value is nested deeper");
+  if (depth >= maxDepth) throw tooDeep(maxDepth);
   if (Array.isArray(value)) {
-    for (let index = 0; index < value.length; index++) checkValue(value[index], maxDepth - 1);
+    for (let index = 0; index < value.length; index++) checkValue(value[index], maxDepth, depth + 1);
     return;
   }
   for (const key in value) {
     if (key === "__proto__") throw badName();
-    checkValue((value as Record<string, unknown>)[key], maxDepth - 1);
+    checkValue((value as Record<string, unknown>)[key], maxDepth, depth + 1);
   }
 }
 
@@ -176,9 +176,7 @@ function mark(...content: readonly [string, ...unknown[]]): string {
 }
 
 function encodeObject(value: object, sink: ValueSink, depth: number): string {
-  if (depth >= sink.maxDepth) {
-    throw new KiteError("limit_exceeded", `the limit depth is ${sink.maxDepth}; the value is nested deeper or contains itself`);
-  }
+  if (depth >= sink.maxDepth) throw tooDeep(sink.maxDepth);
   if (Array.isArray(value)) return encodeArray(value, sink, depth);
   // Asked before the prototype: a stream may be an object literal with one method.
   if (Symbol.asyncIterator in value) return mark("s", sink.exportStream(value as StreamSource));
@@ -274,7 +272,7 @@ const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 function decode(value: unknown, source: ValueSource, depth: number): unknown {
   if (typeof value !== "object" || value === null) return value;
-  if (depth >= source.maxDepth) throw new KiteError("limit_exceeded", `the limit depth is ${source.maxDepth}; the value is nested deeper`);
+  if (depth >= source.maxDepth) throw tooDeep(source.maxDepth);
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) value[index] = decode(value[index], source, depth + 1);
     return value;
@@ -311,10 +309,10 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
     case "e":
       return KiteError.fromWire(detail);
     case "b":
-      if (typeof detail === "number") return source.bytes(detail);
+      if (isCount(detail)) return source.bytes(detail);
       break;
     case "B":
-      if (typeof detail === "number" && typeof extra === "string") return blobOf(source.bytes(detail), extra);
+      if (isCount(detail) && typeof extra === "string") return blobOf(source.bytes(detail), extra);
       break;
     case "f":
       if (isCount(detail)) return source.importFunction(detail);
@@ -337,6 +335,10 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
 function blobOf(bytes: Uint8Array, type: string): Blob {
   // What a frame holds is never shared memory; the type of its views says less than is known.
   return new Blob([bytes as Uint8Array<ArrayBuffer>], { type });
+}
+
+function tooDeep(maxDepth: number): KiteError {
+  return new KiteError("limit_exceeded", `the limit depth is ${maxDepth}; the value is nested deeper or contains itself`);
 }
 
 /** Harmless here, but whoever copies the object by assignment would replace a prototype. */
