@@ -58,7 +58,7 @@ export class Endable<T> implements AsyncIterableIterator<T> {
 export function waitUntil<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(new KiteError("cancelled", "the call was cancelled", { cause: signal.reason }));
+    const abort = (): void => reject(new KiteError("cancelled", "the wait was cancelled", { cause: signal.reason }));
     if (signal.aborted) abort();
     else signal.addEventListener("abort", abort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
@@ -70,30 +70,16 @@ export function waitUntil<T>(promise: Promise<T>, signal: AbortSignal | undefine
  *
  * @throws {KiteError} `cancelled` when the signal is aborted, before or meanwhile; no timer is left behind.
  */
-export function sleep(ms: number, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-  const { signal } = options;
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(cancelled(signal));
-    const timer = setTimeout(
-      () => {
-        signal?.removeEventListener("abort", abort);
-        resolve();
-      },
-      Math.min(ms, MAX_TIMEOUT_MS),
-    );
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(cancelled(signal));
-    };
-    signal?.addEventListener("abort", abort, { once: true });
+export async function sleep(ms: number, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, Math.min(ms, MAX_TIMEOUT_MS));
   });
+  await waitUntil(over, signal).finally(() => clearTimeout(timer));
 }
 
 // setTimeout holds a signed 32-bit number of milliseconds, 24 days; more would end the wait at once.
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
-function cancelled(signal: AbortSignal | undefined): KiteError {
-  return new KiteError("cancelled", "the wait was cancelled", { cause: signal?.reason });
-}
 
 /** A signal that follows two others, until it is let go of. */
 export interface JoinedSignal {

@@ -141,3 +141,8 @@ export class KiteError extends Error {
     return wire;
   }
 }
+
+/** The peer broke the rules; `expected` says what they are, or what came in place of it. */
+export function protocolError(expected: string, cause?: unknown): KiteError {
+  return new KiteError("protocol_error", expected, { cause });
+}

@@ -95,14 +95,16 @@ const STRANGER_CALLS = 64;
 const STRANGER_CALLBACKS = 256;
 
 /** What each side tells the other in the handshake that it takes in; what is left out is as {@link LIMITS} has it. */
-export type AgreedLimits = Pick<Limits, "streamWindow" | "messageBytes" | "reassemblyBytes" | "parcels">;
+export type AgreedLimits = Readonly<Record<(typeof AGREED)[number], number>>;
+
+const AGREED = ["streamWindow", "messageBytes", "reassemblyBytes", "parcels"] as const;
+
+/** What each of the limits that are agreed is by `limit`. */
+export function eachAgreed(limit: (name: keyof AgreedLimits) => number): AgreedLimits {
+  return Object.fromEntries(AGREED.map((name) => [name, limit(name)])) as Record<keyof AgreedLimits, number>;
+}
 
 /** Of two sides' limits the smaller ones: what is sent must suit whoever takes it in. */
 export function agreedLimits(here: AgreedLimits, there: AgreedLimits): AgreedLimits {
-  return {
-    streamWindow: Math.min(here.streamWindow, there.streamWindow),
-    messageBytes: Math.min(here.messageBytes, there.messageBytes),
-    reassemblyBytes: Math.min(here.reassemblyBytes, there.reassemblyBytes),
-    parcels: Math.min(here.parcels, there.parcels),
-  };
+  return eachAgreed((name) => Math.min(here[name], there[name]));
 }

@@ -5,7 +5,7 @@ import type { Call, CallMeta } from "./method.ts";
 import type { Serve } from "./session/calls.ts";
 import type { SessionCounts } from "./session/conversation.ts";
 import { isThenable } from "./thenable.ts";
-import type { CallThrough, FunctionsThrough } from "./through.ts";
+import type { CallThrough, Through } from "./through.ts";
 
 /**
  * Looks at a kite. It is called once, while the kite is made, and answers with what it wants to be told of. A kite without
@@ -89,10 +89,8 @@ export interface Calling {
 export interface Watch {
   /** The same as `serve`, with every call told; `isServed` tells the methods that there are. */
   serving(serve: Serve, isServed: (method: string) => boolean): Serve;
-  /** What a session makes its calls through; undefined when nobody wants to know. */
-  readonly calling: ((peer: () => Identity | undefined) => CallThrough) | undefined;
-  /** What a session calls functions through, in both directions; undefined when nobody wants to know. */
-  readonly functions: ((peer: () => Identity | undefined) => FunctionsThrough) | undefined;
+  /** What the calls of a session with `peer` go through. */
+  through(peer: () => Identity | undefined): Through;
   close(): void;
 }
 
@@ -107,14 +105,12 @@ export function watchKite(kite: ObservedKite, observers: readonly Observer[], lo
   const invoked = all.flatMap((observed) => observed.invoked?.bind(observed) ?? []);
   return {
     serving: (serve, isServed) => (serving.length === 0 ? serve : served(serve, isServed, serving, failed)),
-    calling: calling.length === 0 ? undefined : (peer) => made(peer, calling, failed),
-    functions:
-      invoking.length + invoked.length === 0
-        ? undefined
-        : (peer) => ({
-            invoking: made(peer, invoking, failed),
-            invoked: (call, name, work) => answered({ call, method: name || undefined }, work, invoked, failed),
-          }),
+    through: (peer) => ({
+      calling: calling.length === 0 ? undefined : made(peer, calling, failed),
+      invoking: invoking.length === 0 ? undefined : made(peer, invoking, failed),
+      invoked:
+        invoked.length === 0 ? undefined : (call, name, work) => answered({ call, method: name || undefined }, work, invoked, failed),
+    }),
     close: () => {
       for (const observed of all) told(() => observed.closed?.(), failed);
     },

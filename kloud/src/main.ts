@@ -12,6 +12,8 @@ const USAGE = `kloud      serves stacks until it is stopped
 Settings: KLOUD_DATABASE_URL, KLOUD_KONTROL_URL, KLOUD_HOST, KLOUD_PORT, KLOUD_PROVIDERS, KLOUD_LOG_LEVEL, KITE_HOME
 `;
 
+// A reader that has seen enough (`kloud --help | head -1`) is no failure.
+process.stdout.on("error", () => {});
 try {
   await run(process.argv.slice(2));
 } catch (thrown) {

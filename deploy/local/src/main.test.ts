@@ -26,6 +26,18 @@ test("help says which settings there are", async () => {
     expect(stdout).toContain(name);
 });
 
+test("a reader of the help that has seen enough is no failure", async () => {
+  const piped = ["-o", "pipefail", "-c", '"$@" | true', "bash", process.execPath, program("mesh"), "--help"];
+
+  const outcome = await new Promise<unknown>((resolve) => {
+    execFile("bash", piped, { cwd: CHECKOUT, timeout: 25_000 }, (error, stdout, stderr) =>
+      resolve({ failed: error !== null, stdout, stderr }),
+    );
+  });
+
+  expect(outcome).toEqual({ failed: false, stdout: "", stderr: "" });
+});
+
 test("arguments are refused: settings are variables", async () => {
   expect(await start({}, ["--port", "80"])).toMatchObject({ status: 2, stderr: expect.stringContaining("got --port 80") });
 });

@@ -14,6 +14,8 @@ const TOLD = ["gateway", "kloud", "machines", "kontrol", "postgres"];
 
 /** `npm start`: starts the mesh, says so, and stops it when it is told to. Answers with the exit status. */
 async function main(args: readonly string[]): Promise<number> {
+  // A reader that has seen enough (`npm start | head -3`) is no failure, and ends no mesh.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (args.includes("--help") || args.includes("-h")) {
     console.log(HELP);
     return 0;

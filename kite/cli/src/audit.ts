@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { openMesh } from "./mesh.ts";
 import { json, note, print, table, when } from "./output.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 interface Options {
   actor?: string;
@@ -11,6 +12,9 @@ interface Options {
   json?: boolean;
 }
 
+// As many as kontrol tells at once.
+const MOST_ENTRIES = 1000;
+
 /** `kite audit`: who did what to whom. */
 export function addAuditCommand(program: Command): void {
   program
@@ -19,21 +23,22 @@ export function addAuditCommand(program: Command): void {
     .option("--action <action>", "such as people.remove or keys.issue")
     .option("--subject <name>", "done to this one")
     .option("--before <id>", "go on from where the last page ended")
-    .option("--limit <n>", "how many; default 100, at most 1000")
+    .option("--limit <n>", `how many; default 100, at most ${MOST_ENTRIES}`)
     .option("--json", "JSON on one line")
     .description("who did what to people, grants and keys, the newest first (for administrators)")
     .action(audit);
 }
 
 async function audit({ actor, action, subject, before, limit, ...options }: Options): Promise<void> {
-  await using mesh = await openMesh();
-  const page = await mesh.kontrol.audit.list({
+  const asked = {
     ...(actor === undefined ? {} : { actor }),
     ...(action === undefined ? {} : { action }),
     ...(subject === undefined ? {} : { subject }),
-    ...(before === undefined ? {} : { before: Number(before) }),
-    ...(limit === undefined ? {} : { limit: Number(limit) }),
-  });
+    ...(before === undefined ? {} : { before: wholeNumber("--before", before) }),
+    ...(limit === undefined ? {} : { limit: wholeNumber("--limit", limit, MOST_ENTRIES) }),
+  };
+  await using mesh = await openMesh();
+  const page = await mesh.kontrol.audit.list(asked);
   if (options.json) return print(json(page));
   const rows = page.entries.map((entry) => [when(entry.at), entry.actor, entry.action, entry.subject, details(entry.details)]);
   print(table(["WHEN", "WHO", "DID", "TO", "DETAILS"], rows));

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type { Command } from "commander";
 import { readArguments } from "./arguments.ts";
+import { methodNames } from "./candidates.ts";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { dim, isTerminal, json, note, pretty, print } from "./output.ts";
@@ -12,7 +13,7 @@ export function addCallCommand(program: Command): void {
   program
     .command("call")
     .argument("<kite>", "a name, name@version, or a path")
-    .argument("<method>", "such as square or fs.readFile")
+    .argument("[method]", "such as square or fs.readFile; left out, you are told which there are")
     .argument("[args...]", "JSON, @file, - for standard input, %name for a callback, or plain words")
     .option("--timeout <seconds>", "give up after so long without an answer", "60")
     .option("--json", "JSON on one line, for results, chunks and callbacks alike")
@@ -48,7 +49,8 @@ interface CallOptions {
   wait?: boolean;
 }
 
-async function call(name: string, method: string, words: string[], options: CallOptions): Promise<void> {
+async function call(name: string, method: string | undefined, words: string[], options: CallOptions): Promise<void> {
+  if (method === undefined) throw await missingMethod(name);
   const timeoutMs = readTimeout(options.timeout);
   const { binary = false, stdinStream = false } = options;
   const args = await readArguments(words, { binary, stdinStream, callback: (called) => printer(called, options) });
@@ -61,6 +63,22 @@ async function call(name: string, method: string, words: string[], options: Call
   const result = await methodOf(callWith(remote, { timeoutMs, signal }), method)(...args);
   await show(result, method, options, signal);
   if (options.wait) await stay(closed, signal);
+}
+
+// More do not fit what a person reads in an error.
+const MOST_NAMED = 20;
+
+/** Who names no method is told which there are, as far as the kite can be asked. */
+async function missingMethod(name: string): Promise<Failure> {
+  const found = await methodNames(name).catch((cause: unknown) => {
+    // Whether there is such a kite is worth knowing; that nobody could be asked is not what went wrong.
+    if (cause instanceof Failure && cause.exitCode === EXIT.error) throw cause;
+    return [];
+  });
+  const own = found.filter((method) => !method.startsWith("kite.")).sort();
+  const listed = `${own.slice(0, MOST_NAMED).join(", ")}${own.length > MOST_NAMED ? ", …" : ""}`;
+  const hint = own.length === 0 ? `kite docs ${name} says which there are` : `${name} has ${listed}; kite docs ${name} says more`;
+  return new Failure(`missing required argument 'method'; ${hint}`, EXIT.usage);
 }
 
 /**

@@ -47,7 +47,8 @@ async function kiteNames(): Promise<string[]> {
   return (await mesh.kite.find({})).map(({ kite }) => kite.name);
 }
 
-async function methodNames(query: string): Promise<string[]> {
+/** The names of what a kite serves, as it gives them. */
+export async function methodNames(query: string): Promise<string[]> {
   await using mesh = await openMesh();
   const answer = await methodOf(await connectTo(mesh, query), "kite.methods")();
   if (!Array.isArray(answer)) return [];

@@ -32,6 +32,7 @@ test("bash completes kites, and the methods of the one that was named", async ()
 test("bash completes the new commands and their options", async () => {
   expect(await complete("co")).toBe("compat completion");
   expect(await complete("docs", "--fo")).toBe("--format");
+  expect(await complete("list", "--la")).toBe("--label");
   expect(await complete("call", "math", "--st")).toBe("--stream --stdin-stream");
   expect(await complete("__")).toBe("");
 });

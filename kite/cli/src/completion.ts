@@ -61,7 +61,7 @@ complete -o default -F _kite kite`;
 /** Which commands take the name of a kite, and at which places; the second word of a command is at the first. */
 const TAKE_KITES = ["call:0", "repl:0", "docs:0", "compat:0", "compat:1", "why:0", "grant add:1"];
 const TAKE_TEAMS = ["show", "remove", "add", "leave", "remove-member"].map((command) => `team ${command}:1`);
-const TAKE_VALUES = ["--timeout", "--format", "--output", "-o", "--team", "--role", "--until", "--maintainer"];
+const TAKE_VALUES = ["--timeout", "--format", "--output", "-o", "--team", "--role", "--until", "--maintainer", "--label"];
 
 /** Kites and their methods are asked for; whatever does not come at once is left out. */
 function bashNames(): string {

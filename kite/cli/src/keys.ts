@@ -1,15 +1,18 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { json, note, print, table, when } from "./output.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 interface Options {
   json?: boolean;
 }
 
-/** Both spellings exist in JWTs alone; kontrol says what it accepts. */
-type Alg = "EdDSA" | "RS256";
-const ALG = "EdDSA (default), or RS256 for kites in Go and of kite.js";
+const ALGORITHMS = ["EdDSA", "RS256"] as const;
+type Alg = (typeof ALGORITHMS)[number];
+const alg = () => new Option("--alg <algorithm>", "RS256 is for kites in Go and of kite.js; default EdDSA").choices(ALGORITHMS);
+// As many as kontrol tells at once.
+const MOST_KEYS = 1000;
 
 /** `kite key list`, `add`, `retire` for what kontrol signs with; `issue`, `issued`, `revoke` for kite.keys. */
 export function addKeyCommands(program: Command): void {
@@ -21,7 +24,7 @@ export function addKeyCommands(program: Command): void {
     .action(list);
   key
     .command("add")
-    .option("--alg <algorithm>", ALG)
+    .addOption(alg())
     .option("--json", "JSON on one line")
     .description("a new key, which signs from now on (for administrators)")
     .action(add);
@@ -36,13 +39,13 @@ export function addKeyCommands(program: Command): void {
     .argument("<username>")
     .option("-o, --out <file>", "where to write it, for its owner alone; default ./USERNAME.kite.key")
     .option("--print", "print it instead, on standard output")
-    .option("--alg <algorithm>", ALG)
+    .addOption(alg())
     .description("a kite.key for an account: whoever has the file is that account (for administrators)")
     .action(issue);
   key
     .command("issued")
     .argument("[username]", "default: everybody's, or your own")
-    .option("--limit <n>", "how many; default 100")
+    .option("--limit <n>", `how many; default 100, at most ${MOST_KEYS}`)
     .option("--json", "JSON on one line")
     .description("the kite.keys that were issued, the newest first")
     .action(issued);
@@ -86,12 +89,12 @@ interface IssueOptions {
 }
 
 async function issue(username: string, options: IssueOptions): Promise<void> {
-  const { out, alg } = options;
+  const { out, alg: algorithm } = options;
   if (options.print && out !== undefined) throw new Failure("--print and --out are two places for one key; give one of them", EXIT.usage);
   if (out === undefined && !options.print && /[/\\]/.test(username))
     throw new Failure(`"${username}" is no name of a file; give one with --out`, EXIT.usage);
   await using mesh = await openMesh();
-  const make = async () => (await mesh.kontrol.keys.issue({ username, ...(alg === undefined ? {} : { alg }) })).kiteKey;
+  const make = async () => (await mesh.kontrol.keys.issue({ username, ...(algorithm === undefined ? {} : { alg: algorithm }) })).kiteKey;
   if (options.print) return print(await make());
   const { writeNewKiteKey } = await import("@kite-mesh/kite");
   const path = await writeNewKiteKey(out ?? `${username}.kite.key`, make);
@@ -100,11 +103,12 @@ async function issue(username: string, options: IssueOptions): Promise<void> {
 }
 
 async function issued(username: string | undefined, options: Options & { limit?: string }): Promise<void> {
-  await using mesh = await openMesh();
-  const keys = await mesh.kontrol.keys.issued({
+  const asked = {
     ...(username === undefined ? {} : { username }),
-    ...(options.limit === undefined ? {} : { limit: Number(options.limit) }),
-  });
+    ...(options.limit === undefined ? {} : { limit: wholeNumber("--limit", options.limit, MOST_KEYS) }),
+  };
+  await using mesh = await openMesh();
+  const keys = await mesh.kontrol.keys.issued(asked);
   if (options.json) return print(json(keys));
   const rows = keys.map((key) => [key.jti, key.username, key.machine ? "a machine" : "its owner", when(key.issuedAt), when(key.revokedAt)]);
   print(table(["ID", "USERNAME", "FOR", "ISSUED", "REVOKED"], rows));

@@ -43,6 +43,37 @@ test("what list keeps is for its owner alone, has no token in it, and is not a w
   expect(await mesh.run("list", "math")).toMatchObject({ status: 3, stdout: "" });
 });
 
+test("list asks by labels, shows them when they are asked for, and asks its last answer in the same way", async () => {
+  await using mesh = await openTestMesh({ math: methods, web: methods }, outer, {}, { math: { region: "eu", load: "0.25" } });
+
+  const some = await mesh.run("list", "--label", "region=eu", "--label", "load<0.7");
+  const none = await mesh.run("list", "--label", "region=eu", "--label", "load>0.7");
+  const wide = await mesh.run("list", "--wide");
+  await mesh.kontrol.close();
+  const kept = await mesh.run("list", "--label", "!region");
+
+  expect(namesIn(some.stdout)).toEqual(["math"]);
+  expect(some.stdout).not.toContain("LABELS");
+  expect(none.stdout).toBe("no kites\n");
+  expect(wide.stdout).toMatch(/ID +LABELS\nmath .* load=0\.25 region=eu\nweb /);
+  expect([kept.status, namesIn(kept.stdout)]).toEqual([5, ["web"]]);
+});
+
+test("call without a method names those that there are", async () => {
+  const served = {
+    ...methods,
+    kite: { methods: method({ role: "viewer" }, () => ["square", "fs.readFile", "kite.methods"].map((name) => ({ name }))) },
+  };
+  await using mesh = await openTestMesh({ math: served }, outer);
+
+  expect(await mesh.run("call", "math")).toEqual({
+    status: 2,
+    stdout: "",
+    stderr: "kite: missing required argument 'method'; math has fs.readFile, square; kite docs math says more\n",
+  });
+  expect(await mesh.run("call", "mat")).toMatchObject({ status: 1, stderr: expect.stringContaining("did you mean math?") });
+});
+
 function namesIn(printed: string): string[] {
   const [, ...rows] = printed.trimEnd().split("\n");
   return rows.map((row) => row.split(" ")[0] ?? "").sort();

@@ -1,4 +1,4 @@
-import type { DirectoryKite, DirectoryWatch, Identity, Query, WatchEvent } from "@kite-mesh/kite";
+import type { DirectoryKite, DirectoryWatch, Identity, Labels, Query, WatchEvent } from "@kite-mesh/kite";
 import type { WhyFound } from "@kite-mesh/kontrol/contract";
 import type { Command } from "commander";
 import { addCallCommand } from "./call.ts";
@@ -13,9 +13,12 @@ export function addKiteCommands(program: Command): void {
   program
     .command("list")
     .argument("[query]", "a name, name@version, or a path such as /alice/dev/math", "")
+    .option("--label <expression>", "only those for which it holds: gpu, !gpu, region=eu, zone!=b, load<0.7; may be repeated", another)
+    .option("--wide", "labels as well")
     .option("--json", "JSON on one line; with --watch one line per event")
     .option("--watch", "go on with what changes")
     .description("kites that you may call, live; while kontrol does not answer those of its last answer, with exit status 5")
+    .addHelpText("after", LIST_HELP)
     .action(list);
   addCallCommand(program);
   program
@@ -27,22 +30,42 @@ export function addKiteCommands(program: Command): void {
   program.command("whoami").option("--json", "JSON on one line").description("who you are to this mesh").action(whoami);
 }
 
-async function list(text: string, options: { json?: boolean; watch?: boolean }): Promise<void> {
+const LIST_HELP = `
+Labels are what kites say of themselves; of several expressions all have to hold. Those with < and > are quoted for the shell.
+
+Examples:
+  kite list math@^1.2
+  kite list --label gpu --label region=eu --label 'load<0.7'
+  kite list --wide --watch`;
+
+interface ListOptions {
+  label?: string[];
+  wide?: boolean;
+  json?: boolean;
+  watch?: boolean;
+}
+
+function another(expression: string, given: string[] = []): string[] {
+  return [...given, expression];
+}
+
+async function list(text: string, { label, ...options }: ListOptions): Promise<void> {
+  const query = await labelledQuery(text, label);
   const place = await meshPlace();
   if (options.watch) {
     await using mesh = await openMesh();
-    return await follow(mesh, mesh.kite.watch(await queryOf(text)), options.json ?? false);
+    return await follow(mesh, mesh.kite.watch(query), options);
   }
   try {
-    const kites = await askForList(place, text);
-    print(options.json ? json(kites) : render(kites));
-    await keepList(place, await queryOf(text), kites);
+    const kites = await askForList(place, query);
+    print(options.json ? json(kites) : render(kites, options));
+    await keepList(place, query, kites);
   } catch (thrown) {
     if (!isAway(thrown)) throw thrown;
-    const kept = await keptList(place, await queryOf(text));
+    const kept = await keptList(place, query);
     if (kept === undefined) throw thrown;
     const { asOf, kites } = kept;
-    print(options.json ? json(kites.map((found) => ({ ...found, asOf, stale: true }))) : render(kites));
+    print(options.json ? json(kites.map((found) => ({ ...found, asOf, stale: true }))) : render(kites, options));
     note(`kite: as of ${ago(asOf)}; kontrol does not answer: ${explain(thrown).line}`);
     process.exitCode = EXIT.stale;
   }
@@ -51,12 +74,12 @@ async function list(text: string, options: { json?: boolean; watch?: boolean }):
 // kontrol answers from memory; who took the connection and says nothing for so long is not going to.
 const ANSWER_LIMIT_MS = 5_000;
 
-async function askForList({ kontrolUrl }: MeshPlace, text: string): Promise<readonly DirectoryKite[]> {
+async function askForList({ kontrolUrl }: MeshPlace, query: Query): Promise<readonly DirectoryKite[]> {
   await using mesh = await openMesh();
   const limit = new AbortController();
   const late = setTimeout(() => limit.abort(), ANSWER_LIMIT_MS);
   try {
-    for await (const event of mesh.kite.watch(await queryOf(text), { signal: limit.signal })) {
+    for await (const event of mesh.kite.watch(query, { signal: limit.signal })) {
       if (event.type === "snapshot") return event.kites;
     }
   } finally {
@@ -70,12 +93,25 @@ async function queryOf(text: string): Promise<Query> {
   return text === "" ? {} : parseQuery(text);
 }
 
+/** A mistake in an expression is told before anybody is asked, and is one of use. */
+async function labelledQuery(text: string, labels: string[] | undefined): Promise<Query> {
+  const query = await queryOf(text);
+  if (labels === undefined) return query;
+  const { matcher } = await import("@kite-mesh/kite");
+  try {
+    matcher({ labels });
+  } catch (cause) {
+    throw new Failure(`--label: ${(cause as Error).message}`, EXIT.usage, { cause });
+  }
+  return { ...query, labels };
+}
+
 function isAway(thrown: unknown): boolean {
   if (thrown instanceof Failure) return thrown.exitCode === EXIT.noMesh;
   return isKiteError(thrown) && ["unavailable", "disconnected", "deadline_exceeded"].includes(thrown.code);
 }
 
-async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Promise<void> {
+async function follow(mesh: Mesh, events: DirectoryWatch, options: ListOptions): Promise<void> {
   const kites = new Map<string, DirectoryKite>();
   using _telling = tellWhenStale(events);
   interrupted(() => mesh.kite.close());
@@ -86,9 +122,10 @@ async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Prom
     for (const found of event.type === "snapshot" ? event.kites : []) kites.set(found.kite.id, found);
     if (event.type === "registered") kites.set(event.kite.kite.id, event.kite);
     if (event.type === "gone") kites.delete(event.kite.id);
-    if (asJson) print(json(event));
+    if (options.json) print(json(event));
     // Home, then erase what is below: unlike a cleared screen this does not flicker.
-    else if (isTerminal()) print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${clock(Date.now())} · Ctrl-C ends`)}`);
+    else if (isTerminal())
+      print(`\x1b[H\x1b[J${render([...kites.values()], options)}\n\n${dim(`as of ${clock(Date.now())} · Ctrl-C ends`)}`);
     else for (const line of asLines(event)) print(line);
   }
 }
@@ -111,10 +148,11 @@ function asLines(event: WatchEvent): string[] {
   return [event.type === "registered" ? `+ ${path(event.kite.kite)}` : `- ${path(event.kite)} (${event.reason})`];
 }
 
-function render(kites: readonly DirectoryKite[]): string {
+/** Labels are for who asks about them: they may be long, and most kites have none. */
+function render(kites: readonly DirectoryKite[], { wide = false }: ListOptions): string {
   if (kites.length === 0) return "no kites";
   const sorted = [...kites].sort((a, b) => path(a.kite).localeCompare(path(b.kite)));
-  const rows = sorted.map(({ kite, role, registeredAt }) => [
+  const rows = sorted.map(({ kite, role, labels, registeredAt }) => [
     kite.name,
     kite.version,
     kite.username,
@@ -123,8 +161,14 @@ function render(kites: readonly DirectoryKite[]): string {
     role,
     age(registeredAt),
     kite.id,
+    ...(wide ? [labelsOf(labels)] : []),
   ]);
-  return table(["NAME", "VERSION", "USER", "HOST", "REGION", "YOU ARE", "SINCE", "ID"], rows);
+  return table(["NAME", "VERSION", "USER", "HOST", "REGION", "YOU ARE", "SINCE", "ID", ...(wide ? ["LABELS"] : [])], rows);
+}
+
+function labelsOf(labels: Labels): string {
+  const names = Object.keys(labels).sort();
+  return names.map((name) => `${name}=${labels[name]}`).join(" ");
 }
 
 function path(kite: Identity): string {

@@ -5,6 +5,7 @@ import { type REPLEval, type REPLServer, start } from "node:repl";
 import { inspect } from "node:util";
 import { KiteError, type MethodDescription } from "@kite-mesh/kite";
 import { explain, isKiteError } from "./failure.ts";
+import { interruptibleConsole } from "./interruptible-console.ts";
 import { wantsColor } from "./options.ts";
 import { dim, json, note, pretty, print, red } from "./output.ts";
 import { isStream } from "./remote-kite.ts";
@@ -91,7 +92,7 @@ export class ReplConsole {
       writer: write,
     });
     this.#server = server;
-    for (const [name, value] of Object.entries(this.#options.names)) {
+    for (const [name, value] of Object.entries({ console: interruptibleConsole(), ...this.#options.names })) {
       Object.defineProperty(server.context, name, { value, enumerable: true, configurable: true, writable: true });
     }
     this.#watchEnds(server);

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type FoundKite, Kite, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
+import { type FoundKite, Kite, type Labels, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { z } from "zod";
 import { program } from "../../../test/programs.ts";
@@ -33,17 +33,18 @@ export const KITE_BIN = program("kite");
 
 /**
  * A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. `more` is what
- * kontrol serves besides.
+ * kontrol serves besides, `labels` what the kites have registered with.
  */
 export async function openTestMesh(
   served: Readonly<Record<string, Methods>>,
   outer: NodeJS.ProcessEnv,
   more: Methods = {},
+  labels: Readonly<Record<string, Labels>> = {},
 ): Promise<TestMesh> {
   const home = await mkdtemp(join(tmpdir(), "kite-cli-mesh-"));
   const kites = new Map<string, Kite>();
   for (const [name, methods] of Object.entries(served)) kites.set(name, await serve(name, methods));
-  const found = [...kites.values()].map(entryOf);
+  const found = [...kites].map(([name, kite]) => entryOf(kite, labels[name]));
   const kontrol = await serve("kontrol", { ...registry(found), ...more });
   await writeFile(join(home, "kite.key"), keyFor(kontrol));
   const children = new Set<ChildProcess>();
@@ -74,14 +75,14 @@ async function serve(name: string, methods: Methods): Promise<Kite> {
   return kite;
 }
 
-function entryOf(kite: Kite): FoundKite {
+function entryOf(kite: Kite, labels: Labels = {}): FoundKite {
   const times = { registeredAt: 0, tokenExpiresAt: Date.now() + 600_000 };
-  return { kite: kite.identity, url: kite.url ?? "", visibility: "private", labels: {}, role: "owner", token: "t", ...times };
+  return { kite: kite.identity, url: kite.url ?? "", visibility: "private", labels: { ...labels }, role: "owner", token: "t", ...times };
 }
 
 function registry(entries: readonly FoundKite[]): Methods {
   const any = z.any();
-  const find = (query: Query) => ({ kites: entries.filter(({ kite }) => matcher(query)(kite)), revision: "1" });
+  const find = (query: Query) => ({ kites: entries.filter(({ kite, labels }) => matcher(query)(kite, labels)), revision: "1" });
   return {
     getKites: method({ role: "viewer", input: any }, ({ query }) => find(query)),
     getToken: method({ role: "viewer", input: any }, () => ({ token: "t", expiresAt: Date.now() + 600_000 })),

@@ -62,7 +62,7 @@ export class DnodeAcceptor {
       identity,
       explain,
       log,
-      through: watch?.calling?.(() => session.caller.kite),
+      through: watch?.through(() => session.caller.kite).calling,
       onCaller: (who) => {
         leave();
         leave = who === "stranger" ? this.#strangers.enter(transport.remoteAddress) : () => {};

@@ -64,7 +64,7 @@ export class DnodePeer implements Connection {
   constructor(options: DnodePeerOptions) {
     this.#options = options;
     // Nobody answers a dial of dnode by name.
-    this.#through = options.watch?.calling?.(() => undefined);
+    this.#through = options.watch?.through(() => undefined).calling;
     this.#backoff = new Backoff({ firstMs: FIRST_DELAY_MS, maxMs: LONGEST_DELAY_MS, random: options.random ?? Math.random });
   }
 

@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { silent } from "../log.ts";
 import type { Caller, CallSession, SessionState } from "../method.ts";
@@ -172,7 +172,7 @@ export class DnodeSession implements CallSession {
   }
 
   #read(raw: RawFrame): void {
-    if (typeof raw !== "string") throw new KiteError("protocol_error", "the dnode dialect is text; bytes were sent");
+    if (typeof raw !== "string") throw protocolError("the dnode dialect is text; bytes were sent");
     if (raw.length > this.#limits.frameBytes)
       throw limitError("frameBytes", this.#limits, `a message of ${raw.length} characters was sent`);
     let lent = 0;

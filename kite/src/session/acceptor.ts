@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import { type Limits, limitError, strangerLimits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
@@ -86,8 +86,7 @@ export class Acceptor {
         if (greeting.session !== undefined) return greeting.session.receive(transport, raw);
         if (greeting.over) return;
         // Until it is known who speaks, the hello is everything that is listened to.
-        if (greeting.said)
-          return this.#refuse(greeting, new KiteError("protocol_error", "nothing is sent before the welcome but one hello"));
+        if (greeting.said) return this.#refuse(greeting, protocolError("nothing is sent before the welcome but one hello"));
         greeting.said = true;
         void this.#greet(greeting, raw).finally(() => {
           clearTimeout(late);
@@ -188,10 +187,12 @@ export class Acceptor {
       serve,
       caller,
       explain,
-      authenticate: (auth) => authenticate(readAuth(auth), kite, { remoteAddress: session.remoteAddress }),
+      authenticate: async (auth) => {
+        const { remoteAddress } = session;
+        return sameUser(await authenticate(readAuth(auth), kite, { remoteAddress }), session.caller);
+      },
       onState: (state) => this.#onState(id, state),
-      through: watch?.calling?.(() => session.caller.kite),
-      functions: watch?.functions?.(() => session.caller.kite),
+      through: watch?.through(() => session.caller.kite),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     session.agree(theirs);
@@ -275,4 +276,10 @@ function sameText(a: string, b: string): boolean {
   let difference = 0;
   for (let index = 0; index < a.length; index++) difference |= a.charCodeAt(index) ^ b.charCodeAt(index);
   return difference === 0;
+}
+
+/** A session never changes hands: what was opened for one person must not go on as another's. */
+function sameUser(caller: Caller, { username }: Caller): Caller {
+  if (caller.username === username) return caller;
+  throw new KiteError("permission_denied", `this session belongs to ${username}; open another one`);
 }

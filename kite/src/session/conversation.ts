@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import { type AgreedLimits, agreedLimits, type Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallOptions } from "../method.ts";
 import { type Frame, isCount, MESSAGE, readFrame } from "../wire/v1.ts";
@@ -38,7 +38,8 @@ export class Conversation {
   #over: KiteError | undefined;
 
   constructor(options: ConversationOptions) {
-    const { limits, outbox, session, functions } = options;
+    const { limits, outbox, session } = options;
+    const { invoking } = options.through ?? {};
     this.#limits = limits;
     this.#outbox = outbox;
     this.#calls = new OutgoingCalls(limits, (id, departure) => this.#cancel(id, departure));
@@ -47,9 +48,9 @@ export class Conversation {
       limits,
       session,
       invoke:
-        functions === undefined
+        invoking === undefined
           ? (fn, args) => this.#invoke(fn, args)
-          : (fn, args) => functions.invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
+          : (fn, args) => invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
       release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);
@@ -228,7 +229,7 @@ export class Conversation {
   #handle(message: readonly unknown[], frame: Frame): void {
     const [type, id] = message;
     if (type === MESSAGE.notify) return this.#onNotify(message, frame);
-    if (!isCount(id)) throw new KiteError("protocol_error", `a message of type ${String(type)} has a number as its second element`);
+    if (!isCount(id)) throw protocolError(`a message of type ${String(type)} has a number as its second element`);
     switch (type) {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
@@ -255,28 +256,27 @@ export class Conversation {
       case MESSAGE.drop:
         return this.#arriving?.drop(id);
       default:
-        throw new KiteError("protocol_error", `a message type of kite.v1 was expected, got ${String(type).slice(0, 40)}`);
+        throw protocolError(`a message type of kite.v1 was expected, got ${String(type).slice(0, 40)}`);
     }
   }
 
   #onPiece([, id, segment, total]: readonly unknown[], frame: Frame): void {
     const bytes = isCount(segment) ? frame.segments[segment] : undefined;
-    if (!isCount(id) || bytes === undefined)
-      throw new KiteError("protocol_error", "a piece has its message's id and a segment of the frame");
+    if (!isCount(id) || bytes === undefined) throw protocolError("a piece has its message's id and a segment of the frame");
     this.#arriving ??= new IncomingParcels(this.#limits);
     const body = this.#arriving.piece(id, bytes, total);
     this.#outbox.acknowledgeSoon();
     if (body === undefined) return;
     const whole = readFrame(body, this.#limits.depth);
     const [message] = whole.messages;
-    if (message === undefined || whole.messages.length > 1) throw new KiteError("protocol_error", "pieces make up one message");
+    if (message === undefined || whole.messages.length > 1) throw protocolError("pieces make up one message");
     this.#handle(message, whole);
   }
 
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , method, rawArgs, timeoutMs, rawMeta] = message;
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
-      throw new KiteError("protocol_error", "a call has an id, a method's name and an array of arguments");
+      throw protocolError("a call has an id, a method's name and an array of arguments");
     }
     const args = this.#revive(rawArgs, frame) as unknown[];
     const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
@@ -286,21 +286,21 @@ export class Conversation {
 
   #onInvoke(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , fn, rawArgs, rawMeta] = message;
-    if (!isCount(fn) || !Array.isArray(rawArgs)) throw new KiteError("protocol_error", "an invocation has an id, a function and an array");
+    if (!isCount(fn) || !Array.isArray(rawArgs)) throw protocolError("an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as unknown[];
     const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
     this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
   }
 
   #onRelease(id: number, count: unknown): void {
-    if (!isCount(count) || count === 0) throw new KiteError("protocol_error", "a release says how many copies of a function are let go");
+    if (!isCount(count) || count === 0) throw protocolError("a release says how many copies of a function are let go");
     this.#exported.release(id, count);
   }
 
   #onNotify(message: readonly unknown[], frame: Frame): void {
     const [, method, rawArgs] = message;
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
-      throw new KiteError("protocol_error", "a notification has a method's name and an array");
+      throw protocolError("a notification has a method's name and an array");
     }
     this.#serving.notify(method, this.#revive(rawArgs, frame) as unknown[]);
   }
@@ -319,7 +319,7 @@ export class Conversation {
       importStream: (id) => this.#receiving.add(id),
       bytes: (segment) => {
         const bytes = frame.segments[segment];
-        if (bytes === undefined) throw new KiteError("protocol_error", `segment ${segment} is not in the frame`);
+        if (bytes === undefined) throw protocolError(`segment ${segment} is not in the frame`);
         return bytes;
       },
     };

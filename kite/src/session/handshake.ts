@@ -1,6 +1,6 @@
-import { KiteError, type WireError } from "../errors.ts";
+import { KiteError, protocolError, type WireError } from "../errors.ts";
 import { checkIdentity, type Identity } from "../identity.ts";
-import { type AgreedLimits, LIMITS } from "../limits.ts";
+import { type AgreedLimits, eachAgreed, LIMITS } from "../limits.ts";
 import { isCount, type RawFrame } from "../wire/v1.ts";
 
 /** A credential as it is shown to a peer: `token`, `kiteKey`, or a type that the peer's own authenticator knows. */
@@ -30,11 +30,11 @@ export interface Welcome {
 }
 
 export function writeHello(hello: Hello): string {
-  return JSON.stringify({ hello: { ...hello, limits: writeLimits(hello.limits) } });
+  return JSON.stringify({ hello: { ...hello, limits: eachAgreed((name) => hello.limits[name]) } });
 }
 
 export function writeWelcome(welcome: Welcome): string {
-  return JSON.stringify({ welcome: { ...welcome, limits: writeLimits(welcome.limits) } });
+  return JSON.stringify({ welcome: { ...welcome, limits: eachAgreed((name) => welcome.limits[name]) } });
 }
 
 export function writeRefusal(error: WireError): string {
@@ -48,7 +48,7 @@ export function writeRefusal(error: WireError): string {
  */
 export function readHello(raw: RawFrame): Hello {
   const { hello } = parse(raw);
-  if (!isRecord(hello)) throw new KiteError("protocol_error", "the first frame is a hello");
+  if (!isRecord(hello)) throw protocolError("the first frame is a hello");
   return { auth: readAuth(hello.auth), kite: readIdentity(hello.kite), resume: readResume(hello.resume), limits: readLimits(hello.limits) };
 }
 
@@ -60,10 +60,10 @@ export function readHello(raw: RawFrame): Hello {
 export function readWelcome(raw: RawFrame): Welcome {
   const { welcome, refused } = parse(raw);
   if (refused !== undefined) throw KiteError.fromWire(refused);
-  if (!isRecord(welcome) || !isRecord(welcome.session)) throw new KiteError("protocol_error", "the answer to a hello is a welcome");
+  if (!isRecord(welcome) || !isRecord(welcome.session)) throw protocolError("the answer to a hello is a welcome");
   const { id, secret, received } = welcome.session;
   if (typeof id !== "string" || typeof secret !== "string" || !isCount(received) || !isCount(welcome.graceMs)) {
-    throw new KiteError("protocol_error", "a welcome names a session and its grace period");
+    throw protocolError("a welcome names a session and its grace period");
   }
   return {
     session: { id, secret, received },
@@ -82,53 +82,43 @@ export function readWelcome(raw: RawFrame): Welcome {
 export function readAuth(auth: unknown): Auth | undefined {
   if (auth === undefined || auth === null) return undefined;
   if (!isRecord(auth) || typeof auth.type !== "string" || typeof auth.key !== "string") {
-    throw new KiteError("protocol_error", "a credential has a type and a key");
+    throw protocolError("a credential has a type and a key");
   }
   return { type: auth.type, key: auth.key };
 }
 
 function readIdentity(kite: unknown): Identity | undefined {
   if (kite === undefined || kite === null) return undefined;
-  if (!isRecord(kite)) throw new KiteError("protocol_error", "a kite's identity is an object");
+  if (!isRecord(kite)) throw protocolError("a kite's identity is an object");
   return checkIdentity(kite as Partial<Identity>);
 }
 
 function readResume(resume: unknown): Hello["resume"] {
   if (resume === undefined || resume === null) return undefined;
   if (!isRecord(resume) || typeof resume.id !== "string" || typeof resume.secret !== "string" || !isCount(resume.received)) {
-    throw new KiteError("protocol_error", "a session is resumed by its id, its secret and the last frame received");
+    throw protocolError("a session is resumed by its id, its secret and the last frame received");
   }
   return { id: resume.id, secret: resume.secret, received: resume.received };
 }
 
-function writeLimits({ streamWindow, messageBytes, reassemblyBytes, parcels }: AgreedLimits): AgreedLimits {
-  return { streamWindow, messageBytes, reassemblyBytes, parcels };
-}
-
 function readLimits(limits: unknown): AgreedLimits {
   const said = isRecord(limits) ? limits : {};
-  const read = (name: keyof AgreedLimits): number => {
+  return eachAgreed((name) => {
     const value = said[name] ?? LIMITS[name];
-    if (!isCount(value) || value === 0) throw new KiteError("protocol_error", `the limit ${name} of a handshake is a number above zero`);
+    if (!isCount(value) || value === 0) throw protocolError(`the limit ${name} of a handshake is a number above zero`);
     return value;
-  };
-  return writeLimits({
-    streamWindow: read("streamWindow"),
-    messageBytes: read("messageBytes"),
-    reassemblyBytes: read("reassemblyBytes"),
-    parcels: read("parcels"),
   });
 }
 
 function parse(raw: RawFrame): Record<string, unknown> {
-  if (typeof raw !== "string" || raw.length > MAX_HANDSHAKE) throw new KiteError("protocol_error", "a handshake is a short text frame");
+  if (typeof raw !== "string" || raw.length > MAX_HANDSHAKE) throw protocolError("a handshake is a short text frame");
   try {
     const parsed: unknown = JSON.parse(raw);
     if (isRecord(parsed)) return parsed;
   } catch (cause) {
-    throw new KiteError("protocol_error", "a handshake is a JSON object", { cause });
+    throw protocolError("a handshake is a JSON object", cause);
   }
-  throw new KiteError("protocol_error", "a handshake is a JSON object");
+  throw protocolError("a handshake is a JSON object");
 }
 
 // A kite.key with its public key has about one KiB; RS256 with custom claims stays far below this.

@@ -1,5 +1,6 @@
+import { waitUntil } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
-import { CLOSE, type Transport } from "../transport/transport.ts";
+import { CLOSE, connectionLost, type Transport } from "../transport/transport.ts";
 import { type Hello, readWelcome, type Welcome, writeHello } from "./handshake.ts";
 import type { Session } from "./session.ts";
 
@@ -14,43 +15,37 @@ export interface Introduction {
 /**
  * The dialler's side of the handshake: says hello, and hands the transport to the session that the welcome names.
  *
- * @throws {KiteError} the refusal, `unavailable` when the transport closes first, or what the signal was aborted with.
+ * @throws {KiteError} the refusal, `unavailable` when the transport closes first, `cancelled` when the signal is aborted.
  */
-export function introduce({ transport, hello, signal, welcomed }: Introduction): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let session: Session | undefined;
-    let given = false;
-    const give = (up: KiteError) => {
-      if (given || session !== undefined) return;
-      given = true;
-      signal.removeEventListener("abort", abort);
-      reject(up);
-    };
-    // The transport may need long to close when nobody is at its other end; the dial does not wait for that.
-    const abort = () => {
-      give(KiteError.from(signal.reason, "cancelled"));
-      transport.close(CLOSE.goodbye, "the dial was given up");
-    };
+export async function introduce({ transport, hello, signal, welcomed }: Introduction): Promise<void> {
+  let session: Session | undefined;
+  let given = false;
+  const answered = new Promise<void>((resolve, reject) => {
     transport.start({
       frame: (raw) => {
         if (session !== undefined) return session.receive(transport, raw);
-        if (given) return;
+        // A dial that was given up may still be answered, until the transport has closed.
+        if (given || signal.aborted) return;
         try {
           session = welcomed(readWelcome(raw));
-          signal.removeEventListener("abort", abort);
           resolve();
         } catch (thrown) {
-          give(KiteError.from(thrown));
-          transport.close(CLOSE.goodbye, "the welcome was not accepted");
+          given = true;
+          reject(KiteError.from(thrown));
         }
       },
       closed: (why) => {
-        give(new KiteError("unavailable", `the connection was lost (${why.code}${why.reason === "" ? "" : `: ${why.reason}`})`));
+        reject(connectionLost(why.code, why.reason));
         session?.detach(transport, why);
       },
     });
-    if (signal.aborted) return abort();
-    signal.addEventListener("abort", abort, { once: true });
-    transport.send(writeHello(hello));
   });
+  transport.send(writeHello(hello));
+  try {
+    await waitUntil(answered, signal);
+  } catch (thrown) {
+    // It may need long to close when nobody is at its other end; the dial does not wait for that.
+    transport.close(CLOSE.goodbye, "the dial was given up");
+    throw thrown;
+  }
 }

@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
@@ -172,11 +172,11 @@ export class Outbox implements Flushable {
    * @throws {KiteError} `protocol_error` when frames are missing or acknowledge what was never sent.
    */
   accept(sequence: number, ack: number, size: number): boolean {
-    if (ack > this.#sequence) throw new KiteError("protocol_error", `an acknowledgement up to ${this.#sequence} was expected, got ${ack}`);
+    if (ack > this.#sequence) throw protocolError(`an acknowledgement up to ${this.#sequence} was expected, got ${ack}`);
     this.#acknowledged(ack);
     if (sequence === 0) return true;
     if (sequence <= this.#received) return false;
-    if (sequence !== this.#received + 1) throw new KiteError("protocol_error", `frame ${this.#received + 1} was expected, got ${sequence}`);
+    if (sequence !== this.#received + 1) throw protocolError(`frame ${this.#received + 1} was expected, got ${sequence}`);
     this.#received = sequence;
     this.#bytesSinceAck += size;
     if (sequence - this.#ackSent >= ACK_FRAMES || this.#bytesSinceAck >= ACK_BYTES) this.#schedule();

@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import { type AgreedLimits, type Limits, limitError } from "../limits.ts";
 import { isCount, MESSAGE, writeFrameHead } from "../wire/v1.ts";
 import { PIECE_BYTES } from "./frame-buffers.ts";
@@ -311,7 +311,7 @@ export class IncomingParcels {
     const parcel = this.#open.get(id) ?? this.#announced(id, total);
     const { body, received } = parcel;
     if (bytes.byteLength === 0 || received + bytes.byteLength > body.byteLength) {
-      throw new KiteError("protocol_error", `message ${id} was announced with ${body.byteLength} bytes; its pieces have more, or none`);
+      throw protocolError(`message ${id} was announced with ${body.byteLength} bytes; its pieces have more, or none`);
     }
     body.set(bytes, received);
     parcel.received += bytes.byteLength;
@@ -333,7 +333,7 @@ export class IncomingParcels {
 
   #announced(id: number, total: unknown): { body: Uint8Array; received: number } {
     const { messageBytes, reassemblyBytes, parcels } = this.#limits;
-    if (!isCount(total)) throw new KiteError("protocol_error", `the first piece of message ${id} says how large it is`);
+    if (!isCount(total)) throw protocolError(`the first piece of message ${id} says how large it is`);
     if (total > messageBytes) throw limitError("messageBytes", this.#limits, `a message of ${total} bytes was announced`);
     if (this.#bytes + total > reassemblyBytes) {
       throw limitError("reassemblyBytes", this.#limits, `${this.#bytes} bytes had begun to arrive, and ${total} more were announced`);

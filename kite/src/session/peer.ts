@@ -1,5 +1,5 @@
 import { sleep, waitUntil } from "../abortable.ts";
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { Identity } from "../identity.ts";
 import type { Limits } from "../limits.ts";
 import { type Logger, silent } from "../log.ts";
@@ -165,8 +165,7 @@ export class Peer implements AsyncDisposable {
       caller: DIALLED,
       explain,
       onState: (state) => this.#onSession(session, state),
-      through: watch?.calling?.(() => this.#identity),
-      functions: watch?.functions?.(() => this.#identity),
+      through: watch?.through(() => this.#identity),
       ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
     });
     return session;
@@ -324,7 +323,7 @@ export class Peer implements AsyncDisposable {
 
   #checkResumed(asked: Hello["resume"], { session: { id, received } }: Welcome): void {
     if (asked?.id !== id || !this.#session.canResumeAfter(received)) {
-      throw new KiteError("protocol_error", "the peer resumes a session that it was not asked for, or claims frames that were never sent");
+      throw protocolError("the peer resumes a session that it was not asked for, or claims frames that were never sent");
     }
     if (this.#ticket?.id !== id) throw new KiteError("unavailable", "the session's grace period ended while it was being resumed");
   }

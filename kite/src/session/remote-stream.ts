@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { isCount } from "../wire/v1.ts";
 import { leastLength, plainWeight } from "../wire/values.ts";
@@ -31,7 +31,7 @@ export class IncomingStreams {
   }
 
   add(id: number): RemoteStream<unknown> {
-    if (this.#open?.has(id)) throw new KiteError("protocol_error", `stream ${id} was announced twice`);
+    if (this.#open?.has(id)) throw protocolError(`stream ${id} was announced twice`);
     if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
     const reader = new StreamReader(this.#window, {
       consumed: (weight) => this.#wires.credit(id, weight),
@@ -139,7 +139,7 @@ class StreamReader {
 
   push(chunk: unknown, weight: number): void {
     // One chunk may overdraw the window, whatever its size; the next one must have waited.
-    if (this.#inFlight >= this.#window) throw new KiteError("protocol_error", `a stream was sent beyond its window of ${this.#window}`);
+    if (this.#inFlight >= this.#window) throw protocolError(`a stream was sent beyond its window of ${this.#window}`);
     this.#inFlight += weight;
     const waiting = this.#waiting.shift();
     if (waiting === undefined) this.#chunks.push({ chunk, weight });

@@ -1,8 +1,8 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
-import type { FunctionsThrough } from "../through.ts";
+import type { Through } from "../through.ts";
 import { MESSAGE } from "../wire/v1.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
@@ -16,12 +16,12 @@ export interface ServingOptions {
   /** Answers the peer's calls. */
   readonly serve: Serve;
   readonly caller: Caller;
-  /** Checks a new credential that the peer shows; left out where the peer needs none. */
+  /** Checks a new credential that the peer shows, and that it is still the same user; left out where the peer needs none. */
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
   /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
   readonly explain?: Explain | undefined;
-  /** What functions are called through, in both directions; left out: they just are. */
-  readonly functions?: FunctionsThrough | undefined;
+  /** What calls of functions go through. */
+  readonly through?: Pick<Through, "invoking" | "invoked"> | undefined;
 }
 
 interface ServingParts {
@@ -54,24 +54,23 @@ export class Serving {
   }
 
   call(id: number, method: string, args: readonly unknown[], timeoutMs: number | undefined, meta: CallMeta | undefined): void {
-    const { session, serve } = this.#options;
-    const call = new IncomingCall({ method, args, session, caller: this.caller, timeoutMs, meta });
-    this.#answer(id, call, () => serve(call));
+    const call = this.#incoming(method, args, timeoutMs, meta);
+    this.#answer(id, call, () => this.#options.serve(call));
   }
 
   invoke(id: number, name: string, args: readonly unknown[], meta: CallMeta | undefined, find: () => (...args: never[]) => unknown): void {
-    const { session, functions } = this.#options;
-    const call = new IncomingCall({ method: name, args, session, caller: this.caller, meta });
+    const call = this.#incoming(name, args, undefined, meta);
     this.#answer(id, call, () => {
+      const { invoked } = this.#options.through ?? {};
       const fn = find();
-      return functions === undefined ? fn(...(args as never[])) : functions.invoked(call, fn.name, () => fn(...(args as never[])));
+      return invoked === undefined ? fn(...(args as never[])) : invoked(call, fn.name, () => fn(...(args as never[])));
     });
   }
 
   notify(method: string, args: readonly unknown[]): void {
     // Nobody asked to hear what became of it, so one too many is dropped.
     if (this.#load >= this.#options.limits.pendingCalls) return;
-    const call = new IncomingCall({ method, args, session: this.#options.session, caller: this.caller });
+    const call = this.#incoming(method, args);
     try {
       const result = this.#options.serve(call);
       if (!isThenable(result)) return;
@@ -85,16 +84,10 @@ export class Serving {
   }
 
   authenticate(id: number, auth: unknown): void {
-    const { authenticate, session } = this.#options;
-    const call = new IncomingCall({ method: "authenticate", args: [], session, caller: this.caller });
-    this.#answer(id, call, async () => {
+    this.#answer(id, this.#incoming("authenticate", []), async () => {
+      const { authenticate } = this.#options;
       if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
-      const caller = await authenticate(auth);
-      // A session never changes hands: what was opened for one person must not go on as another's.
-      if (caller.username !== this.caller.username) {
-        throw new KiteError("permission_denied", `this session belongs to ${this.caller.username}; open another one`);
-      }
-      this.caller = caller;
+      this.caller = await authenticate(auth);
     });
   }
 
@@ -118,9 +111,13 @@ export class Serving {
     this.#results?.clear();
   }
 
+  #incoming(method: string, args: readonly unknown[], timeoutMs?: number, meta?: CallMeta): IncomingCall {
+    return new IncomingCall({ method, args, session: this.#options.session, caller: this.caller, timeoutMs, meta });
+  }
+
   /** Runs `work` and answers call `id` with what comes of it. What is finished at once is never kept. */
   #answer(id: number, call: IncomingCall, work: () => unknown): void {
-    if (this.#atWork.has(id)) throw new KiteError("protocol_error", `call ${id} is being served already`);
+    if (this.#atWork.has(id)) throw protocolError(`call ${id} is being served already`);
     const { pendingCalls } = this.#options.limits;
     if (this.#load >= pendingCalls) {
       const message = `the limit pendingCalls is ${pendingCalls}; ${call.method.slice(0, MAX_NAME)} would have been one more`;

@@ -1,8 +1,8 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { AgreedLimits, Limits } from "../limits.ts";
 import type { Caller, CallOptions, CallSession, SessionState } from "../method.ts";
-import type { CallThrough, FunctionsThrough } from "../through.ts";
-import { CLOSE, type Transport } from "../transport/transport.ts";
+import type { Through } from "../through.ts";
+import { CLOSE, connectionLost, type Transport } from "../transport/transport.ts";
 import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
 import { carriedError } from "../wire/values.ts";
 import type { Serve } from "./calls.ts";
@@ -27,16 +27,13 @@ export interface SessionOptions {
   readonly serve: Serve;
   /** Who the peer is, as verified. */
   readonly caller: Caller;
-  /** Checks a new credential that the peer shows on the live session. */
+  /** Checks a new credential that the peer shows on the live session, and that it is still the same user. */
   readonly authenticate?: ((auth: unknown) => Promise<Caller>) | undefined;
   /** What the peer is told of errors that are no KiteErrors. Default: that there was one. */
   readonly explain?: Explain | undefined;
   readonly onState?: (state: SessionState, why: KiteError | undefined) => void;
   readonly heartbeatMs?: number;
-  /** What calls of the peer go through; left out: they just go. */
-  readonly through?: CallThrough | undefined;
-  /** What functions are called through, in both directions; left out: they just are. */
-  readonly functions?: FunctionsThrough | undefined;
+  readonly through?: Through | undefined;
 }
 
 // WebSocket's codes for data of the wrong kind, text that is not UTF-8, and a message that is too big (RFC 6455, 7.4.1).
@@ -63,8 +60,8 @@ export class Session implements CallSession {
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: SessionOptions) {
-    const { id, limits, serve, caller, authenticate, explain, functions } = options;
-    this.id = id;
+    const { limits } = options;
+    this.id = options.id;
     this.#options = options;
     this.#outbox = new Outbox({
       limits,
@@ -72,8 +69,7 @@ export class Session implements CallSession {
       onAcknowledged: (frame) => this.#conversation.acknowledged(frame),
       onOverflow: (why) => this.end(why, CLOSE.protocolError),
     });
-    const said = { serve, caller, authenticate, explain, functions };
-    this.#conversation = new Conversation({ limits, outbox: this.#outbox, session: this, ...said });
+    this.#conversation = new Conversation({ ...options, outbox: this.#outbox, session: this });
   }
 
   get state(): SessionState {
@@ -129,8 +125,8 @@ export class Session implements CallSession {
    * @throws {KiteError} what the method threw, or `deadline_exceeded`, `cancelled`, `disconnected`, `limit_exceeded`.
    */
   call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
-    const { through } = this.#options;
-    return through === undefined ? this.#call(method, args, options) : through(method, options, (seen) => this.#call(method, args, seen));
+    const calling = this.#options.through?.calling;
+    return calling === undefined ? this.#call(method, args, options) : calling(method, options, (seen) => this.#call(method, args, seen));
   }
 
   /**
@@ -186,9 +182,9 @@ export class Session implements CallSession {
   detach(transport: Transport, { code, reason }: { code: number; reason: string }): void {
     if (transport !== this.#transport) return;
     this.#letGo();
-    const why = new KiteError("unavailable", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`);
+    const why = connectionLost(code, reason);
     // What one side cannot send or the other not take in would be sent again, and fail again, over every transport.
-    if (UNSENDABLE.has(code)) this.end(new KiteError("protocol_error", why.message));
+    if (UNSENDABLE.has(code)) this.end(protocolError(why.message));
     // A relay says so in place of the peer: the credential was revoked, and the session with it.
     else if (code === CLOSE.unauthenticated) this.end(new KiteError("unauthenticated", reason || why.message));
     else this.#move("suspended", why);
@@ -224,7 +220,7 @@ export class Session implements CallSession {
   #control([type, detail]: readonly unknown[]): void {
     if (type === MESSAGE.ping) this.#outbox.pong();
     else if (type === MESSAGE.goodbye) this.end(KiteError.fromWire(detail));
-    else throw new KiteError("protocol_error", "only ping and goodbye are sent without a number");
+    else throw protocolError("only ping and goodbye are sent without a number");
   }
 
   #beat(): void {

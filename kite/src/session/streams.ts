@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { isCount } from "../wire/v1.ts";
 import type { StreamSource } from "../wire/values.ts";
@@ -72,7 +72,7 @@ export class OutgoingStreams {
    * @throws {KiteError} `protocol_error` for room that there cannot be.
    */
   credit(id: number, weight: unknown): void {
-    if (!isCount(weight)) throw new KiteError("protocol_error", `credit for a stream is a whole number, got ${JSON.stringify(weight)}`);
+    if (!isCount(weight)) throw protocolError(`credit for a stream is a whole number, got ${JSON.stringify(weight)}`);
     this.#open?.get(id)?.refill(weight);
   }
 
@@ -157,8 +157,7 @@ class Producer {
 
   refill(weight: number): void {
     this.#credit += weight;
-    if (this.#credit > this.#window)
-      throw new KiteError("protocol_error", `stream ${this.#options.id} was given more credit than was used of its window`);
+    if (this.#credit > this.#window) throw protocolError(`stream ${this.#options.id} was given more credit than was used of its window`);
     this.resume();
   }
 

@@ -1,3 +1,4 @@
+import { waitUntil } from "../abortable.ts";
 import { KiteError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
 import { closeArguments, type Transport, type TransportReceiver } from "./transport.ts";
@@ -8,26 +9,20 @@ import type { DialSocket } from "./websocket.ts";
  *
  * @throws {KiteError} `unavailable` when it cannot be reached, `cancelled` when the signal says so first.
  */
-export const dialBrowserSocket: DialSocket = ({ url, protocols, signal }) =>
-  new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(KiteError.from(signal.reason, "cancelled"));
-    const socket = new WebSocket(url.replace(/^http/, "ws"), protocols);
-    socket.binaryType = "arraybuffer";
-    const transport = new BrowserSocketTransport(socket);
-    const abort = () => {
-      socket.close();
-      reject(KiteError.from(signal.reason, "cancelled"));
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    socket.onopen = () => {
-      signal.removeEventListener("abort", abort);
-      resolve(transport);
-    };
-    socket.onerror = () => {
-      signal.removeEventListener("abort", abort);
-      reject(new KiteError("unavailable", `no kite answers at ${url}`));
-    };
+export const dialBrowserSocket: DialSocket = async ({ url, protocols, signal }) => {
+  const socket = new WebSocket(url.replace(/^http/, "ws"), protocols);
+  socket.binaryType = "arraybuffer";
+  const transport = new BrowserSocketTransport(socket);
+  const opened = new Promise<Transport>((resolve, reject) => {
+    socket.onopen = () => resolve(transport);
+    socket.onerror = () => reject(new KiteError("unavailable", `no kite answers at ${url}`));
   });
+  // Also one that failed: that does nothing more to it.
+  return waitUntil(opened, signal).catch((thrown: unknown) => {
+    socket.close();
+    throw thrown;
+  });
+};
 
 class BrowserSocketTransport implements Transport {
   readonly #socket: WebSocket;

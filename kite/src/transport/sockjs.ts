@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
 import { CLOSE, type Transport, type TransportReceiver } from "./transport.ts";
 
@@ -139,5 +139,5 @@ function parse(text: string): unknown {
 }
 
 function refuse(): never {
-  throw new KiteError("protocol_error", "a frame of SockJS begins with o, h, a, m or c");
+  throw protocolError("a frame of SockJS begins with o, h, a, m or c");
 }

@@ -1,3 +1,4 @@
+import { KiteError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
 
 /**
@@ -64,3 +65,8 @@ export function closeArguments(code: number, reason: string): [code: number, rea
 const MAX_REASON_BYTES = 123;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+
+/** What a transport has closed with, as an error. */
+export function connectionLost(code: number, reason: string): KiteError {
+  return new KiteError("unavailable", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`);
+}

@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { type KiteError, protocolError } from "../errors.ts";
 import { checkIdentity, type Identity } from "../identity.ts";
 import { isRecord, ResponseCallback } from "./dnode.ts";
 import { readDnodeError } from "./dnode-error.ts";
@@ -19,7 +19,7 @@ export interface CallEnvelope {
  * @throws {KiteError} `protocol_error` when there is none.
  */
 export function readCall([envelope]: readonly unknown[]): CallEnvelope {
-  if (!isRecord(envelope)) throw new KiteError("protocol_error", "a call has one argument, an object with withArgs and responseCallback");
+  if (!isRecord(envelope)) throw protocolError("a call has one argument, an object with withArgs and responseCallback");
   const { kite, authentication, withArgs = null, responseCallback } = envelope;
   return {
     kite: readIdentity(kite),

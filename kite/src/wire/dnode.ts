@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { KiteError, protocolError } from "../errors.ts";
 import { nestedBeyond } from "../json-depth.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { dnodeError } from "./dnode-error.ts";
@@ -56,11 +56,9 @@ export function readDnode(text: string, source: DnodeSource): DnodeMessage {
     throw new KiteError("limit_exceeded", `the limit depth is ${depth}; the message is nested deeper`);
   }
   const { method, arguments: args = null, callbacks = null } = parse(text);
-  if (typeof method !== "string" && !isId(method))
-    throw new KiteError("protocol_error", "the method of a message is a name or the id of a function");
-  if (args !== null && !Array.isArray(args)) throw new KiteError("protocol_error", "the arguments of a message are an array");
-  if (callbacks !== null && !isRecord(callbacks))
-    throw new KiteError("protocol_error", "the callbacks of a message are an object of paths");
+  if (typeof method !== "string" && !isId(method)) throw protocolError("the method of a message is a name or the id of a function");
+  if (args !== null && !Array.isArray(args)) throw protocolError("the arguments of a message are an array");
+  if (callbacks !== null && !isRecord(callbacks)) throw protocolError("the callbacks of a message are an object of paths");
   const read: unknown[] = args ?? [];
   checkValue(read, depth + ENVELOPE_DEPTH + 1);
   if (callbacks !== null) unscrub(method, read, callbacks, source);
@@ -79,10 +77,10 @@ function parse(text: string): Record<string, unknown> {
   try {
     message = JSON.parse(text);
   } catch (cause) {
-    throw new KiteError("protocol_error", "a message of dnode is JSON", { cause });
+    throw protocolError("a message of dnode is JSON", cause);
   }
   if (isRecord(message)) return message;
-  throw new KiteError("protocol_error", "a message of dnode is an object with method, arguments and callbacks");
+  throw protocolError("a message of dnode is an object with method, arguments and callbacks");
 }
 
 function unscrub(
@@ -95,8 +93,7 @@ function unscrub(
   if (entries.length > limits.callbacks) throw limitError("callbacks", limits, `one message came with ${entries.length} functions`);
   for (const [key, path] of entries) {
     const id = /^\d{1,16}$/.test(key) ? Number(key) : Number.NaN;
-    if (!isId(id) || !isPath(path, limits.depth))
-      throw new KiteError("protocol_error", "a callback is a whole number and the path of its place");
+    if (!isId(id) || !isPath(path, limits.depth)) throw protocolError("a callback is a whole number and the path of its place");
     put(args, path, () => (typeof method === "string" && isResponsePath(path) ? new ResponseCallback(id) : importFunction(id)));
   }
 }

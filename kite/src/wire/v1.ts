@@ -1,4 +1,4 @@
-import { KiteError } from "../errors.ts";
+import { type KiteError, protocolError } from "../errors.ts";
 import { nestedBeyond } from "../json-depth.ts";
 import { LIMITS, limitError } from "../limits.ts";
 
@@ -99,10 +99,10 @@ function readText(text: string, maxDepth: number): Frame {
 const NO_SEGMENTS: readonly Uint8Array[] = [];
 
 function readBinary(bytes: Uint8Array, maxDepth: number): Frame {
-  if (bytes.byteLength < HEADER_BYTES) throw malformed("a binary frame begins with the length of its JSON");
+  if (bytes.byteLength < HEADER_BYTES) throw protocolError("a binary frame begins with the length of its JSON");
   const jsonLength = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   const jsonEnd = HEADER_BYTES + jsonLength;
-  if (jsonEnd > bytes.byteLength) throw malformed("a binary frame's JSON is longer than the frame");
+  if (jsonEnd > bytes.byteLength) throw protocolError("a binary frame's JSON is longer than the frame");
   const parts = parse(decode(bytes.subarray(HEADER_BYTES, jsonEnd)), maxDepth);
   const [sequence, ack, lengths] = parts;
   if (!isCount(sequence) || !isCount(ack)) throw badNumbers();
@@ -113,7 +113,7 @@ function decode(bytes: Uint8Array): string {
   try {
     return decoder.decode(bytes);
   } catch (cause) {
-    throw malformed("a frame's JSON is UTF-8", cause);
+    throw protocolError("a frame's JSON is UTF-8", cause);
   }
 }
 
@@ -125,9 +125,9 @@ function parse(text: string, maxDepth: number): unknown[] {
   try {
     parts = JSON.parse(text);
   } catch (cause) {
-    throw malformed("a frame is a JSON array", cause);
+    throw protocolError("a frame is a JSON array", cause);
   }
-  if (!Array.isArray(parts)) throw malformed("a frame is a JSON array");
+  if (!Array.isArray(parts)) throw protocolError("a frame is a JSON array");
   return parts;
 }
 
@@ -137,36 +137,33 @@ const SCANNED_LENGTH = 64 * 1024;
 const FRAME_DEPTH = 8;
 
 function badNumbers(): KiteError {
-  return malformed("a frame begins with its sequence number and an acknowledgement");
+  return protocolError("a frame begins with its sequence number and an acknowledgement");
 }
 
 function messagesFrom(parts: readonly unknown[], first: number): (readonly unknown[])[] {
   const messages: (readonly unknown[])[] = [];
   for (let index = first; index < parts.length; index++) {
     const message = parts[index];
-    if (!Array.isArray(message)) throw malformed("a message is a JSON array");
+    if (!Array.isArray(message)) throw protocolError("a message is a JSON array");
     messages.push(message);
   }
   return messages;
 }
 
 function cut(bytes: Uint8Array, start: number, lengths: unknown): Uint8Array[] {
-  if (!Array.isArray(lengths) || !lengths.every(isCount)) throw malformed("a binary frame lists the lengths of its segments");
+  if (!Array.isArray(lengths) || !lengths.every(isCount)) throw protocolError("a binary frame lists the lengths of its segments");
   let offset = start;
   const segments = lengths.map((length) => {
     const segment = bytes.subarray(offset, offset + length);
     offset += length;
     return segment;
   });
-  if (offset !== bytes.byteLength) throw malformed(`a binary frame's segments fill it: expected ${offset} bytes, got ${bytes.byteLength}`);
+  if (offset !== bytes.byteLength)
+    throw protocolError(`a binary frame's segments fill it: expected ${offset} bytes, got ${bytes.byteLength}`);
   return segments;
 }
 
 /** Whether a value that a peer sent can be a number, a length or an id: a whole number from 0 that is exact. */
 export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function malformed(expected: string, cause?: unknown): KiteError {
-  return new KiteError("protocol_error", expected, cause === undefined ? {} : { cause });
 }

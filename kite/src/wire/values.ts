@@ -1,4 +1,5 @@
-import { KiteError, type WireError } from "../errors.ts";
+import { KiteError, protocolError, type WireError } from "../errors.ts";
+import { isCount } from "./v1.ts";
 
 /**
  * Values of kite.v1 are JSON, plus what JSON lacks, written as an object with the single key `$`:
@@ -82,16 +83,16 @@ export function reviveValue(value: unknown, source: ValueSource): unknown {
  *
  * @throws {KiteError} `protocol_error` for a property named `__proto__`, `limit_exceeded` when nested too deeply.
  */
-export function checkValue(value: unknown, maxDepth: number): void {
+export function checkValue(value: unknown, maxDepth: number, depth = 0): void {
   if (typeof value !== "object" || value === null) return;
-  if (maxDepth <= 0) throw new KiteError("limit_exceeded", "the limit depth was reached; the value is nested deeper");
+  if (depth >= maxDepth) throw tooDeep(maxDepth);
   if (Array.isArray(value)) {
-    for (let index = 0; index < value.length; index++) checkValue(value[index], maxDepth - 1);
+    for (let index = 0; index < value.length; index++) checkValue(value[index], maxDepth, depth + 1);
     return;
   }
   for (const key in value) {
     if (key === "__proto__") throw badName();
-    checkValue((value as Record<string, unknown>)[key], maxDepth - 1);
+    checkValue((value as Record<string, unknown>)[key], maxDepth, depth + 1);
   }
 }
 
@@ -175,9 +176,7 @@ function mark(...content: readonly [string, ...unknown[]]): string {
 }
 
 function encodeObject(value: object, sink: ValueSink, depth: number): string {
-  if (depth >= sink.maxDepth) {
-    throw new KiteError("limit_exceeded", `the limit depth is ${sink.maxDepth}; the value is nested deeper or contains itself`);
-  }
+  if (depth >= sink.maxDepth) throw tooDeep(sink.maxDepth);
   if (Array.isArray(value)) return encodeArray(value, sink, depth);
   // Asked before the prototype: a stream may be an object literal with one method.
   if (Symbol.asyncIterator in value) return mark("s", sink.exportStream(value as StreamSource));
@@ -278,7 +277,7 @@ const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 function decode(value: unknown, source: ValueSource, depth: number): unknown {
   if (typeof value !== "object" || value === null) return value;
-  if (depth >= source.maxDepth) throw new KiteError("limit_exceeded", `the limit depth is ${source.maxDepth}; the value is nested deeper`);
+  if (depth >= source.maxDepth) throw tooDeep(source.maxDepth);
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) value[index] = decode(value[index], source, depth + 1);
     return value;
@@ -315,19 +314,19 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
     case "e":
       return KiteError.fromWire(detail);
     case "b":
-      if (typeof detail === "number") return source.bytes(detail);
+      if (isCount(detail)) return source.bytes(detail);
       break;
     case "B":
-      if (typeof detail === "number" && typeof extra === "string") return blobOf(source.bytes(detail), extra);
+      if (isCount(detail) && typeof extra === "string") return blobOf(source.bytes(detail), extra);
       break;
     case "f":
-      if (isId(detail)) return source.importFunction(detail);
+      if (isCount(detail)) return source.importFunction(detail);
       break;
     case "r":
-      if (isId(detail)) return source.ownFunction(detail);
+      if (isCount(detail)) return source.ownFunction(detail);
       break;
     case "s":
-      if (isId(detail)) return source.importStream(detail);
+      if (isCount(detail)) return source.importStream(detail);
       break;
     case "o":
       if (typeof detail === "object" && detail !== null && !Array.isArray(detail)) {
@@ -343,15 +342,15 @@ function blobOf(bytes: Uint8Array, type: string): Blob {
   return new Blob([bytes as Uint8Array<ArrayBuffer>], { type });
 }
 
-/** Harmless here, but whoever copies the object by assignment would replace a prototype. */
-function badName(): KiteError {
-  return new KiteError("protocol_error", 'a value has a property named "__proto__"');
+function tooDeep(maxDepth: number): KiteError {
+  return new KiteError("limit_exceeded", `the limit depth is ${maxDepth}; the value is nested deeper or contains itself`);
 }
 
-function isId(detail: unknown): detail is number {
-  return Number.isSafeInteger(detail) && (detail as number) >= 0;
+/** Harmless here, but whoever copies the object by assignment would replace a prototype. */
+function badName(): KiteError {
+  return protocolError('a value has a property named "__proto__"');
 }
 
 function badMark(content: unknown): KiteError {
-  return new KiteError("protocol_error", `a marked value was expected, got ${JSON.stringify(content)?.slice(0, 80)}`);
+  return protocolError(`a marked value was expected, got ${JSON.stringify(content)?.slice(0, 80)}`);
 }
