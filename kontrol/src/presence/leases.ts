@@ -221,9 +221,11 @@ function refusal(standing: Standing): KiteError | undefined {
 
 /** Most come back as what they were, and the log has to say no more than that. */
 function replacedBy(record: KiteRecord, before: KiteRecord): Replaced {
-  const { kite, visibility, labels } = before;
+  const { kite, url, visibility, labels, registeredAt } = before;
   return {
     ...(isDeepStrictEqual(kite, record.kite) ? {} : { kite }),
+    ...(url === record.url ? {} : { url }),
+    ...(registeredAt === record.registeredAt ? {} : { registeredAt }),
     ...(visibility === record.visibility ? {} : { visibility }),
     ...(isDeepStrictEqual(labels, record.labels) ? {} : { labels }),
   };
