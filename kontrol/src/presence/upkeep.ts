@@ -143,11 +143,15 @@ export class Upkeep {
   }
 }
 
-// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
+// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease. One that said nothing
+// at its end may have ended a beat after its last one. If it stands still with its connections open, its kites notice with
+// their next beat, and have looked for another kontrol three quarters of a beat later.
 const GRACE = silenceOf("r", "$2::integer");
+const UNSAID = silenceOf("r", "$2::integer", 3);
 const ORPHANS = `
   select k.id, k.generation::float8 as generation from kontrol.kites k left join kontrol.replicas r on r.id = k.holder
-   where k.gone_at is null and k.holder <> $1 and coalesce(r.beat_at <= now() - ${GRACE}, true)
+   where k.gone_at is null and k.holder <> $1
+     and coalesce(r.beat_at <= now() - case when r.url is null then ${GRACE} else ${UNSAID} end, true)
      and $3::float8 * interval '1 millisecond' >= ${GRACE}`;
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.
