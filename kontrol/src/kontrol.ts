@@ -230,7 +230,7 @@ function limitUpgrades({ guard, sourceOf, beats }: { guard: EntryGuard; sourceOf
 export async function openMemory(options: MemoryOptions, opened: Closers) {
   const { databaseUrl, log: logger, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
   const holder = randomUUID();
-  const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
+  const lost = (cause: Error) => logger.warn({ error: cause.message }, "a database connection was lost");
   const pool = await openDatabase(databaseUrl, lost, { mesh: options.mesh });
   opened.push(() => pool.end());
   const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, now: clock });

@@ -1,6 +1,7 @@
 import type { Logger } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import type { Log } from "../database/log.ts";
+import { Outage } from "../database/outage.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { Follower } from "../directory/follower.ts";
 import { expireGrants } from "../people/grants.ts";
@@ -51,9 +52,11 @@ export class Upkeep {
   #expiring: NodeJS.Timeout | undefined;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
+  readonly #outage: Outage;
 
   private constructor(options: UpkeepOptions) {
     this.#options = options;
+    this.#outage = new Outage(options.logger);
     this.#beating = setInterval(() => this.#beatInTurn(), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
@@ -91,9 +94,8 @@ export class Upkeep {
   #do(work: () => Promise<void>): void {
     this.#work = this.#work
       .then(() => (this.#closed ? undefined : work()))
-      .catch((cause: unknown) => {
-        this.#options.logger.warn({ err: cause }, "kontrol's upkeep failed; it is tried again");
-      });
+      .then(() => this.#outage.over("kontrol's upkeep works again"))
+      .catch((cause: unknown) => this.#outage.failed(cause, "kontrol's upkeep failed; it is tried again"));
   }
 
   #beatInTurn(): void {
