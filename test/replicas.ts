@@ -21,6 +21,8 @@ export interface ReplicasOptions {
   readonly count?: number;
   /** What `node` runs as `kontrol`. */
   readonly kontrol?: readonly string[];
+  /** Further settings, by their variables. */
+  readonly settings?: Record<string, string>;
 }
 
 /** Some kontrols as real processes on one database, behind one address. Leaving its scope stops them. */
@@ -36,6 +38,10 @@ export interface Replicas extends AsyncDisposable {
   kill9(index: number): Promise<void>;
   /** It is told to stop, and has. */
   stop(index: number): Promise<void>;
+  /** It stands still with its connections open, as with its machine suspended. Checks of the balancer tell, so new ones go elsewhere. */
+  suspend(index: number): void;
+  /** It goes on as if nothing had happened. */
+  wake(index: number): void;
   /** It runs again, at the same address. */
   start(index: number): Promise<void>;
   /** A person's kite.key. */
@@ -44,13 +50,17 @@ export interface Replicas extends AsyncDisposable {
   closing<T extends AsyncDisposable>(resource: T): T;
 }
 
-export async function startReplicas(databaseUrl: string, { count = 3, kontrol = SOURCES }: ReplicasOptions = {}): Promise<Replicas> {
+export async function startReplicas(
+  databaseUrl: string,
+  { count = 3, kontrol = SOURCES, settings: more = {} }: ReplicasOptions = {},
+): Promise<Replicas> {
   const home = await mkdtemp(path.join(os.tmpdir(), "kontrol-replicas-"));
   const urls: string[] = [];
   const running: (ChildProcess | undefined)[] = [];
   const opened: AsyncDisposable[] = [];
-  const balancer: Balancer = await startBalancer(() => urls);
-  const settings = { KONTROL_DATABASE_URL: databaseUrl, KONTROL_URL: balancer.url, KITE_HOME: home };
+  const suspended = new Set<number>();
+  const balancer: Balancer = await startBalancer(() => urls.filter((_, index) => !suspended.has(index)));
+  const settings = { ...more, KONTROL_DATABASE_URL: databaseUrl, KONTROL_URL: balancer.url, KITE_HOME: home };
   const start = async (index: number) => {
     const port = urls[index] === undefined ? "0" : new URL(urls[index]).port;
     const child = run([...kontrol, "serve"], { ...settings, KONTROL_PORT: port });
@@ -63,6 +73,7 @@ export async function startReplicas(databaseUrl: string, { count = 3, kontrol = 
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, "exit", { signal: AbortSignal.timeout(STOP_LIMIT_MS) });
     child.kill(signal);
+    child.kill("SIGCONT");
     await exited.catch(() => child.kill("SIGKILL"));
   };
   const dispose = async () => {
@@ -86,6 +97,14 @@ export async function startReplicas(databaseUrl: string, { count = 3, kontrol = 
       pid: (index) => running[index]?.pid ?? 0,
       kill9: (index) => end(index, "SIGKILL"),
       stop: (index) => end(index, "SIGTERM"),
+      suspend: (index) => {
+        suspended.add(index);
+        running[index]?.kill("SIGSTOP");
+      },
+      wake: (index) => {
+        suspended.delete(index);
+        running[index]?.kill("SIGCONT");
+      },
       start,
       person: async (username) => {
         await root.people.create({ username });

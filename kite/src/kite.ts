@@ -9,6 +9,7 @@ import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { asyncCallFollower } from "./calling/call-follower.ts";
 import { offerCallFollower } from "./calling/context.ts";
 import { Pool } from "./calling/pool/pool.ts";
+import { peerOf } from "./calling/remote.ts";
 import { Retrying } from "./calling/retry.ts";
 import { KiteClient } from "./client.ts";
 import type { ClientOptions } from "./client-options.ts";
@@ -30,6 +31,7 @@ import { builtinMethods } from "./serving/builtin.ts";
 import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
+import { probe } from "./session/probe.ts";
 import type { Session } from "./session/session.ts";
 import { StrangerCount } from "./session/stranger-count.ts";
 import { linkTransport } from "./transport/link.ts";
@@ -237,6 +239,7 @@ export class Kite extends KiteClient {
     return new Registrar({
       reach: (options) => this.reachKontrol(options),
       beats: (registered) => this.#beatFor(registered),
+      doubt: (waitMs, signal) => probe(peerOf(this.kontrol()).session, waitMs, signal),
       log: this.log,
       backoff: this.registryBackoff,
       onRevoked: (revocation) => this.#onRevoked(revocation),

@@ -82,12 +82,18 @@ function administratorsMethods(services: Administered) {
     ...served,
     accounts: {
       /** Makes an account of a kind that `people.create` does not make, or an administrator of a person. */
-      ensure: method({ input: newAccount }, async (account, { caller }) => {
+      ensure: method({ input: newAccount }, async ({ demote = false, ...account }, { caller }) => {
         const { username, kind } = account;
         const before = directory.account(username);
         if (before?.state === "removed") throw new KiteError("failed_precondition", `"${username}" was removed, and does not come back`);
         if (before !== undefined && before.kind !== kind)
           throw new KiteError("already_exists", `there is a ${before.kind} called "${username}" already; choose another name`);
+        if (before?.admin && !account.admin && !demote) {
+          throw new KiteError(
+            "failed_precondition",
+            `"${username}" is an administrator, and is left one: say so with --admin, or take that away with --no-admin`,
+          );
+        }
         const { revision } = await ensureAccount(log, account, { by: caller.username });
         await follower.reached(revision);
         return { changed: before === undefined || before.admin !== account.admin };
@@ -109,6 +115,8 @@ const newAccount = z.object({
   username: schemas.accountName,
   kind: z.enum(["person", "service"]),
   admin: z.boolean(),
+  /** Who is an administrator may cease to be one by this. */
+  demote: z.boolean().optional(),
   name: z.string().max(256).optional(),
 });
 

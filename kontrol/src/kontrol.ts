@@ -205,7 +205,7 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
 }
 
 /** What is needed to know and to change the mesh, without being one of its processes. */
-export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartbeatMs" | "tokenTtlMs" | "keyGraceMs" | "clock"> & {
+export type MemoryOptions = Pick<KontrolOptions, "databaseUrl" | "log" | "heartbeatMs" | "keyGraceMs" | "clock"> & {
   readonly mesh?: MeshUse | undefined;
 };
 
@@ -228,12 +228,12 @@ function limitUpgrades({ guard, sourceOf, beats }: { guard: EntryGuard; sourceOf
 
 /** The database, and the directory that follows it. */
 export async function openMemory(options: MemoryOptions, opened: Closers) {
-  const { databaseUrl, log: logger, tokenTtlMs = TOKEN_TTL_MS, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
+  const { databaseUrl, log: logger, keyGraceMs = KEY_GRACE_MS, clock = Date.now } = options;
   const holder = randomUUID();
-  const lost = (cause: Error) => logger.warn({ err: cause }, "a database connection was lost");
+  const lost = (cause: Error) => logger.warn({ error: cause.message }, "a database connection was lost");
   const pool = await openDatabase(databaseUrl, lost, { mesh: options.mesh });
   opened.push(() => pool.end());
-  const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, tokenTtlMs, now: clock });
+  const keys = await SigningKeys.open(pool, { graceMs: keyGraceMs, now: clock });
   const identity: Identity = {
     username: NAME,
     environment: "local",

@@ -23,7 +23,7 @@ const ALICE = { username: "alice", admin: false };
 const REPLICAS = 3;
 const IDS = 40;
 const PEOPLE = ["alice", "bob", "carol"] as const;
-// The kites of a killed kontrol leave after two of these.
+// The kites of a killed kontrol leave after three of these.
 const HEARTBEAT_MS = 400;
 const SETTLE_LIMIT_MS = 60_000;
 const QUERIES: readonly Query[] = [

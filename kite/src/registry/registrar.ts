@@ -5,7 +5,7 @@ import { away, RegistryClient, type RegistryClientOptions } from "./kontrol.ts";
 import { Registration, type RegistrationOptions, type RegistrationState } from "./registration.ts";
 import type { Register, Registered, Revocation } from "./registry.ts";
 
-export interface RegistrarOptions extends RegistryClientOptions, Pick<RegistrationOptions, "beats"> {
+export interface RegistrarOptions extends RegistryClientOptions, Pick<RegistrationOptions, "beats" | "doubt"> {
   /** Told what stopped being valid while this kite is registered; it should end the sessions that match. */
   onRevoked?: ((revocation: Revocation) => unknown) | undefined;
   /** Told the kite.key that replaces the current one; it should write it to the file. Awaited. */
@@ -52,6 +52,7 @@ export class Registrar extends RegistryClient {
       onKey: (kiteKey) => this.#options.onKey?.(kiteKey),
       onRevoked: (revocation) => this.#options.onRevoked?.(revocation),
       beats: this.#options.beats,
+      doubt: this.#options.doubt,
       log,
       backoff,
       now,

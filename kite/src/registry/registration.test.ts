@@ -157,6 +157,33 @@ test("a registered kite registers again when heartbeats are no longer answered",
   expect(registry.registrations).toBe(2);
 });
 
+test("a kontrol that does not answer for half a beat is doubted, one that ceases to answer beats from elsewhere at once", async () => {
+  vi.useFakeTimers();
+  const registry = new TestRegistry({ heartbeatMs: 4_000, deaf: true });
+  const doubt = vi.fn(async () => {});
+  const lapse = new AbortController();
+  const own: OwnBeats = {
+    get answered() {
+      return !lapse.signal.aborted;
+    },
+    wait: (ms, signal) => sleep(ms, { signal: AbortSignal.any([signal, lapse.signal]) }).catch(() => signal.throwIfAborted()),
+    [Symbol.dispose]: () => {},
+  };
+  await using alone = new Registrar({ reach: () => registry, random: () => 0, doubt });
+  await using threaded = new Registrar({ beats: () => own, reach: () => registry, random: () => 0, doubt });
+  await alone.register({ kite: math });
+  await threaded.register({ kite: math });
+
+  await vi.advanceTimersByTimeAsync(5_900);
+  expect(doubt).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(200);
+  expect(doubt).toHaveBeenCalledExactlyOnceWith(1_000, expect.anything());
+  lapse.abort();
+  await vi.advanceTimersByTimeAsync(1);
+
+  expect(doubt).toHaveBeenCalledTimes(2);
+});
+
 test("a registered kite is told what was revoked, once, also when kontrol repeats it", async () => {
   const registry = new TestRegistry();
   await using served = await serveRegistry(registry);

@@ -36,6 +36,8 @@ export interface RegistrationOptions {
   readonly onRevoked: (revocation: Revocation) => unknown;
   /** Begins to beat for a registration from elsewhere; left out or undefined, its session beats alone. */
   readonly beats?: ((registered: Registered) => OwnBeats | undefined) | undefined;
+  /** Called when kontrol does not answer beats: has the connection to it dialled again unless a sign of life comes within the time. */
+  readonly doubt?: ((waitMs: number, signal: AbortSignal) => Promise<void>) | undefined;
   readonly log: Logger;
   readonly backoff: BackoffOptions;
   readonly now: () => number;
@@ -206,14 +208,38 @@ export class Registration {
   }
 
   async #beat(registered: Registered, signal: AbortSignal): Promise<void> {
-    const { beat, heartbeatMs } = registered;
+    const { heartbeatMs } = registered;
     using own = this.#options.beats?.(registered);
     for (;;) {
       // A little early, by chance: kites that registered together do not beat together, and none comes late.
       const pauseMs = heartbeatMs * (1 - this.#options.random() * BEAT_SPREAD);
+      const answeredBefore = own?.answered === true;
       await (own === undefined ? sleep(pauseMs, { signal }) : own.wait(pauseMs, signal));
-      if (!own?.answered) await answered(beat, heartbeatMs * 2, signal);
+      // Those that have just ceased to be answered have waited for it.
+      if (!own?.answered) await this.#beatOver(registered, answeredBefore ? 0 : heartbeatMs / 2, signal);
     }
+  }
+
+  /** Two missed beats end a registration, so an answer that takes longer than two is none. */
+  async #beatOver({ beat, heartbeatMs }: Registered, doubtAfterMs: number, signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const until = AbortSignal.any([signal, over.signal]);
+    const limitMs = heartbeatMs * 2;
+    const late = sleep(limitMs, { signal: until }).then(() => {
+      throw new KiteError("disconnected", `kontrol did not answer a heartbeat within ${limitMs} ms`);
+    });
+    void this.#doubt(heartbeatMs, doubtAfterMs, until).catch(() => {}); // an answer ends it
+    try {
+      await Promise.race([beat(), late]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  /** A kontrol that stands still keeps its connections. Another one is looked for while there is time: soon this one's kites are given up. */
+  async #doubt(heartbeatMs: number, afterMs: number, signal: AbortSignal): Promise<void> {
+    await sleep(afterMs, { signal });
+    await this.#options.doubt?.(Math.max(heartbeatMs / 4, SHORTEST_DOUBT_MS), signal);
   }
 
   async #hear({ revocations }: Registered, signal: AbortSignal): Promise<void> {
@@ -272,6 +298,8 @@ const LASTING: ReadonlySet<KiteErrorCode> = new Set<KiteErrorCode>([
 // kontrol writes one row; a database that is slower than this is down.
 const REGISTER_TIMEOUT_MS = 10_000;
 const BEAT_SPREAD = 0.1;
+// A kontrol that collects garbage or verifies a herd's keys is not one that stands still.
+const SHORTEST_DOUBT_MS = 500;
 // Longer than whatever ends a registration that should not have begun, shorter than a kontrol takes to start.
 const STOOD_MS = 1_000;
 // As many as a kite remembers.
@@ -284,17 +312,4 @@ const LONGEST_SLOT_MS = 120_000;
 function release({ beat, revocations }: Registered): void {
   (beat as Partial<Disposable>)[Symbol.dispose]?.();
   void Promise.resolve(revocations[Symbol.asyncIterator]().return?.()).catch(() => {}); // its session may be gone
-}
-
-/** Two missed beats end a registration, so an answer that takes longer than two is none. */
-async function answered(beat: () => unknown, limitMs: number, signal: AbortSignal): Promise<void> {
-  const timer = new AbortController();
-  const late = sleep(limitMs, { signal: AbortSignal.any([signal, timer.signal]) }).then(() => {
-    throw new KiteError("disconnected", `kontrol did not answer a heartbeat within ${limitMs} ms`);
-  });
-  try {
-    await Promise.race([beat(), late]);
-  } finally {
-    timer.abort();
-  }
 }

@@ -51,6 +51,8 @@ export type PeerState = "connecting" | "open" | "suspended" | "closed";
 
 // A kite that does not answer a dial in ten seconds is down or unreachable; the next try may find another one.
 const DIAL_TIMEOUT_MS = 10_000;
+// Who was there a moment ago answers at once. If not, a balancer may know another; after that there is patience again.
+const REDIAL_TIMEOUT_MS = 3_000;
 const FIRST_DELAY_MS = 100;
 // Soon enough to notice a restart, seldom enough that a thousand waiting clients are no load.
 const LONGEST_DELAY_MS = 5_000;
@@ -263,7 +265,8 @@ export class Peer implements AsyncDisposable {
   }
 
   async #dialInTime(): Promise<void> {
-    const { dialTimeoutMs = DIAL_TIMEOUT_MS } = this.#options;
+    const redials = this.#ticket !== undefined && this.#last === "connected";
+    const { dialTimeoutMs = redials ? REDIAL_TIMEOUT_MS : DIAL_TIMEOUT_MS } = this.#options;
     const closing = this.#closing.signal;
     // Not `AbortSignal.any`: on Node 20 every use leaves a trace in its sources, and `closing` lives as long as the peer.
     const limit = new AbortController();

@@ -190,6 +190,27 @@ export class Session implements CallSession {
     else this.#move("suspended", why);
   }
 
+  /** For how many heartbeats nothing has come from the peer. */
+  get silentBeats(): number {
+    return this.#silentBeats;
+  }
+
+  /**
+   * Says that this side is there. A peer that was silent since the heartbeat before is asked for a sign, and the connection to one
+   * that gave none is let go. A timer does it; whoever has reason to doubt the peer may do it sooner.
+   */
+  heartbeat(): void {
+    this.#silentBeats++;
+    const transport = this.#transport;
+    if (transport === undefined) return;
+    if (this.#silentBeats <= 1) return this.#outbox.acknowledge();
+    if (this.#silentBeats === 2) return this.#outbox.control(`[${MESSAGE.ping}]`);
+    // Half-open: the network lost the peer without a word. The close may never be answered, so do not wait for it.
+    const reason = "the peer was silent for too long";
+    transport.close(CLOSE.silent, reason);
+    this.detach(transport, { code: CLOSE.silent, reason });
+  }
+
   /** Ends the session for good, on both sides if the peer can be reached. */
   end(why: KiteError, code: number = CLOSE.goodbye): void {
     if (this.#state === "closed") return;
@@ -226,21 +247,9 @@ export class Session implements CallSession {
   #beat(): void {
     clearInterval(this.#heartbeat);
     this.#silentBeats = 0;
-    this.#heartbeat = setInterval(() => this.#onBeat(), this.#options.heartbeatMs ?? HEARTBEAT_MS);
+    this.#heartbeat = setInterval(() => this.heartbeat(), this.#options.heartbeatMs ?? HEARTBEAT_MS);
     // Browsers have numbers here, and no unref.
     (this.#heartbeat as { unref?: () => void }).unref?.();
-  }
-
-  #onBeat(): void {
-    this.#silentBeats++;
-    const transport = this.#transport;
-    if (transport === undefined) return;
-    if (this.#silentBeats <= 1) return this.#outbox.acknowledge();
-    if (this.#silentBeats === 2) return this.#outbox.control(`[${MESSAGE.ping}]`);
-    // Half-open: the network lost the peer without a word. The close may never be answered, so do not wait for it.
-    const reason = "the peer was silent for too long";
-    transport.close(CLOSE.silent, reason);
-    this.detach(transport, { code: CLOSE.silent, reason });
   }
 
   #letGo(): void {

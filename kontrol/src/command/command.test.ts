@@ -53,6 +53,24 @@ test("who is there already is made an administrator, and nothing is taken for ne
   });
 });
 
+test("who is an administrator stays one unless that is taken away in so many words", async () => {
+  await said("person", "add", "gitlab", "--service", "--admin");
+  await said("person", "add", "nina", "--admin");
+
+  const refused = await run("person", "add", "gitlab", "--service", "--name", "GitLab");
+  const [service, person] = [
+    await said("person", "add", "gitlab", "--service", "--no-admin"),
+    await said("person", "add", "nina", "--no-admin"),
+  ];
+
+  expect(refused).toMatchObject({
+    code: 1,
+    stderr: 'kontrol: "gitlab" is an administrator, and is left one: say so with --admin, or take that away with --no-admin\n',
+  });
+  expect(service).toMatch(/^gitlab was there, and is now a service, member; /);
+  expect(person).toMatch(/^nina was there, and is now a person, member; /);
+});
+
 test("a kite.key that init cannot write is not left behind as a good one", async () => {
   const open = join(folder, "open");
   await mkdir(open);

@@ -25,6 +25,7 @@ export function addPersonCommands(program: Command): void {
       .option("--name <name>", "how the person is called")
       .option("--email <email>", "where the person is written to")
       .option("--admin", "an administrator, who may do everything at kontrol")
+      .option("--no-admin", "no administrator any more")
       .option("--service", "the account of a service, such as kloud or gateway")
       .option("--json", "JSON on one line")
       .description("make an account; kontrol key issue gives it a kite.key"),
@@ -64,16 +65,17 @@ interface AddOptions extends Options {
   readonly service?: boolean;
 }
 
-async function add(username: string, { name, email, admin = false, service = false, ...options }: AddOptions): Promise<void> {
+async function add(username: string, { name, email, admin: asked, service = false, ...options }: AddOptions): Promise<void> {
   if (service && email !== undefined) throw wrongUse("--email is for persons; a service has none");
   await using kontrol = await openDatabaseCommand(options);
   const kind = service ? "service" : "person";
+  const admin = asked === true;
   const known = (await kontrol.call.people.list()).some((person) => person.username === username && person.kind === kind);
   const named = name === undefined ? {} : { name };
   // An account that is there is made what is asked for; a name that is taken is refused where nothing would come of it.
-  const makesPerson = !service && !(known && admin && email === undefined);
+  const makesPerson = !service && !(known && asked !== undefined && email === undefined);
   if (makesPerson) await kontrol.call.people.create({ username, ...named, ...(email === undefined ? {} : { email }) });
-  if (service || admin) await kontrol.call.accounts.ensure({ username, kind, admin, ...named });
+  if (service || asked !== undefined) await kontrol.call.accounts.ensure({ username, kind, admin, demote: asked === false, ...named });
   const person = await kontrol.call.people.get({ username });
   if (options.json) return print(json({ person, created: !known }));
   const done = known ? "was there, and is now" : "was added:";

@@ -74,8 +74,8 @@ export interface RevocationRecord {
   readonly reason: string;
 }
 
-/** What a registration took the place of, as far as it decides who sees a kite: what was the same is left out. */
-export type Replaced = Partial<Pick<KiteRecord, "kite" | "visibility" | "labels">>;
+/** What a registration took the place of, as far as watchers are told of it or it decides who is: what was the same is left out. */
+export type Replaced = Partial<Pick<KiteRecord, "kite" | "url" | "visibility" | "labels" | "registeredAt">>;
 
 /**
  * Everything that the log can say. It is read by every process and kept for days, so it never holds a credential. A process

@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { KiteError, type Logger } from "@kite-mesh/kite";
 import pg from "pg";
 import type { Entry } from "../database/log.ts";
+import { Outage } from "../database/outage.ts";
 import type { Change } from "../database/record.ts";
 import type { Directory } from "./directory.ts";
 import { readSnapshot } from "./snapshot.ts";
@@ -172,6 +173,7 @@ export class Follower {
     const { signal } = this.#closing;
     let lost = first;
     let waitMs = RETRY_FIRST_MS;
+    const outage = new Outage(log);
     for (;;) {
       await lost;
       if (signal.aborted) return;
@@ -183,8 +185,9 @@ export class Follower {
         try {
           ({ lost } = await this.#connect(false));
           connected = true;
+          outage.over("the database answers again, and the log is followed");
         } catch (cause) {
-          log.warn({ err: cause, againInMs: waitMs }, "the database does not answer; the directory stays as it was");
+          outage.failed(cause, "the database does not answer; the directory stays as it was, and it is tried again");
         }
       }
       waitMs = RETRY_FIRST_MS;

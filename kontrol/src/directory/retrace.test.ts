@@ -64,9 +64,13 @@ test("a log that ends before the tables do is not believed", () => {
   expect(retrace([recordOf("a", 4)], 5, [entry])).toEqual([]);
 });
 
-/** What decides who is told what. */
+/** What is told, and what decides to whom. */
 function seen({ revision, before, after }: { revision: number; before: KiteRecord | undefined; after: KiteRecord | undefined }) {
-  const [was, is] = [before, after].map((record) => record && { kite: record.kite, visibility: record.visibility, labels: record.labels });
+  const [was, is] = [before, after].map((record) => {
+    if (record === undefined) return undefined;
+    const { kite, url, visibility, labels, registeredAt } = record;
+    return { kite, url, visibility, labels, registeredAt };
+  });
   return { revision, was, is };
 }
 
@@ -112,7 +116,8 @@ function leaseOf(id: string, seed: number): NewLease {
   const { generation: _, ...record } = recordOf(id, 0);
   const name = seed % 2 === 0 ? "math" : "disk";
   const visibility = seed % 5 === 0 ? "mesh" : "private";
-  return { ...record, kite: { ...record.kite, name }, visibility, labels: seed % 7 === 0 ? { zone: "b" } : {}, holder };
+  const told = { url: `http://127.0.0.1:${seed % 4}`, registeredAt: seed, labels: seed % 7 === 0 ? { zone: "b" } : {} };
+  return { ...record, ...told, kite: { ...record.kite, name }, visibility, holder };
 }
 
 function recordOf(id: string, generation: number): KiteRecord {

@@ -3,6 +3,7 @@ import { KiteError } from "@kite-mesh/kite";
 import { audit } from "../database/audit.ts";
 import type { Log } from "../database/log.ts";
 import { issueKiteKey, type KiteKeyOptions } from "../trust/kite-keys.ts";
+import type { SigningKey } from "../trust/signing-keys.ts";
 
 export interface NewJoinToken {
   /** The account whose kite.key the bearer gets. */
@@ -40,31 +41,44 @@ export async function createJoinToken(log: Log, { username, purpose, ttlMs = DEF
   return { joinToken, expiresAt };
 }
 
+const GOOD = "hash = $1 and used_at is null and expires_at > to_timestamp($2::float8 / 1000)";
+const LOOK = `select 1 from kontrol.join_tokens where ${GOOD}`;
 const USE = `
   update kontrol.join_tokens set used_at = to_timestamp($2::float8 / 1000)
-   where hash = $1 and used_at is null and expires_at > to_timestamp($2::float8 / 1000)
+   where ${GOOD}
   returning username, purpose`;
 
 /**
- * Exchanges a join token for a machine's kite.key. An unknown, a used and an expired one get the same answer.
+ * Exchanges a join token for a machine's kite.key. An unknown, a used and an expired one get the same answer. `signer` is asked for
+ * the key that signs once the token was seen to be good: it may write the log itself, so not in the transaction.
  *
  * @throws {KiteError} `unauthenticated`.
  */
-export async function useJoinToken(log: Log, joinToken: string, options: KiteKeyOptions): Promise<{ kiteKey: string; revision: number }> {
+export async function useJoinToken(
+  log: Log,
+  joinToken: string,
+  options: KiteKeyOptions,
+  signer?: () => Promise<SigningKey>,
+): Promise<{ kiteKey: string; revision: number }> {
+  const token = [hashOf(joinToken), options.now()];
+  if (signer !== undefined && (await log.write((tx) => tx.query(LOOK, token))).result.rowCount === 0) throw notGood();
+  const signing = signer && { signingKey: await signer() };
   const { result: kiteKey, revision } = await log.write(async (tx) => {
-    const { rows } = await tx.query<{ username: string; purpose: string }>(USE, [hashOf(joinToken), options.now()]);
-    const [token] = rows;
-    if (token === undefined) {
-      throw new KiteError(
-        "unauthenticated",
-        "the join token is unknown, was used before or has expired; whoever made this machine can give it a new one",
-      );
-    }
-    const kiteKey = await issueKiteKey(tx, token.username, { ...options, machine: true });
-    await audit(tx, token.username, "registerMachine", token.username, { purpose: token.purpose });
+    const [used] = (await tx.query<{ username: string; purpose: string }>(USE, token)).rows;
+    if (used === undefined) throw notGood();
+    const { username, purpose } = used;
+    const kiteKey = await issueKiteKey(tx, username, { ...options, ...signing, machine: true });
+    await audit(tx, username, "registerMachine", username, { purpose });
     return kiteKey;
   });
   return { kiteKey, revision };
+}
+
+function notGood(): KiteError {
+  return new KiteError(
+    "unauthenticated",
+    "the join token is unknown, was used before or has expired; whoever made this machine can give it a new one",
+  );
 }
 
 function hashOf(joinToken: string): Buffer {

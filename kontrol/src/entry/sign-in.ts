@@ -4,7 +4,7 @@ import type { Log } from "../database/log.ts";
 import type { Follower } from "../directory/follower.ts";
 import { canonicalUsername } from "../people/usernames.ts";
 import { issueKiteKey, type KiteKeyOptions } from "../trust/kite-keys.ts";
-import type { SigningKeys } from "../trust/signing-keys.ts";
+import type { SigningKey, SigningKeys } from "../trust/signing-keys.ts";
 import type { DeviceCodes } from "./device-codes.ts";
 import type { EntryGuard } from "./entry-guard.ts";
 import { useJoinToken } from "./join-tokens.ts";
@@ -33,25 +33,26 @@ export interface OlderEntry {
   readonly token?: string | null | undefined;
 }
 
-type More = Pick<KiteKeyOptions, "signingKey">;
+/** Finds or makes the key that signs. Asked when the secret is known to be good: no stranger has one made. */
+type Signer = () => Promise<SigningKey>;
 
 /**
  * Exchanges what a stranger shows for a kite.key: a machine's for a join token, a person's own for a password or an approval.
  *
  * @throws {KiteError} `unauthenticated`, `permission_denied` when the approval was denied, `overloaded` after too many tries.
  */
-export async function enter(entry: Entry, call: Call, services: SignInServices, more: More = {}): Promise<string> {
+export async function enter(entry: Entry, call: Call, services: SignInServices, signer?: Signer): Promise<string> {
   const { guard, log, follower, kiteKeys, deviceCodes } = services;
   const source = sourceOf(call);
-  const options = { ...kiteKeys(), ...more };
+  const options = kiteKeys();
   const { kiteKey, revision } =
     "joinToken" in entry
-      ? await guard.unlessFailing("joinTokens", source, () => useJoinToken(log, entry.joinToken, options))
+      ? await guard.unlessFailing("joinTokens", source, () => useJoinToken(log, entry.joinToken, options, signer))
       : "deviceCode" in entry
         ? await guard.unlessFailing("deviceCodes", source, (right) =>
             deviceCodes.redeem(entry.deviceCode, options, { signal: call.signal, known: right }),
           )
-        : await byPassword(entry, source, options, services);
+        : await byPassword(entry, source, signer, services);
   await follower.reached(revision);
   return kiteKey;
 }
@@ -92,8 +93,14 @@ export async function checkPassword(
 
 type ByPassword = Extract<Entry, { password: string }>;
 
-async function byPassword({ username, password, hostname }: ByPassword, source: string, options: KiteKeyOptions, services: SignInServices) {
+async function byPassword(
+  { username, password, hostname }: ByPassword,
+  source: string,
+  signer: Signer | undefined,
+  services: SignInServices,
+) {
   if (!(await checkPassword({ username, password, source }, services))) throw wrongPassword();
+  const options = { ...services.kiteKeys(), ...(signer && { signingKey: await signer() }) };
   try {
     const { result: kiteKey, revision } = await services.log.write(async (tx) => {
       const issued = await issueKiteKey(tx, username, options);
@@ -122,8 +129,8 @@ const ASK_TIMEOUT_MS = 60_000;
 export async function enterOlder({ authType, username, token }: OlderEntry, call: Call, services: SignInServices): Promise<string> {
   const byName = authType === "password" && username;
   const secret = token || (await askFor(byName ? `Password of ${username}: ` : "Join token: ", call));
-  const more = { signingKey: await services.keys.ensure("RS256", services.log) };
-  return enter(byName ? { username: byName, password: secret } : { joinToken: secret.trim() }, call, services, more);
+  const signer = () => services.keys.ensure("RS256", services.log);
+  return enter(byName ? { username: byName, password: secret } : { joinToken: secret.trim() }, call, services, signer);
 }
 
 async function askFor(question: string, call: Call): Promise<string> {

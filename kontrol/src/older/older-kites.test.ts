@@ -232,6 +232,19 @@ test("B9: an older machine that registers is asked for its join token, and gets 
   await expect(machine.registerMachine({ authType: "nonsense" })).rejects.toMatchObject({ code: "invalid_argument" });
 });
 
+test("no key is made for an older machine whose secret is wrong", async () => {
+  await using fresh = await startTestKontrol(await freshDatabase());
+  const stranger = older({ auth: null }, fresh);
+
+  for (const secret of [
+    { authType: "joinToken", token: "wrong" },
+    { authType: "password", username: "root", token: "wrong" },
+  ])
+    await expect(stranger.registerMachine(secret)).rejects.toMatchObject({ code: "unauthenticated" });
+
+  expect((await fresh.root.keys.list()).map(({ alg }) => alg)).toEqual(["EdDSA"]);
+});
+
 test("an older person is asked for a password where the name says whose, and a wrong one gives nothing", async () => {
   await mesh.root.people.setPassword({ username: "bob", password: "correct horse battery" });
   const answers = ["correct horse battery", "wrong horse battery"];
@@ -272,13 +285,21 @@ test("B7: a kite that came by HTTP leaves when it is silent; beats by HTTP do no
   await older({ identity: held, auth }, brisk).register({ url: "http://10.0.0.7:1/kite" });
 
   const left = async () => {
-    expect(await beat(held.id, brisk)).toMatch(/pong|registeragain/);
+    expect(await beat(held.id, brisk)).toBe("registeragain");
     expect((await carol.kontrol.getKites({ query: { username: "carol" } })).kites).toEqual([]);
   };
 
   await vi.waitFor(left, { timeout: 15_000 });
   expect(await beat(byHttp.id, brisk)).toBe("registeragain");
   expect(await carol.kontrol.why({ id: held.id })).toMatchObject({ state: "gone", reason: "it missed 3 heartbeats" });
+});
+
+test("a beat by HTTP does not tell a kite that registered with a session from one that is not there", async () => {
+  const hidden = alice.kite({ name: "hidden" });
+  await hidden.register();
+
+  expect(await beat(hidden.identity.id)).toBe("registeragain");
+  expect(await beat("nobody")).toBe("registeragain");
 });
 
 test("B6: a registration by HTTP without a credential, or with a wrong one, is answered and the connection stays", async () => {

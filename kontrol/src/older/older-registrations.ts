@@ -85,14 +85,16 @@ export class OlderRegistrations {
   }
 
   /**
-   * Takes the beat of a kite that came by HTTP. One with a session beats there: this address is open to everybody. A beat for
+   * Takes the beat of a kite that came by HTTP. One with a session beats there, and is not told from one that is unknown: this address
+   * is open to everybody, and who may not see a kite must not learn here that it is there. A beat for
    * the kite of another replica goes there, unless it was `forwarded`; when that one does not answer, the kite registers here.
    */
   async heartbeat(id: string, forwarded: boolean): Promise<"pong" | "registeragain"> {
     const { registrar, beatElsewhere } = this.#options;
     const held = registrar.held(id);
     if (held === undefined) return (forwarded ? undefined : await beatElsewhere(id)) ?? "registeragain";
-    if (held.sessionId === undefined) registrar.beat(held);
+    if (held.sessionId !== undefined) return "registeragain";
+    registrar.beat(held);
     return "pong";
   }
 

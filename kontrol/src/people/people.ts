@@ -69,7 +69,11 @@ export async function ensureAccount(
       await audit(tx, by, "accounts.ensure", username, { kind, admin });
     }
     // Behind the change: whoever hears of it connects again with the rights that are left.
-    if (demoted) await revokeAdministration(tx, username, now);
+    if (!demoted) return;
+    await revokeAdministration(tx, username, now);
+    // Only administrators and services show theirs to everybody. They register again, and are told so then.
+    const reason = `${username} is no administrator any more, so its kites are not visible to the whole mesh`;
+    if (kind === "person") await removeKites(tx, { username, visibility: "mesh" }, reason);
   });
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Log, LogTransaction } from "../database/log.ts";
+import { Outage } from "../database/outage.ts";
 import { type KiteRecord, RECORD, type Replaced } from "../database/record.ts";
 
 /** A registration before the log has given it its generation. */
@@ -46,7 +47,7 @@ type Work =
  */
 export class Leases {
   readonly #log: Log;
-  readonly #logger: Logger;
+  readonly #outage: Outage;
   readonly #onWritten: (revision: number) => Promise<void>;
   readonly #closing = new AbortController();
   #queue: Work[] = [];
@@ -56,7 +57,7 @@ export class Leases {
   /** `onWritten` settles when the directory has what was written; registrants are answered after it. */
   constructor(options: { log: Log; logger: Logger; onWritten: (revision: number) => Promise<void> }) {
     this.#log = options.log;
-    this.#logger = options.logger;
+    this.#outage = new Outage(options.logger);
     this.#onWritten = options.onWritten;
   }
 
@@ -120,6 +121,7 @@ export class Leases {
       const batch = this.#nextBatch();
       try {
         await this.#write(batch);
+        this.#outage.over("leases are written again");
       } catch (cause) {
         const error = KiteError.from(cause, "unavailable");
         for (const work of batch) if (work.kind !== "leave") work.settle(error);
@@ -128,7 +130,7 @@ export class Leases {
           this.#giveUp(error);
           break;
         }
-        this.#logger.warn({ err: error, leaving: leaving.length }, "leases could not be written; trying again");
+        this.#outage.failed(error, "leases could not be written; trying again", { leaving: leaving.length });
         this.#queue.unshift(...leaving);
         await delay(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
       }
@@ -221,9 +223,11 @@ function refusal(standing: Standing): KiteError | undefined {
 
 /** Most come back as what they were, and the log has to say no more than that. */
 function replacedBy(record: KiteRecord, before: KiteRecord): Replaced {
-  const { kite, visibility, labels } = before;
+  const { kite, url, visibility, labels, registeredAt } = before;
   return {
     ...(isDeepStrictEqual(kite, record.kite) ? {} : { kite }),
+    ...(url === record.url ? {} : { url }),
+    ...(registeredAt === record.registeredAt ? {} : { registeredAt }),
     ...(visibility === record.visibility ? {} : { visibility }),
     ...(isDeepStrictEqual(labels, record.labels) ? {} : { labels }),
   };

@@ -13,11 +13,11 @@ export interface ReplicasOptions {
 const BEATS = 2;
 
 /**
- * How long the replica of a row may be silent, in SQL: two beats of its own, or of whoever asks where those are longer.
- * `asking` is the place of the latter's beat, in milliseconds.
+ * How long the replica of a row may be silent, in SQL: two beats of its own or as many as are said, or of whoever asks where
+ * those are longer. `asking` is the place of the latter's beat, in milliseconds.
  */
-export function silenceOf(row: string, asking: string): string {
-  return `(${BEATS} * greatest(coalesce(${row}.heartbeat_ms, 0), ${asking}) * interval '1 millisecond')`;
+export function silenceOf(row: string, asking: string, beats = BEATS): string {
+  return `(${beats} * greatest(coalesce(${row}.heartbeat_ms, 0), ${asking}) * interval '1 millisecond')`;
 }
 
 // The process is to end, whether the database is there or not.

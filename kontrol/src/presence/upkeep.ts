@@ -1,6 +1,7 @@
 import type { Logger } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import type { Log } from "../database/log.ts";
+import { Outage } from "../database/outage.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { Follower } from "../directory/follower.ts";
 import { expireGrants } from "../people/grants.ts";
@@ -51,9 +52,11 @@ export class Upkeep {
   #expiring: NodeJS.Timeout | undefined;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
+  readonly #outage: Outage;
 
   private constructor(options: UpkeepOptions) {
     this.#options = options;
+    this.#outage = new Outage(options.logger);
     this.#beating = setInterval(() => this.#beatInTurn(), options.heartbeatMs);
     this.#tidying = setInterval(() => this.#do(() => tidy(options.pool)), TIDY_MS);
     this.#stopListening = options.directory.listen((applied) => {
@@ -91,9 +94,8 @@ export class Upkeep {
   #do(work: () => Promise<void>): void {
     this.#work = this.#work
       .then(() => (this.#closed ? undefined : work()))
-      .catch((cause: unknown) => {
-        this.#options.logger.warn({ err: cause }, "kontrol's upkeep failed; it is tried again");
-      });
+      .then(() => this.#outage.over("kontrol's upkeep works again"))
+      .catch((cause: unknown) => this.#outage.failed(cause, "kontrol's upkeep failed; it is tried again"));
   }
 
   #beatInTurn(): void {
@@ -143,11 +145,15 @@ export class Upkeep {
   }
 }
 
-// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease.
+// After two beats a kite that lives has registered at the kontrol that took over; nobody else holds its lease. One that said nothing
+// at its end may have ended a beat after its last one. If it stands still with its connections open, its kites notice with
+// their next beat, and have looked for another kontrol three quarters of a beat later.
 const GRACE = silenceOf("r", "$2::integer");
+const UNSAID = silenceOf("r", "$2::integer", 3);
 const ORPHANS = `
   select k.id, k.generation::float8 as generation from kontrol.kites k left join kontrol.replicas r on r.id = k.holder
-   where k.gone_at is null and k.holder <> $1 and coalesce(r.beat_at <= now() - ${GRACE}, true)
+   where k.gone_at is null and k.holder <> $1
+     and coalesce(r.beat_at <= now() - case when r.url is null then ${GRACE} else ${UNSAID} end, true)
      and $3::float8 * interval '1 millisecond' >= ${GRACE}`;
 
 // A week: long enough to ask on Monday why a kite left on Friday, and for a replica that was away.

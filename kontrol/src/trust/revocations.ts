@@ -72,13 +72,14 @@ function revocations(losing: ReadonlyMap<string, ReadonlySet<string>>, reason: s
 
 const BURY = `
   update kontrol.kites k set gone_at = now(), gone_reason = $3
-   where gone_at is null and ($1::text is null or username = $1) and ($2::text is null or jti::text = $2)
+   where gone_at is null and ($1::text is null or username = $1) and ($2::text is null or jti::text = $2) and ($4::text is null or visibility = $4)
   returning ${RECORD}`;
 
-/** Takes the kites of an account, or of one kite.key, out of the directory. */
-export async function removeKites(tx: LogTransaction, whose: { username: string } | { jti: string }, reason: string): Promise<void> {
-  const username = "username" in whose ? whose.username : null;
-  const jti = "jti" in whose ? whose.jti : null;
-  const { rows } = await tx.query<KiteRecord>(BURY, [username, jti, reason]);
+type Whose = { readonly username: string; readonly visibility?: KiteRecord["visibility"] } | { readonly jti: string };
+
+/** Takes the kites of an account, or of one kite.key, out of the directory; of an account also those alone that are so visible. */
+export async function removeKites(tx: LogTransaction, whose: Whose, reason: string): Promise<void> {
+  const [username, visibility, jti] = "username" in whose ? [whose.username, whose.visibility ?? null, null] : [null, null, whose.jti];
+  const { rows } = await tx.query<KiteRecord>(BURY, [username, jti, reason, visibility]);
   for (const before of rows) tx.append({ kind: "kite.gone", id: before.kite.id, generation: before.generation, reason, before });
 }

@@ -1,4 +1,4 @@
-import { KiteError, type PublicJwk } from "@kite-mesh/kite";
+import { KiteError, type PublicJwk, REVOCATIONS_KEPT_MS } from "@kite-mesh/kite";
 import { type CryptoKey, calculateJwkThumbprint, exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK } from "jose";
 import type { Pool } from "pg";
 import { audit } from "../database/audit.ts";
@@ -25,8 +25,6 @@ export interface SigningKey {
 export interface SigningKeysOptions {
   /** For how long what a retired key signed is still believed. */
   readonly graceMs: number;
-  /** How long tokens live: a key is published until the last one that it signed has ended. */
-  readonly tokenTtlMs: number;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
 }
@@ -129,9 +127,13 @@ export class SigningKeys {
     void this.#fresh();
   }
 
-  /** What others verify with: RFC 7517, public halves only. */
+  /**
+   * What others verify with: RFC 7517, public halves only. A key is published until the last token that it signed has ended, whose life is as
+   * long as any setting allows: another replica may be set to more than this one.
+   */
   publicKeys(): PublicJwk[] {
-    const published = [...this.#keys.values()].filter((key) => this.#retiredMs(key) <= this.#options.tokenTtlMs + PUBLISHED_BEYOND_MS);
+    const publishedMs = Math.min(REVOCATIONS_KEPT_MS, this.#options.graceMs) + PUBLISHED_BEYOND_MS;
+    const published = [...this.#keys.values()].filter((key) => this.#retiredMs(key) <= publishedMs);
     return published.map(({ publicJwk }) => publicJwk);
   }
 

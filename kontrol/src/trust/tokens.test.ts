@@ -13,7 +13,7 @@ let keys: SigningKeys;
 
 beforeAll(async () => {
   const pool = await openDatabase(await freshDatabase(), () => {});
-  keys = await SigningKeys.open(pool, { graceMs: MINUTE_MS, tokenTtlMs: MINUTE_MS, now: Date.now });
+  keys = await SigningKeys.open(pool, { graceMs: MINUTE_MS, now: Date.now });
   await pool.end();
 });
 
