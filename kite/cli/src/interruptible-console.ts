@@ -16,7 +16,7 @@ export function interruptibleConsole(): Console {
   });
 }
 
-function writingAtOnce(stream: NodeJS.WriteStream): Pick<NodeJS.WriteStream, "write"> {
+function writingAtOnce(stream: NodeJS.WriteStream & { fd: number }): Pick<NodeJS.WriteStream, "write"> {
   return {
     write: (text: string) => {
       let rest: Uint8Array = Buffer.from(text);
