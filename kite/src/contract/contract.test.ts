@@ -249,6 +249,23 @@ test("where no break is found, everything that was accepted still is, and every 
   );
 });
 
+// One thing at a time: two contracts that are made at random differ in several.
+test.each<[string, Partial<MethodDescription>]>([
+  ["name", { name: "toil" }],
+  ["role", { role: "viewer" }],
+  ["repetition", { repetition: "keyed" }],
+  ["argument's schema", { input: [{ type: "string" }] }],
+  ["number of arguments", { input: [{ type: "number" }, { type: "number" }] }],
+  ["number of arguments that must be given", { required: 0 }],
+  ["result", { output: { type: "string" } }],
+])("a contract that differs in a method's %s alone has another hash, and the change is told", async (_, difference) => {
+  const before: MethodDescription = { ...plain, input: [{ type: "number" }], required: 1, output: { type: "number" } };
+  const [one, other]: Contract[] = [{ methods: [before] }, { methods: [{ ...before, ...difference }] }];
+
+  expect(await contractHash(one as Contract)).not.toBe(await contractHash(other as Contract));
+  expect(compareContracts(one as Contract, other as Contract)).not.toEqual([]);
+});
+
 test("the hash is 64 hexadecimal digits, and the same in every process", async () => {
   expect(await contractHash({ methods: [plain] })).toBe("05a0d08dc32ff25431641e852ea4fcb9c6d925af9cdf9d9af94d57b420094975");
 });
