@@ -18,7 +18,7 @@ export async function bundle(source: string): Promise<string> {
     outdir,
     bundle: true,
     // What is imported when it is needed is not loaded before. In one file every process would hold the packages of all sides:
-    // 20 MB of heap that no user has, and each full collection goes through them.
+    // some 16 MB of heap that no user has, and each full collection goes through them.
     splitting: true,
     platform: "node",
     format: "esm",
