@@ -1,42 +1,6 @@
-import { randomUUID } from "node:crypto";
-import {
-  type ContractOf,
-  type Dialers,
-  formatIdentity,
-  Kite,
-  method,
-  type RemoteFunction,
-  type TokenClaims,
-  tokenAuthenticator,
-} from "@kite-mesh/kite";
-import { listenNats, natsDialer } from "@kite-mesh/kite/nats";
-import { generateKeyPair, SignJWT } from "jose";
-import { connect } from "nats";
-import { z } from "zod";
-import { startNatsServer } from "../nats-server.ts";
-import { MESSAGE, type Side, STREAM_CHUNK, STREAM_CHUNKS } from "../side.ts";
-
-const Message = z.object({
-  id: z.number(),
-  user: z.string(),
-  at: z.number(),
-  tags: z.array(z.string()),
-  position: z.object({ x: z.number(), y: z.number() }),
-  text: z.string(),
-});
-const OnMessage = z.custom<(message: z.infer<typeof Message>) => unknown>((value) => typeof value === "function");
-
-const methods = {
-  unary: method({ role: "viewer", input: Message, output: Message }, (message) => message),
-  callback: method({ role: "viewer", input: OnMessage }, async (onMessage) => {
-    using call = onMessage as RemoteFunction;
-    await call(MESSAGE);
-  }),
-  large: method({ role: "viewer", input: z.instanceof(Uint8Array) }, (bytes) => bytes.byteLength),
-  stream: method({ role: "viewer" }, async function* () {
-    for (let index = 0; index < STREAM_CHUNKS; index++) yield STREAM_CHUNK;
-  }),
-};
+import { type Dialers, Kite } from "@kite-mesh/kite";
+import type { MESSAGE, Side } from "../side.ts";
+import type { BenchContract } from "./kite-server.ts";
 
 /** Ours as a user has it: a token checked for issuer, audience, time and role, zod before and after, the default deadline. */
 export const kite = sideOver({
@@ -53,15 +17,27 @@ export const kiteDnode = sideOver({
 /** The same over a NATS server. */
 export const kiteNats = sideOver({
   async listen(server) {
+    const { connect, listenNats, startNatsServer } = await overNats();
     const nats = await startNatsServer();
     const { url } = await listenNats(server, await connect({ servers: nats }));
     return `${nats} ${url}`;
   },
   async dial(address) {
+    const { connect, natsDialer } = await overNats();
     const [nats = "", url = ""] = address.split(" ");
     return { url, dialers: { nats: natsDialer(await connect({ servers: nats })) } };
   },
 });
+
+/** Only for who calls over it. */
+async function overNats() {
+  const [{ connect }, { startNatsServer }, transport] = await Promise.all([
+    import("nats"),
+    import("../nats-server.ts"),
+    import("@kite-mesh/kite/nats"),
+  ]);
+  return { connect, startNatsServer, ...transport };
+}
 
 interface Way {
   /** Answers with what `dial` needs. */
@@ -72,16 +48,9 @@ interface Way {
 function sideOver({ listen, dial }: Way): Side {
   return {
     async serve() {
-      const { publicKey, privateKey } = await generateKeyPair("EdDSA");
-      const server: Kite = new Kite({
-        name: "bench",
-        version: "1.0.0",
-        username: "bench",
-        methods,
-        authenticate: (auth, claimed) => authenticate(auth, claimed),
-      });
-      const authenticate = tokenAuthenticator({ keys: { find: async () => publicKey }, issuer: ISSUER, audience: server.identity });
-      const token = await new SignJWT({ ...claimsFor(server) }).setProtectedHeader({ alg: "EdDSA", kid: "bench" }).sign(privateKey);
+      // Loaded by whoever serves, as its callers import but its contract's type; they hold no schemas.
+      const { benchKite } = await import("./kite-server.ts");
+      const { server, token } = await benchKite();
       return JSON.stringify({ address: await listen(server), token } satisfies Address);
     },
 
@@ -89,7 +58,7 @@ function sideOver({ listen, dial }: Way): Side {
       const { address, token } = JSON.parse(shared) as Address;
       const { url, dialect, dialers } = await dial(address);
       const caller = new Kite({ name: "caller", version: "1.0.0", username: "ada", dialers });
-      const bench = caller.dial<ContractOf<typeof methods>>({ url, dialect, auth: { type: "token", key: token } });
+      const bench = caller.dial<BenchContract>({ url, dialect, auth: { type: "token", key: token } });
       return {
         unary: (message) => bench.unary(message),
         // The original's dialect has neither streams nor a word for letting go of a function: ten thousand are all there may be.
@@ -105,20 +74,6 @@ function sideOver({ listen, dial }: Way): Side {
   };
 }
 
-function claimsFor(server: Kite): TokenClaims {
-  const now = Math.floor(Date.now() / 1000);
-  return {
-    iss: ISSUER,
-    sub: "ada",
-    aud: formatIdentity(server.identity),
-    iat: now,
-    nbf: now,
-    exp: now + TOKEN_SECONDS,
-    jti: randomUUID(),
-    role: "viewer",
-  };
-}
-
 async function bytesOf(stream: Promise<AsyncIterable<Uint8Array>>): Promise<number> {
   let bytes = 0;
   for await (const chunk of await stream) bytes += chunk.byteLength;
@@ -129,7 +84,3 @@ interface Address {
   address: string;
   token: string;
 }
-
-const ISSUER = "kontrol";
-// The token is not what is measured: it must outlive the longest run.
-const TOKEN_SECONDS = 3600;
