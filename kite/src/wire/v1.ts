@@ -42,8 +42,7 @@ export type RawFrame = string | Uint8Array;
  * one after the other.
  */
 export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
-  // Not `join`, which copies all of it once more than whoever turns the text into bytes.
-  if (segments.length === 0) return `${messages.reduce((text, message) => `${text},${message}`, `[${sequence},${ack}`)}]`;
+  if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
   const lengths = segments.map((segment) => segment.byteLength);
   const head = writeFrameHead(sequence, ack, messages, lengths);
   const frame = new Uint8Array(lengths.reduce((sum, length) => sum + length, head.byteLength));

@@ -1,4 +1,5 @@
 import { KiteError, type WireError } from "../errors.ts";
+import { isCount } from "./v1.ts";
 
 /**
  * Values of kite.v1 are JSON, plus what JSON lacks, written as an object with the single key `$`:
@@ -319,13 +320,13 @@ function decodeMark(record: Record<string, unknown>, source: ValueSource, depth:
       if (typeof detail === "number" && typeof extra === "string") return blobOf(source.bytes(detail), extra);
       break;
     case "f":
-      if (isId(detail)) return source.importFunction(detail);
+      if (isCount(detail)) return source.importFunction(detail);
       break;
     case "r":
-      if (isId(detail)) return source.ownFunction(detail);
+      if (isCount(detail)) return source.ownFunction(detail);
       break;
     case "s":
-      if (isId(detail)) return source.importStream(detail);
+      if (isCount(detail)) return source.importStream(detail);
       break;
     case "o":
       if (typeof detail === "object" && detail !== null && !Array.isArray(detail)) {
@@ -344,10 +345,6 @@ function blobOf(bytes: Uint8Array, type: string): Blob {
 /** Harmless here, but whoever copies the object by assignment would replace a prototype. */
 function badName(): KiteError {
   return new KiteError("protocol_error", 'a value has a property named "__proto__"');
-}
-
-function isId(detail: unknown): detail is number {
-  return Number.isSafeInteger(detail) && (detail as number) >= 0;
 }
 
 function badMark(content: unknown): KiteError {
