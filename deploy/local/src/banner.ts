@@ -21,7 +21,7 @@ The mesh is up after ${seconds.toFixed(1)} s, and belongs to ${mesh.owner}.
   dashboard   ${gatewayUrl}
   hook        ${gatewayUrl}/-/api/gitlab (${hook})
 
-Sign in, once, until ${new Date(signIn.expiresAt).toLocaleTimeString()}:
+Sign in, once, until ${new Date(signIn.expiresAt).toLocaleTimeString("sv-SE")}:
 
   ${signIn.url}
 

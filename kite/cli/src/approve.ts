@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { json, print } from "./output.ts";
+import { clock, json, print } from "./output.ts";
 import { askYes, canAsk } from "./prompt.ts";
 
 /** `kite approve`: lets a machine in that shows a code. */
@@ -19,8 +19,7 @@ export function addApproveCommand(program: Command): void {
 async function approve(userCode: string, options: { yes?: boolean; deny?: boolean; json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const request = await mesh.kontrol.login.look({ userCode });
-  if (!options.json)
-    print(`${request.hostname}, as it calls itself, asks from ${request.source} since ${new Date(request.askedAt).toLocaleTimeString()}`);
+  if (!options.json) print(`${request.hostname}, as it calls itself, asks from ${request.source} since ${clock(request.askedAt)}`);
   if (options.deny) {
     await mesh.kontrol.login.deny({ userCode });
     return print(options.json ? json({ ...request, approved: false }) : "it gets nothing");

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { openMesh } from "./mesh.ts";
-import { json, note, print, table } from "./output.ts";
+import { json, note, print, table, when } from "./output.ts";
 
 interface Options {
   actor?: string;
@@ -35,13 +35,12 @@ async function audit({ actor, action, subject, before, limit, ...options }: Opti
     ...(limit === undefined ? {} : { limit: Number(limit) }),
   });
   if (options.json) return print(json(page));
-  const rows = page.entries.map((entry) => [
-    new Date(entry.at).toLocaleString(),
-    entry.actor,
-    entry.action,
-    entry.subject,
-    json(entry.details),
-  ]);
+  const rows = page.entries.map((entry) => [when(entry.at), entry.actor, entry.action, entry.subject, details(entry.details)]);
   print(table(["WHEN", "WHO", "DID", "TO", "DETAILS"], rows));
   if (page.next !== null) note(`there is more: --before ${page.next}`);
+}
+
+/** As JSON, with times as people read them. */
+function details(of: object): string {
+  return JSON.stringify(of, (key, value: unknown) => (key.endsWith("At") && typeof value === "number" ? when(value) : value));
 }

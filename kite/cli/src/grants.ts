@@ -2,7 +2,7 @@ import type { Grant, GrantReceiver } from "@kite-mesh/kontrol/contract";
 import { type Command, Option } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { json, print, table } from "./output.ts";
+import { json, print, table, when } from "./output.ts";
 
 type Role = Grant["role"];
 
@@ -103,7 +103,7 @@ export async function grantTable(grants: readonly Grant[]): Promise<string> {
     formatQuery(query),
     team === undefined ? (username ?? "") : `team ${team}`,
     role,
-    expiresAt === null ? "no end" : new Date(expiresAt).toLocaleString(),
+    expiresAt === null ? "no end" : when(expiresAt),
     id,
   ]);
   return table(["KITES", "TO", "ROLE", "UNTIL", "ID"], rows);

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { json, note, print, table } from "./output.ts";
+import { json, note, print, table, when } from "./output.ts";
 
 interface Options {
   json?: boolean;
@@ -115,8 +115,4 @@ async function revoke(jti: string, options: Options): Promise<void> {
   const { revoked } = await mesh.kontrol.keys.revoke({ jti });
   if (options.json) return print(json({ revoked }));
   print(revoked ? `the kite.key ${jti} opens nothing any more` : `there is no kite.key ${jti} that you could revoke`);
-}
-
-function when(time: string | number | null): string {
-  return time === null ? "-" : new Date(time).toLocaleString();
 }

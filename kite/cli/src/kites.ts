@@ -5,7 +5,7 @@ import { addCallCommand } from "./call.ts";
 import { EXIT, explain, Failure, isKiteError } from "./failure.ts";
 import { keepList, keptList } from "./kept-list.ts";
 import { type Mesh, type MeshPlace, meshPlace, openMesh } from "./mesh.ts";
-import { dim, isTerminal, json, note, print, table } from "./output.ts";
+import { clock, dim, isTerminal, json, note, print, table, when } from "./output.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 
 /** `kite list`, `call` and `why`: what is in the mesh, and speaking to it. */
@@ -20,7 +20,7 @@ export function addKiteCommands(program: Command): void {
   addCallCommand(program);
   program
     .command("why")
-    .argument("<kite>", "a kite's id or path, or a name, name@version or shorter path for all that match")
+    .argument("<kite>", "a kite's id or path, or a name, name@version, shorter path or machine's name for all that match")
     .option("--json", "JSON on one line; a list, unless an id was given")
     .description("whether a kite is there, and if not, since when and why; by name also those that left lately")
     .action(why);
@@ -88,8 +88,7 @@ async function follow(mesh: Mesh, events: DirectoryWatch, asJson: boolean): Prom
     if (event.type === "gone") kites.delete(event.kite.id);
     if (asJson) print(json(event));
     // Home, then erase what is below: unlike a cleared screen this does not flicker.
-    else if (isTerminal())
-      print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${new Date().toLocaleTimeString()} · Ctrl-C ends`)}`);
+    else if (isTerminal()) print(`\x1b[H\x1b[J${render([...kites.values()])}\n\n${dim(`as of ${clock(Date.now())} · Ctrl-C ends`)}`);
     else for (const line of asLines(event)) print(line);
   }
 }
@@ -99,7 +98,7 @@ function tellWhenStale(events: DirectoryWatch): Disposable {
   let stale = true;
   let heard = false;
   const looking = setInterval(() => {
-    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${new Date(events.asOf ?? 0).toLocaleTimeString()}`);
+    if (events.stale && !stale) note(`kite: kontrol does not answer; this is as of ${clock(events.asOf ?? 0)}`);
     if (!events.stale && stale && heard) note("kite: kontrol is back");
     stale = events.stale;
     heard ||= !stale;
@@ -162,7 +161,9 @@ async function why(text: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const byId = await whyById(mesh, text);
   if (byId !== undefined) return print(options.json ? json(byId) : sentence(byId));
-  const answers = await whyByQuery(mesh, text);
+  const named = await whyByQuery(mesh, await queryOf(text));
+  // Whoever misses a machine knows it by its own name, which its klient has as hostname.
+  const answers = named.length === 0 && !/[/@]/.test(text) ? await whyByQuery(mesh, { hostname: text }) : named;
   if (answers.length === 0) {
     throw new Failure(`no kite that ${text} could mean is there, or has left within a week; kite list shows those that are there`);
   }
@@ -181,8 +182,7 @@ async function whyById({ kontrol }: Mesh, text: string): Promise<WhyFound | unde
 }
 
 /** Those that are there, then those that left, the last first. */
-async function whyByQuery({ kite, kontrol }: Mesh, text: string): Promise<WhyFound[]> {
-  const query = await queryOf(text);
+async function whyByQuery({ kite, kontrol }: Mesh, query: Query): Promise<WhyFound[]> {
   const found = await kite.find(query);
   const present = await Promise.all(found.slice(0, MOST_EXPLAINED).map(({ kite: { id } }) => kontrol.why({ id })));
   const departed = await kontrol.departed({ query }).catch((thrown: unknown) => {
@@ -199,8 +199,7 @@ const WHOLE_PATH = 8;
 const MOST_EXPLAINED = 20;
 
 function sentence({ kite, state, at, reason }: WhyFound): string {
-  const since = new Date(at).toLocaleString();
-  return `${path(kite)} is ${state === "present" ? "there" : "gone"} since ${since}: ${reason}`;
+  return `${path(kite)} is ${state === "present" ? "there" : "gone"} since ${when(at)}: ${reason}`;
 }
 
 async function whoami(options: { json?: boolean }): Promise<void> {

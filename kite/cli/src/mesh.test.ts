@@ -51,7 +51,8 @@ beforeAll(async () => {
     why: method({ role: "viewer", input: any }, ({ id }) => {
       const seen = { found: true, kite: { ...math.identity, id }, at: new Date(0).toISOString() };
       if (id === "lost") return { ...seen, state: "gone", reason: "two missed beats" };
-      if (id === math.identity.id) return { ...seen, kite: math.identity, state: "present", reason: "it registered" };
+      const kite = [math, klient].find(({ identity }) => identity.id === id)?.identity;
+      if (kite !== undefined) return { ...seen, kite, state: "present", reason: "it registered" };
       return id === "busy" ? { ...seen, state: "present", reason: "its event loop has been blocked for 4.8 s" } : { found: false };
     }),
     departed: method({ role: "viewer", input: any }, ({ query }) => {
@@ -135,6 +136,10 @@ test("why takes a name as well, and says which kites it took it for", async () =
   expect(stderr).toBe("kite: math@^1.0 means 2 kites; give one's id to ask for it alone\n");
   expect(json).toMatchObject([{ state: "present" }, { state: "gone", kite: { id: "before" } }]);
   expect((await kite("why", "math@^9")).status).toBe(1);
+});
+
+test("why takes a machine's name for its klient", async () => {
+  expect((await kite("why", "hello")).stdout).toMatch(/^\/alice\/local\/klient\/.*\/hello\/.* is there since .*: it registered\n$/);
 });
 
 test("exec streams both outputs and exits with the program's status", async () => {

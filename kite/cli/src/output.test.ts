@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { json, plain, table } from "./output.ts";
+import { clock, json, plain, table, when } from "./output.ts";
 
 test("values that JSON lacks are written in a form that it has", () => {
   const value = {
@@ -35,4 +35,12 @@ test("a stranger's words steer no terminal, neither in a table nor beside one", 
 
   expect(plain(name)).toBe("Eve ]0;root [2J 1A txt.exe");
   expect(table(["NAME"], [[name]])).toBe("NAME\nEve ]0;root [2J 1A txt.exe");
+});
+
+test("a time is written as times sort, whatever the machine's language", () => {
+  const time = new Date(2026, 2, 9, 21, 7, 5).getTime();
+
+  expect(when(time)).toBe("2026-03-09 21:07:05");
+  expect(clock(time)).toBe("21:07:05");
+  expect(when(null)).toBe("-");
 });

@@ -39,6 +39,17 @@ export function table(headings: readonly string[], cells: readonly (readonly str
   return [dim(line(headings)), ...rows.map(line)].join("\n");
 }
 
+/** A time as people read it, in their own zone, the same width for all: `2026-11-21 21:17:05`; a dash for none. */
+export function when(time: string | number | null): string {
+  // Sweden writes the order in which times sort, as ISO 8601 does.
+  return time === null ? "-" : new Date(time).toLocaleString("sv-SE");
+}
+
+/** Only the clock's part of {@link when}, for what happens now. */
+export function clock(time: string | number): string {
+  return new Date(time).toLocaleTimeString("sv-SE");
+}
+
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }

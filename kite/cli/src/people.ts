@@ -1,7 +1,7 @@
 import type { Person } from "@kite-mesh/kontrol/contract";
 import type { Command } from "commander";
 import { openMesh } from "./mesh.ts";
-import { json, plain, print, table } from "./output.ts";
+import { clock, json, plain, print, table } from "./output.ts";
 
 /** `kite person list`, `show`, `add`, `remove` and `link`: who may use the mesh. */
 export function addPeopleCommands(program: Command): void {
@@ -67,7 +67,7 @@ async function remove(username: string): Promise<void> {
 async function link(username: string | undefined, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { url, expiresAt } = await (await mesh.gateway()).signInLink({ username: username ?? mesh.username });
-  print(options.json ? json({ url, expiresAt }) : `${url}\nvalid once, until ${new Date(expiresAt).toLocaleTimeString()}`);
+  print(options.json ? json({ url, expiresAt }) : `${url}\nvalid once, until ${clock(expiresAt)}`);
 }
 
 function rank({ admin }: Person): string {

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { followOperation } from "./operation.ts";
-import { dim, green, json, print, red, table, yellow } from "./output.ts";
+import { dim, green, json, print, red, table, when, yellow } from "./output.ts";
 import { askYes, canAsk } from "./prompt.ts";
 
 /** `kite stack plan`, `apply`, `list`, `show` and `destroy`. */
@@ -92,13 +92,7 @@ async function list(options: { json?: boolean }): Promise<void> {
   const stacks = await (await mesh.kloud()).stack.list();
   if (options.json) return print(json(stacks));
   if (stacks.length === 0) return print("no stacks; make one with kite stack apply -f deploy/local/hello.yaml");
-  const rows = stacks.map((stack) => [
-    stack.name,
-    stack.state,
-    machinesOf(stack),
-    new Date(stack.updatedAt).toLocaleString(),
-    stack.error ?? "",
-  ]);
+  const rows = stacks.map((stack) => [stack.name, stack.state, machinesOf(stack), when(stack.updatedAt), stack.error ?? ""]);
   print(table(["NAME", "STATE", "MACHINES", "UPDATED", "ERROR"], rows));
 }
 
