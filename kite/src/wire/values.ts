@@ -215,12 +215,12 @@ function isBoxed(value: object): boolean {
 }
 
 function encodeArray(items: readonly unknown[], sink: ValueSink, depth: number): string {
-  let text = "";
+  let text = "[";
   for (let index = 0; index < items.length; index++) {
     if (index > 0) text += ",";
     text += encode(items[index], sink, depth + 1);
   }
-  return `[${text}]`;
+  return `${text}]`;
 }
 
 function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: number): string {
@@ -232,25 +232,28 @@ function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: n
     if (key === "$") own$ = true;
     else if (key === "__proto__") throw new KiteError("invalid_argument", 'a property named "__proto__" cannot be sent to another kite');
     const item = record[key];
-    if (item === undefined) continue;
-    if (text !== "") text += ",";
-    text += nameOf(key) + encode(item, sink, depth + 1);
+    if (item !== undefined) text += nameOf(key)[text === "" ? 0 : 1] + encode(item, sink, depth + 1);
   }
-  return own$ ? `{"$":["o",{${text}}]}` : `{${text}}`;
+  text = text === "" ? "{}" : `${text}}`;
+  return own$ ? `{"$":["o",${text}]}` : text;
 }
 
 const hasOwn = Object.prototype.hasOwnProperty;
 
-/** The names of properties, as they are written: there are few, and each is written again and again. */
-const names = new Map<string, string>();
+/**
+ * The names of properties as they are written, first in their object and further on: there are few, and each is written again
+ * and again. With what stands before them, since every string that is put together costs an object until the frame is written.
+ */
+const names = new Map<string, readonly [first: string, further: string]>();
 // A kite that answers with names that its peers think of must not keep all of them.
 const MAX_NAMES = 1024;
 const MAX_NAME_LENGTH = 64;
 
-function nameOf(key: string): string {
+function nameOf(key: string): readonly [first: string, further: string] {
   let name = names.get(key);
   if (name === undefined) {
-    name = `${JSON.stringify(key)}:`;
+    const written = `${JSON.stringify(key)}:`;
+    name = [`{${written}`, `,${written}`];
     if (names.size < MAX_NAMES && key.length <= MAX_NAME_LENGTH) names.set(key, name);
   }
   return name;
