@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
+import { type Identity, KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Log, LogTransaction } from "../database/log.ts";
 import { Outage } from "../database/outage.ts";
 import { type KiteRecord, RECORD, type Replaced } from "../database/record.ts";
@@ -189,7 +189,8 @@ const STANDING = `
     select k.gone_at is null as here, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
            k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later,
            k.gone_at is null and wanted.again and k.instance_at = k.generation and k.instance <> wanted.instance as other,
-           ${RECORD}
+           k.id, k.username, k.environment, k.name, k.version, k.region, k.hostname, k.url, k.visibility, k.labels,
+           k.registered_at as "registeredAt"
       from kontrol.kites k
       join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid, instance text,
            again boolean) on wanted.id = k.id
@@ -207,8 +208,9 @@ const ENTER = `
     jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
     instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`;
 
-/** What has the id that somebody asks for. */
-interface Standing extends KiteRecord {
+/** What has the id that somebody asks for: the columns as they are, since PostgreSQL takes longer to make a record of them. */
+interface Standing extends Identity, Pick<KiteRecord, "url" | "visibility" | "labels"> {
+  readonly registeredAt: Date;
   readonly here: boolean;
   readonly taken: boolean;
   readonly later: boolean;
@@ -216,14 +218,20 @@ interface Standing extends KiteRecord {
 }
 
 function refusal(standing: Standing): KiteError | undefined {
-  if (standing.taken) return taken(standing.kite.id);
+  if (standing.taken) return taken(standing.id);
   if (standing.later) return overtaken();
-  return standing.other ? displaced(standing) : undefined;
+  return standing.other ? displaced(replacedIn(standing)) : undefined;
+}
+
+function replacedIn({ id, username, environment, name, version, region, hostname, ...standing }: Standing): Required<Replaced> {
+  const { url, visibility, labels, registeredAt } = standing;
+  const kite = { username, environment, name, version, region, hostname, id };
+  return { kite, url, visibility, labels, registeredAt: registeredAt.getTime() };
 }
 
 /** Most come back as what they were, and the log has to say no more than that. */
-function replacedBy(record: KiteRecord, before: KiteRecord): Replaced {
-  const { kite, url, visibility, labels, registeredAt } = before;
+function replacedBy(record: KiteRecord, before: Standing): Replaced {
+  const { kite, url, visibility, labels, registeredAt } = replacedIn(before);
   return {
     ...(isDeepStrictEqual(kite, record.kite) ? {} : { kite }),
     ...(url === record.url ? {} : { url }),
@@ -248,7 +256,7 @@ async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promi
     again,
   }));
   const { rows } = await tx.query<Standing>(STANDING, [JSON.stringify(wanted)]);
-  const standing = new Map(rows.map((row) => [row.kite.id, row]));
+  const standing = new Map(rows.map((row) => [row.id, row]));
   const outcomes = new Map<string, KiteRecord | KiteError>();
   for (const { machine: _, known: __, again: ___, ...lease } of leases) {
     const { id } = lease.kite;
@@ -316,7 +324,7 @@ function taken(id: string): KiteError {
 }
 
 /** Said to a process whose id another one has: when it loses its place, and whenever it asks while that one is there. */
-export function displaced({ kite, url, registeredAt }: KiteRecord): KiteError {
+export function displaced({ kite, url, registeredAt }: Pick<KiteRecord, "kite" | "url" | "registeredAt">): KiteError {
   const since = new Date(registeredAt).toISOString();
   return new KiteError(
     "already_exists",
