@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { ServicesReporter } from "./test/setup/summary.ts";
 
@@ -11,9 +10,8 @@ export default defineConfig({
   test: {
     // Here and not in the projects: one set-up, and so one database cluster and one build of the programs, for the whole run.
     globalSetup: ["test/setup/postgres.ts", "test/setup/programs.ts"],
-    // Three for two cores: the stories wait for other processes most of the time. 236 s on two cores, 285 to 310 s with a worker for
-    // each; left to itself, vitest keeps one core free.
-    maxWorkers: Math.ceil(availableParallelism() * 1.5),
+    // One for each core; left to itself, vitest keeps one core free, which is half of a small machine.
+    maxWorkers: "100%",
     reporters: [new ServicesReporter(), "default"],
     projects: [
       // Not the 5 s that vitest gives a test: starting a PostgreSQL or a shell takes as long where other programs have the cores.
