@@ -52,7 +52,7 @@ describe("a kite that lives by an original kite.key", () => {
   test.each([
     ["a token for another kite", () => token({ aud: "/alice/dev/other" }), 'token: audience: kite "other" not allowed (/alice/dev/other)'],
     ["a token that is good for every kite", () => token({ aud: "/" }), /^token: audience: it names no user/],
-    ["a token that has expired", () => token({ exp: now() - 11 }), /^token: token is expired by 1[12]s$/],
+    ["a token that has expired", () => token({ exp: now() - 11 }), /^token: token is expired by \d+s$/],
     ["a token of a kontrol that it does not know", () => token({}, evil), /^token: token is expired/],
     ["a token by another name", () => token({ iss: "evil" }), "token: issuer is not trusted: evil"],
     ["no token at all", async () => "nonsense", "token: token contains an invalid number of segments"],

@@ -33,7 +33,9 @@ type Pair = ConnectedPair<ReturnType<typeof served>>;
 /** Does one thing, and makes sure that what comes of it is what was asked for. */
 type Step = (pair: Pair, at: number) => Promise<void> | void;
 
-const call = fc.jsonValue({ maxDepth: 2 }).map(
+// A property of that name is refused, which is a test of its own among the hostile ones.
+const sendable = fc.jsonValue({ maxDepth: 2 }).filter((value) => !JSON.stringify(value).includes('"__proto__":'));
+const call = sendable.map(
   (value): Step =>
     async ({ client }) =>
       // JSON has no negative zero.

@@ -8,7 +8,7 @@ import type { CreateResource, Provider, ResourceState, ResourceType } from "@kit
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { describeWith, findService } from "../../../../test/services.ts";
 import { localProvider } from "./local-provider.ts";
-import { findMarked } from "./processes.ts";
+import { findMarked, signalProcess } from "./processes.ts";
 
 /** Stands for klient: says that it is there, starts a program in a session of its own that ignores SIGTERM, and stays. */
 const KLIENT = `
@@ -131,7 +131,8 @@ function machinesBy(rung: "process" | "bubblewrap"): void {
 
   test("a klient that ended by itself is stopped, and starts again once", async () => {
     const state = await create(rung);
-    for (const { pid } of await findMarked(`KITE_MACHINE_ID=${state.id}`)) process.kill(pid, "SIGKILL");
+    // One of them may end with another before its turn comes.
+    for (const found of await findMarked(`KITE_MACHINE_ID=${state.id}`)) await signalProcess(found, "SIGKILL");
     await vi.waitFor(async () => expect((await instance().read({ id: state.id, state, signal: ANY }))?.status).toBe("stopped"));
 
     await Promise.all([1, 2, 3].map(async () => await instance().start?.({ id: state.id, state, signal: ANY })));
