@@ -111,6 +111,18 @@ test("a session that ended while its kite was being written does not leave it be
   registrar.close();
 });
 
+test("a registration whose place was taken while it was being written is not looked after, and says so", async () => {
+  const { registrar, left, enter, during } = opened();
+  during(() => enter(recordOf("a", { holder: "there" })));
+
+  await expect(registered(registrar, "a")).rejects.toMatchObject({ code: "disconnected", message: expect.stringContaining("replaced") });
+
+  expect(registrar.size).toBe(0);
+  await passes(5);
+  expect(left).toEqual([]);
+  registrar.close();
+});
+
 function opened() {
   const directory = new Directory({ revocationsMs: 3_600_000 });
   directory.reset({ revision: 0, kites: [], accounts: [], grants: [], teams: [], members: [], keys: [], revocations: [] });
@@ -121,8 +133,13 @@ function opened() {
     return written;
   };
   const left: LeavingLease[] = [];
+  let meanwhile: () => unknown = () => undefined;
   const leases = {
-    enter: async ({ machine: _, known: __, again: ___, ...lease }: NewLease) => enter({ ...lease, generation: 0 }),
+    enter: async ({ machine: _, known: __, again: ___, ...lease }: NewLease) => {
+      const record = enter({ ...lease, generation: 0 });
+      meanwhile();
+      return record;
+    },
     leave: (leaving: LeavingLease) => {
       left.push(leaving);
       const { id, generation, reason } = leaving;
@@ -140,7 +157,10 @@ function opened() {
     logger: silent,
     now: Date.now,
   });
-  return { registrar, left, change, enter };
+  const during = (happens: () => unknown) => {
+    meanwhile = happens;
+  };
+  return { registrar, left, change, enter, during };
 }
 
 /** So many beats' time, in small steps, as clocks and timers have it. */
