@@ -143,6 +143,17 @@ test("a kite.key that is signed anew because its signing key was retired is ther
   );
 });
 
+test("keys that kontrol makes by itself, its first and the first that older kites can read, are there, each once", async () => {
+  await using fresh = await startTestKontrol(await freshDatabase());
+  for (const _ of [1, 2]) await fresh.root.keys.issue({ username: "root", alg: "RS256" });
+
+  const { entries } = await fresh.root.audit.list({ action: "keys.add" });
+
+  const keys = (await fresh.root.keys.list()).map(({ kid, alg }) => ({ actor: "kontrol", subject: kid, details: { alg } }));
+  expect(entries.map(({ actor, subject, details }) => ({ actor, subject, details }))).toEqual(keys);
+  expect(keys.map(({ details }) => details.alg)).toEqual(["RS256", "EdDSA"]);
+});
+
 async function from(): Promise<void> {
   seen = (await mesh.root.audit.list({ limit: 1 })).entries[0]?.id ?? 0;
 }

@@ -191,8 +191,10 @@ export class SigningKeys {
 const PUBLISHED_BEYOND_MS = 60_000;
 
 /** Writers of the log stand in one line: two processes that start on an empty database do not each make a key. */
-async function makeFirst(tx: LogTransaction, _kid: string, alg: Algorithm): Promise<boolean> {
-  return (await tx.query(ACTIVE, [alg])).rowCount === 0;
+async function makeFirst(tx: LogTransaction, kid: string, alg: Algorithm): Promise<boolean> {
+  if ((await tx.query(ACTIVE, [alg])).rowCount !== 0) return false;
+  await audit(tx, "kontrol", "keys.add", kid, { alg });
+  return true;
 }
 
 const READ = `
