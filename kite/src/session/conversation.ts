@@ -234,7 +234,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame));
+        return this.#onResult(id, message[2], frame);
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -271,6 +271,12 @@ export class Conversation {
     const [message] = whole.messages;
     if (message === undefined || whole.messages.length > 1) throw protocolError("pieces make up one message");
     this.#handle(message, whole);
+  }
+
+  #onResult(id: number, value: unknown, frame: Frame): void {
+    // Its producers would fill their windows and its functions stay, until garbage is collected here, which may be never.
+    if (frame.marked && !this.#calls.has(id)) reviveValue(value, this.#unwanted(frame));
+    else this.#calls.resolve(id, this.#revive(value, frame));
   }
 
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
@@ -322,6 +328,15 @@ export class Conversation {
         if (bytes === undefined) throw protocolError(`segment ${segment} is not in the frame`);
         return bytes;
       },
+    };
+  }
+
+  /** Reads what nobody waits for: its functions and streams are let go as they come. */
+  #unwanted(frame: Frame): ValueSource {
+    return {
+      ...this.#source(frame),
+      importFunction: (id) => this.#imported.refuse(id),
+      importStream: (id) => this.#receiving.refuse(id),
     };
   }
 }
