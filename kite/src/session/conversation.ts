@@ -6,6 +6,7 @@ import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
+import { badKey, isKey, readMeta, readTrace } from "./meta.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
 import { IncomingStreams } from "./remote-stream.ts";
@@ -234,7 +235,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame));
+        return this.#onResult(id, message[2], frame);
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -273,6 +274,12 @@ export class Conversation {
     this.#handle(message, whole);
   }
 
+  #onResult(id: number, value: unknown, frame: Frame): void {
+    // Its producers would fill their windows and its functions stay, until garbage is collected here, which may be never.
+    if (frame.marked && !this.#calls.has(id)) reviveValue(value, this.#unwanted(frame));
+    else this.#calls.resolve(id, this.#revive(value, frame));
+  }
+
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , method, rawArgs, timeoutMs, rawMeta] = message;
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
@@ -288,7 +295,7 @@ export class Conversation {
     const [, , fn, rawArgs, rawMeta] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw protocolError("an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as unknown[];
-    const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
+    const meta = rawMeta === undefined ? undefined : readTrace(rawMeta);
     this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
   }
 
@@ -324,6 +331,15 @@ export class Conversation {
       },
     };
   }
+
+  /** Reads what nobody waits for: its functions and streams are let go as they come. */
+  #unwanted(frame: Frame): ValueSource {
+    return {
+      ...this.#source(frame),
+      importFunction: (id) => this.#imported.refuse(id),
+      importStream: (id) => this.#receiving.refuse(id),
+    };
+  }
 }
 
 export interface SessionCounts {
@@ -342,33 +358,8 @@ function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
 }
 
-/** A trace that is not as it should be is left out: a call is not refused for what only describes it. The key is for {@link isKey}. */
-function readMeta(sent: unknown): CallMeta {
-  if (typeof sent !== "object" || sent === null) return {};
-  const { key, traceparent, tracestate } = sent as CallMeta;
-  return { key: key ?? undefined, traceparent: short(traceparent, MAX_TRACE), tracestate: short(tracestate, MAX_TRACE) };
-}
-
-const MAX_KEY = 128;
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;
-// What the W3C's recommendation asks every participant to be able to carry.
-const MAX_TRACE = 512;
-
-/** A call whose key was left out would run again with every repeat, which is what its caller uses the key against. */
-function isKey(key: unknown): boolean {
-  return key === undefined || (typeof key === "string" && key.length <= MAX_KEY);
-}
-
-function badKey(name: string): KiteError {
-  return new KiteError("invalid_argument", `${name}: the key of a call is a text of at most ${MAX_KEY} characters; it did not run`, {
-    outcome: "not_run",
-  });
-}
-
-function short(value: unknown, limit: number): string | undefined {
-  return typeof value === "string" && value.length <= limit ? value : undefined;
-}
 
 function errorText(error: KiteError): string {
   return JSON.stringify(carriedError(error));
