@@ -121,7 +121,7 @@ export class Registrar {
     const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
       if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
-      held.revocations.push({ ...revocation, revision: String(revision), at });
+      held.revocations.push(forKite({ ...revocation, revision: String(revision), at }, record.kite.id));
     }
     return {
       kite: record.kite,
@@ -358,12 +358,17 @@ export class Registrar {
   #passOn(revocation: Revocation): void {
     const one = this.#held.get(revocation.kite ?? "");
     const meant = revocation.kite === undefined ? this.#held.values() : one === undefined ? [] : [one];
-    for (const { revocations } of meant) {
+    for (const { revocations, record } of meant) {
       if (revocations.size >= REVOCATIONS_QUEUED)
         revocations.end(new KiteError("overloaded", "too many revocations wait to be read; register again"));
-      else revocations.push(revocation);
+      else revocations.push(forKite(revocation, record.kite.id));
     }
   }
+}
+
+/** To a kite of a version that knows nothing of signing keys this says at least that what was given out before is over. */
+function forKite(revocation: Revocation, kite: string): Revocation {
+  return revocation.kid === undefined ? revocation : { ...revocation, kite };
 }
 
 function replaced(): KiteError {
