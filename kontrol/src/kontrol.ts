@@ -37,6 +37,7 @@ import { BEATS_PATH, Beats } from "./presence/beats.ts";
 import { Leases, type NewLease } from "./presence/leases.ts";
 import { Registrar } from "./presence/registrar.ts";
 import { Replicas, reachableUrl } from "./presence/replicas.ts";
+import { SessionSigns } from "./presence/signs.ts";
 import { Slots } from "./presence/slots.ts";
 import { Upkeep } from "./presence/upkeep.ts";
 import { FORWARDED, Forwarder } from "./relay/forwarding.ts";
@@ -140,7 +141,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const slots = new Slots({ nowMs: () => performance.now() });
   const { hungMs } = options;
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
-  const beats = new Beats({ registrar, logger });
+  const beats = new Beats({ registrar, signs: new SessionSigns({ heartbeatMs, logger }), logger });
   const door = openDoor(options, memory);
   const { guard, sourceOf, announced, logins, verify, check } = door;
   const { authenticate } = logins;

@@ -42,6 +42,7 @@ export interface Held {
   readonly record: KiteRecord;
   /** Undefined for one that came by HTTP: its beats are all that tells of its end. */
   readonly sessionId: string | undefined;
+  readonly session: Call["session"] | undefined;
   readonly onLink: Register["onLink"];
   readonly revocations: Feed<Revocation>;
   /** The kite.key that the kite should use from now on. */
@@ -144,6 +145,7 @@ export class Registrar {
     const held: Held = {
       record,
       sessionId: registrant.session?.id,
+      session: registrant.session,
       onLink: register.onLink,
       revocations: new Feed<Revocation>(),
       renewed,
@@ -198,6 +200,8 @@ export class Registrar {
     const { heartbeatMs, hungMs = Math.max(HUNG_MS, HUNG_BEATS * heartbeatMs) } = this.#options;
     held.pulse.lastBeatMs = performance.now();
     held.pulse.loop = loop;
+    // Over the session, which therefore lives.
+    if (loop === undefined) held.pulse.sign = undefined;
     if (loop === undefined || loop.blockedMs < hungMs) return true;
     this.#end(held, `its event loop was blocked for ${seconds(loop.blockedMs)}, so it could not answer`);
     return false;

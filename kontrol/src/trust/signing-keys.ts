@@ -149,7 +149,7 @@ export class SigningKeys {
       await revoke(tx, { kid, reason }, now);
       tx.append({ kind: "signing-keys.changed" });
       await removeKites(tx, { kid }, "the key that signed its kite.key was revoked");
-      await audit(tx, by, "keys.revokeSigningKey", kid, { kiteKeys });
+      await audit(tx, by, "keys.retire", kid, { now: true, kiteKeys });
       return { revoked: true, kiteKeys };
     });
     return { ...result, revision };
