@@ -271,7 +271,12 @@ function keyMethods({ pool, log, directory, follower, keys, kiteKeys, now }: Adm
     add: method({ role: "owner", input: schemas.newSigningKey }, async ({ alg = "EdDSA" } = {}, { caller }) =>
       describeKey(await keys.add(alg, log, caller.username)),
     ),
-    retire: method({ role: "owner", input: schemas.kid }, ({ kid }, { caller }) => keys.retire(kid, log, caller.username)),
+    retire: method({ role: "owner", input: schemas.retiredKey }, async ({ kid, now: atOnce = false }, { caller }) => {
+      if (!atOnce) return { ...(await keys.retire(kid, log, caller.username)), kiteKeys: 0 };
+      const { revoked: retired, kiteKeys, revision } = await keys.revoke(kid, log, caller.username);
+      await follower.reached(revision);
+      return { retired, refusedAfter: retired ? now() : null, kiteKeys };
+    }),
     revoke: method({ role: "viewer", input: schemas.jti }, async ({ jti }, { caller }) => {
       const by = { username: caller.username, admin: caller.role === "owner" };
       const { result, revision } = await revokeKiteKey(log, jti, by, now);
@@ -281,6 +286,6 @@ function keyMethods({ pool, log, directory, follower, keys, kiteKeys, now }: Adm
   };
 }
 
-function describeKey({ kid, alg, state, createdAt, retiredAt }: SigningKey): SigningKeyInfo {
-  return { kid, alg, state, createdAt, retiredAt };
+function describeKey({ kid, alg, state, createdAt, retiredAt, revokedAt }: SigningKey): SigningKeyInfo {
+  return { kid, alg, state: revokedAt === null ? state : "revoked", createdAt, retiredAt };
 }

@@ -111,7 +111,7 @@ export const audited = z
   })
   .optional();
 export const newSigningKey = z.object({ alg: z.enum(ALGORITHMS).optional() }).optional();
-export const kid = z.object({ kid: z.string().min(1).max(128) });
+export const retiredKey = z.strictObject({ kid: z.string().min(1).max(128), now: z.boolean().optional() });
 export const named = z.object({ username });
 const methodName = z.string().min(1).max(128);
 const methodNames = z.array(methodName).min(1).max(64);

@@ -93,6 +93,8 @@ export interface Revocation {
   jti?: string;
   /** Only sessions on this kite, by id: a grant on it ended. */
   kite?: string;
+  /** A signing key that others may have: nothing that it signed is believed any more, nor a token that kontrol gave out before it knew. */
+  kid?: string;
   reason: string;
   /** When it was decided, in milliseconds since the epoch by kontrol's clock: credentials issued later are valid again. Default: when it arrives. */
   at?: number;

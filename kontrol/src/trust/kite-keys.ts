@@ -95,8 +95,8 @@ function dialledAt(kontrolUrl: string, alg: SigningKey["alg"]): string {
 const PAGE = 100;
 const ISSUED = `
   select jti, username, machine, to_char(issued_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "issuedAt",
-         to_char(revoked_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "revokedAt"
-    from kontrol.kite_keys where $1::text is null or username = $1
+         to_char(coalesce(kite_keys.revoked_at, k.revoked_at) at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "revokedAt"
+    from kontrol.kite_keys left join kontrol.keys k using (kid) where $1::text is null or username = $1
    order by kite_keys.issued_at desc, jti limit $2`;
 
 /** The kite.keys that were issued, the newest first. */
