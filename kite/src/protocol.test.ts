@@ -110,6 +110,12 @@ test.each([
   expect(page).toContain(named);
 });
 
+test("DNODE.md names the limit of a session's functions", () => {
+  expect(readFileSync(new URL("../DNODE.md", import.meta.url), "utf8")).toContain(
+    `\`callbacks\` (${LIMITS.callbacks.toLocaleString("en")})`,
+  );
+});
+
 /** The line of the page that shows a frame of the handshake. */
 function lineOf(kind: string): string {
   const [, line = ""] = new RegExp(`^(\\{"${kind}":.*\\})$`, "m").exec(page) ?? [];
