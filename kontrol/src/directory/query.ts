@@ -79,9 +79,9 @@ function answersOf(directory: Directory): Answers {
 }
 
 /** Everything that an answer depends on but the directory: who asks with which credential, and what signs. */
-function askedAs(query: Query, { username, credential, expiresAt }: Call["caller"], { keys }: QueryOptions): string {
+function askedAs(query: Query, { username, credential, expiresAt, methods }: Call["caller"], { keys }: QueryOptions): string {
   // As JSON: a name may contain what stands between two of them.
-  return JSON.stringify([credential?.jti, credential?.kid, username, expiresAt, keys.current.kid, query]);
+  return JSON.stringify([credential?.jti, credential?.kid, username, expiresAt, methods, keys.current.kid, query]);
 }
 
 function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
@@ -142,7 +142,7 @@ export async function findToken(
   if (others.length > 0) {
     throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
   }
-  checkNarrower(less, first, identity);
+  checkNarrower(less, first, caller, identity);
   const { role = first.access.role, ttlMs, methods } = less;
   const until = ttlMs === undefined ? first.access.until : Math.min(now() + ttlMs, first.access.until ?? Number.POSITIVE_INFINITY);
   return issue(first.record, { role, until }, caller, { ...options, methods });
@@ -160,7 +160,7 @@ const GIVE_TOKENS = [
   "people.setPassword",
 ];
 
-function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
+function checkNarrower({ role, methods }: Narrower, { record, access }: Found, caller: Call["caller"], kontrol: Identity): void {
   if (role !== undefined && !roleAllows(access.role, role))
     throw new KiteError("permission_denied", `you are ${access.role} of ${record.kite.name}; a token gives no higher role, got "${role}"`);
   if (record.kite.id !== kontrol.id || (role === undefined && methods === undefined)) return;
@@ -169,6 +169,9 @@ function checkNarrower({ role, methods }: Narrower, { record, access }: Found, k
       "invalid_argument",
       "a token for kontrol is narrowed by methods; with a lower role alone it could be exchanged for a full one",
     );
+  const beyond = methods.find((name) => caller.methods?.includes(name) === false);
+  if (beyond !== undefined)
+    throw new KiteError("permission_denied", `your own token does not open ${beyond}, so none that is made from it does`);
   const giving = methods.find((name) => GIVE_TOKENS.includes(name));
   if (giving !== undefined)
     throw new KiteError("invalid_argument", `${giving} gives credentials, so a narrowed token for kontrol cannot be for it`);
@@ -294,7 +297,8 @@ export function issue(
     until: ends === Number.POSITIVE_INFINITY ? undefined : ends,
     signingKey: signerFor(record, caller, keys),
     reader: signerOf(record, keys)?.alg === "RS256" ? "older" : "ours",
-    methods,
+    // At kontrol, whose entry has no key: what opens a few of its methods must not become what opens all.
+    methods: methods ?? (record.jti === null ? caller.methods : undefined),
     renew,
   });
 }
