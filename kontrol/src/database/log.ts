@@ -60,12 +60,15 @@ export class Log {
   }
 }
 
-// Both in one message, so that the lock costs one round trip; pg answers with one result for each.
+// Both in one message, so that the lock costs one round trip; pg answers with one result for each. The log is looked at by those
+// alone who are behind it, and in a range with two ends: without them a database that has no statistics yet reads all of it.
 const beginAtHead = (known: number): string => `
   begin;
   select revision::float8 as revision,
-         exists (select from kontrol.log where log.revision > ${known} and kind in ('revoked', 'account.changed')
-                    and at < now() - interval '${UNHEARD_S} s') as unheard
+         case when revision > ${known} then
+           exists (select from kontrol.log where log.revision > ${known} and log.revision <= head.revision
+                      and kind in ('revoked', 'account.changed') and at < now() - interval '${UNHEARD_S} s')
+         else false end as unheard
     from kontrol.head for update of head`;
 // A replica that follows the log hears of a change within milliseconds, on a machine that is too busy within one or two seconds.
 const UNHEARD_S = 3;
