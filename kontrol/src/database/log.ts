@@ -11,6 +11,8 @@ export interface Entry {
 
 /** A transaction that may change tables and says in the log what it changed. */
 export interface LogTransaction {
+  /** The last revision before it. The log's lock is held, so there is none that this process does not see yet. */
+  readonly head: number;
   query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<QueryResult<Row>>;
   /** Sends a statement whose answer tells nothing together with the commit, for which one waits anyway. */
   send(statement: QueryConfig): void;
@@ -86,10 +88,12 @@ async function inTransaction<T>(client: PoolClient, known: number, change: (tx: 
   const results = (await client.query(beginAtHead(known))) as unknown as [QueryResult, QueryResult<{ revision: number; unheard: boolean }>];
   const [head] = results[1].rows;
   if (head?.unheard) throw unheard();
-  let revision = head?.revision ?? 0;
+  const before = head?.revision ?? 0;
+  let revision = before;
   const entries: Entry[] = [];
   const last: QueryConfig[] = [];
   const result = await change({
+    head: before,
     query: (text, values) => client.query(text, values),
     send: (statement) => void last.push(statement),
     append: (change) => {
