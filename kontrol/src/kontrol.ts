@@ -261,7 +261,7 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
     (entries) => follower.offer(entries),
     () => directory.revision,
   );
-  const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
   const fresh = freshness({ pool, directory, follower });

@@ -11,6 +11,8 @@ export interface Entry {
 
 /** A transaction that may change tables and says in the log what it changed. */
 export interface LogTransaction {
+  /** The last revision before it. The log's lock is held, so there is none that this process does not see yet. */
+  readonly head: number;
   query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<QueryResult<Row>>;
   /** Sends a statement whose answer tells nothing together with the commit, for which one waits anyway. */
   send(statement: QueryConfig): void;
@@ -60,12 +62,15 @@ export class Log {
   }
 }
 
-// Both in one message, so that the lock costs one round trip; pg answers with one result for each.
+// Both in one message, so that the lock costs one round trip; pg answers with one result for each. The log is looked at by those
+// alone who are behind it, and in a range with two ends: without them a database that has no statistics yet reads all of it.
 const beginAtHead = (known: number): string => `
   begin;
   select revision::float8 as revision,
-         exists (select from kontrol.log where log.revision > ${known} and kind in ('revoked', 'account.changed')
-                    and at < now() - interval '${UNHEARD_S} s') as unheard
+         case when revision > ${known} then
+           exists (select from kontrol.log where log.revision > ${known} and log.revision <= head.revision
+                      and kind in ('revoked', 'account.changed') and at < now() - interval '${UNHEARD_S} s')
+         else false end as unheard
     from kontrol.head for update of head`;
 // A replica that follows the log hears of a change within milliseconds, on a machine that is too busy within one or two seconds.
 const UNHEARD_S = 3;
@@ -83,10 +88,12 @@ async function inTransaction<T>(client: PoolClient, known: number, change: (tx: 
   const results = (await client.query(beginAtHead(known))) as unknown as [QueryResult, QueryResult<{ revision: number; unheard: boolean }>];
   const [head] = results[1].rows;
   if (head?.unheard) throw unheard();
-  let revision = head?.revision ?? 0;
+  const before = head?.revision ?? 0;
+  let revision = before;
   const entries: Entry[] = [];
   const last: QueryConfig[] = [];
   const result = await change({
+    head: before,
     query: (text, values) => client.query(text, values),
     send: (statement) => void last.push(statement),
     append: (change) => {
