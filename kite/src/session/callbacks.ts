@@ -129,11 +129,6 @@ export class ImportedFunctions {
     return stub;
   }
 
-  /** Lets go of one copy as it comes, for which there is no use here. */
-  refuse(id: number): void {
-    this.#options.release(id, 1);
-  }
-
   /** The function of this peer's that is behind `fn`, if it is held here. */
   find(fn: object): ImportedFunction | undefined {
     const imported = (fn as Partial<Stub>)[IMPORTED];

@@ -7,7 +7,7 @@ import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./c
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
 import { keptBytes } from "./kept-bytes.ts";
-import { badKey, isKey, readMeta, readTrace } from "./meta.ts";
+import { badKey, isKey, readMeta } from "./meta.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
 import { IncomingStreams } from "./remote-stream.ts";
@@ -53,7 +53,7 @@ export class Conversation {
         invoking === undefined
           ? (fn, args) => this.#invoke(fn, args)
           : (fn, args) => invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
-      release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
+      release: (id, count) => this.#release(id, count),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);
     const wires = {
@@ -224,6 +224,10 @@ export class Conversation {
     if (this.#over === undefined) this.#outbox.push(message);
   }
 
+  #release(id: number, count: number): void {
+    this.#push(`[${MESSAGE.release},${id},${count}]`);
+  }
+
   #replyError(id: number, error: KiteError): void {
     this.#push(`[${MESSAGE.error},${id},${errorText(error)}]`);
   }
@@ -236,7 +240,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#onResult(id, message[2], frame);
+        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id)));
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -275,12 +279,6 @@ export class Conversation {
     this.#handle(message, whole);
   }
 
-  #onResult(id: number, value: unknown, frame: Frame): void {
-    // Its producers would fill their windows and its functions stay, until garbage is collected here, which may be never.
-    if (frame.marked && !this.#calls.has(id)) reviveValue(value, this.#unwanted(frame));
-    else this.#calls.resolve(id, this.#revive(value, frame));
-  }
-
   #onCall(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , method, rawArgs, timeoutMs, rawMeta] = message;
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
@@ -296,7 +294,8 @@ export class Conversation {
     const [, , fn, rawArgs, rawMeta] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw protocolError("an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as unknown[];
-    const meta = rawMeta === undefined ? undefined : readTrace(rawMeta);
+    // Nothing repeats an invocation: what stands there as a key is none.
+    const meta = rawMeta === undefined ? undefined : { ...readMeta(rawMeta), key: undefined };
     this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
   }
 
@@ -313,32 +312,32 @@ export class Conversation {
     this.#serving.notify(method, this.#revive(rawArgs, frame) as unknown[]);
   }
 
-  #revive(value: unknown, frame: Frame): unknown {
-    if (frame.marked) return reviveValue(value, this.#source(frame));
+  /**
+   * What nobody waits for any more is not `wanted`: its functions and streams are let go as they come. Its producers would
+   * fill their windows, and its functions stay, until garbage is collected here, which may be never.
+   */
+  #revive(value: unknown, frame: Frame, wanted = true): unknown {
+    if (frame.marked) return reviveValue(value, this.#source(frame, wanted));
     checkValue(value, this.#limits.depth);
     return value;
   }
 
-  #source(frame: Frame): ValueSource {
+  #source(frame: Frame, wanted: boolean): ValueSource {
     return {
       maxDepth: this.#limits.depth,
-      importFunction: (id) => this.#imported.get(id),
+      // One copy alone: others may be held here.
+      importFunction: (id) => (wanted ? this.#imported.get(id) : this.#release(id, 1)),
       ownFunction: (id) => this.#exported.get(id),
-      importStream: (id) => this.#receiving.add(id),
+      importStream: (id) => {
+        const stream = this.#receiving.add(id);
+        if (!wanted) stream.cancel();
+        return stream;
+      },
       bytes: (segment) => {
         const bytes = frame.segments[segment];
         if (bytes === undefined) throw protocolError(`segment ${segment} is not in the frame`);
         return keptBytes(bytes);
       },
-    };
-  }
-
-  /** Reads what nobody waits for: its functions and streams are let go as they come. */
-  #unwanted(frame: Frame): ValueSource {
-    return {
-      ...this.#source(frame),
-      importFunction: (id) => this.#imported.refuse(id),
-      importStream: (id) => this.#receiving.refuse(id),
     };
   }
 }

@@ -1,18 +1,14 @@
 import { KiteError } from "../errors.ts";
 import type { CallMeta } from "../method.ts";
 
-/** What a peer sent beside the arguments of a call. A trace that is not as it should be is left out; the key is for {@link isKey}. */
+/**
+ * What a peer sent beside the arguments. A trace that is not as it should be is left out: a call is not refused for what only
+ * describes it. The key is for {@link isKey}.
+ */
 export function readMeta(sent: unknown): CallMeta {
-  const key = typeof sent === "object" && sent !== null ? (sent as CallMeta).key : undefined;
-  return { key: key ?? undefined, ...readTrace(sent) };
-}
-
-/** As {@link readMeta}, of an invocation: nothing repeats one, so that it has no key. */
-export function readTrace(sent: unknown): CallMeta {
   if (typeof sent !== "object" || sent === null) return {};
-  const { traceparent, tracestate } = sent as CallMeta;
-  // A call is not refused for what only describes it.
-  return { traceparent: short(traceparent), tracestate: short(tracestate) };
+  const { key, traceparent, tracestate } = sent as CallMeta;
+  return { key: key ?? undefined, traceparent: short(traceparent), tracestate: short(tracestate) };
 }
 
 /** A call whose key was left out would run again with every repeat, which is what its caller uses the key against. */

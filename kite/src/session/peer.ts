@@ -12,7 +12,7 @@ import { ACCESS_LOST, type Serve } from "./calls.ts";
 import type { Explain } from "./failure.ts";
 import type { Auth, Hello, Welcome } from "./handshake.ts";
 import { introduce } from "./introduce.ts";
-import { Renewal, timerMs } from "./renewal.ts";
+import { keepRenewed, timerMs } from "./renewal.ts";
 import { Session } from "./session.ts";
 
 /** Where a peer is dialled, and as whom. */
@@ -81,7 +81,7 @@ export class Peer implements AsyncDisposable {
   #fruitless = 0;
   #dialling: Promise<void> | undefined;
   #attempting: Promise<void> | undefined;
-  #renewal: Renewal<Target> | undefined;
+  #stopRenewal: (() => void) | undefined;
   #grace: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: PeerOptions) {
@@ -147,7 +147,7 @@ export class Peer implements AsyncDisposable {
   close(why: KiteError = new KiteError("disconnected", "this side has closed the connection")): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(why);
-    this.#renewal?.stop();
+    this.#stopRenewal?.();
     clearTimeout(this.#grace);
     this.#session.end(why);
     this.#move("closed");
@@ -177,7 +177,7 @@ export class Peer implements AsyncDisposable {
   #onSession(session: Session, state: "open" | "suspended" | "closed"): void {
     if (session !== this.#session || this.#closing.signal.aborted) return;
     if (state === "open") return this.#move("open");
-    this.#renewal?.stop();
+    this.#stopRenewal?.();
     if (state === "closed") {
       this.#replaceSession();
       return this.#move("suspended");
@@ -336,11 +336,11 @@ export class Peer implements AsyncDisposable {
     // Who listens to the state may have cut the connection again; the next one shows a new credential when it is dialled.
     if (this.#state !== "open") return;
     const session = this.#session;
-    this.#renewal = new Renewal(target, {
+    this.#stopRenewal = keepRenewed(target, {
       obtain: () => this.#options.target(this.#closing.signal, "connected"),
       show: async ({ url, auth }) => {
-        const known = this.#ticket?.url;
-        if (url !== known) throw new KiteError("not_found", `the kite at ${known} is not to be found any more`);
+        const before = this.#ticket?.url;
+        if (url !== before) throw new KiteError("not_found", `the kite at ${before} is not to be found any more`);
         if (auth !== undefined) await session.authenticate(auth);
       },
       ended: ({ message }) => session.end(new KiteError("disconnected", message)),

@@ -31,7 +31,7 @@ export class IncomingStreams {
   }
 
   add(id: number): RemoteStream<unknown> {
-    if (this.#open?.has(id)) throw announcedTwice(id);
+    if (this.#open?.has(id)) throw protocolError(`stream ${id} was announced twice`);
     if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
     const reader = new StreamReader(this.#window, {
       consumed: (weight) => this.#wires.credit(id, weight),
@@ -43,12 +43,6 @@ export class IncomingStreams {
     this.#abandoned ??= new FinalizationRegistry((abandoned) => abandoned.cancel());
     this.#abandoned.register(stream, reader);
     return stream;
-  }
-
-  /** Ends a stream as it comes, for which there is no use here. */
-  refuse(id: number): void {
-    if (this.#open?.has(id)) throw announcedTwice(id);
-    this.#wires.stop(id);
   }
 
   /**
@@ -197,10 +191,6 @@ class StreamReader {
     if (error === undefined) waiting.resolve({ done: true, value: undefined });
     else waiting.reject(error);
   }
-}
-
-function announcedTwice(id: number): KiteError {
-  return protocolError(`stream ${id} was announced twice`);
 }
 
 function weightOf(chunk: unknown, said: unknown): number {

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { KiteError } from "../errors.ts";
-import { type Ending, Renewal, type RenewalOptions } from "./renewal.ts";
+import { type Ending, keepRenewed, type RenewalOptions } from "./renewal.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 test("a new credential is shown after two thirds of the old one's life, and so on with each that follows", async () => {
-  const { renewal, shown } = renewing(60_000);
+  const { stop, shown } = renewing(60_000);
 
   await vi.advanceTimersByTimeAsync(39_000);
   expect(shown).toEqual([]);
@@ -15,7 +15,7 @@ test("a new credential is shown after two thirds of the old one's life, and so o
   await vi.advanceTimersByTimeAsync(40_000);
 
   expect(shown).toEqual(["key 1", "key 2"]);
-  renewal.stop();
+  stop();
 });
 
 test.each([
@@ -23,21 +23,21 @@ test.each([
   // More than a timer holds: it would fire at once.
   ["ends in ten years", 10 * 365 * 86_400_000, 86_400_000],
 ])("a credential that %s is left alone", async (_, lifeMs, passingMs) => {
-  const { renewal, shown } = renewing(lifeMs);
+  const { stop, shown } = renewing(lifeMs);
 
   await vi.advanceTimersByTimeAsync(passingMs);
 
   expect(shown).toEqual([]);
-  renewal.stop();
+  stop();
 });
 
 test("credentials that have ended when they come, as by a clock that is wrong, are renewed once a second and no oftener", async () => {
-  const { renewal, shown } = renewing(-3_600_000);
+  const { stop, shown } = renewing(-3_600_000);
 
   await vi.advanceTimersByTimeAsync(10_000);
 
   expect(shown).toHaveLength(10);
-  renewal.stop();
+  stop();
 });
 
 test.each(["obtained", "shown"])("a credential that cannot be %s is tried again every fifteen seconds, until one is", async (at) => {
@@ -46,7 +46,7 @@ test.each(["obtained", "shown"])("a credential that cannot be %s is tried again 
     if (away) throw new KiteError("unavailable", "kontrol is away");
   };
   const warn = vi.fn();
-  const { renewal, shown, ended } = renewing(60_000, {
+  const { stop, shown, ended } = renewing(60_000, {
     ...(at === "obtained" ? { beforeObtain: fail } : { beforeShow: fail }),
     log: { debug() {}, info() {}, warn, error() {} },
   });
@@ -58,7 +58,7 @@ test.each(["obtained", "shown"])("a credential that cannot be %s is tried again 
 
   expect(shown).toHaveLength(1);
   expect(ended).not.toHaveBeenCalled();
-  renewal.stop();
+  stop();
 });
 
 test("when whoever it was for has left, that is said once the credential has ended, and no earlier", async () => {
@@ -76,10 +76,10 @@ test("when whoever it was for has left, that is said once the credential has end
 
 test("what is under way when it is stopped comes to nothing, and leaves no timer", async () => {
   let arrive: () => void = () => {};
-  const { renewal, shown, ended } = renewing(60_000, { beforeObtain: () => new Promise((resolve) => (arrive = resolve)) });
+  const { stop, shown, ended } = renewing(60_000, { beforeObtain: () => new Promise((resolve) => (arrive = resolve)) });
   await vi.advanceTimersByTimeAsync(41_000);
 
-  renewal.stop();
+  stop();
   arrive();
   await vi.advanceTimersByTimeAsync(600_000);
 
@@ -90,10 +90,10 @@ test("what is under way when it is stopped comes to nothing, and leaves no timer
 
 test("one that is stopped while the peer looks at the credential does not go on with it", async () => {
   let accept: () => void = () => {};
-  const { renewal, shown } = renewing(60_000, { beforeShow: () => new Promise((resolve) => (accept = resolve)) });
+  const { stop, shown } = renewing(60_000, { beforeShow: () => new Promise((resolve) => (accept = resolve)) });
   await vi.advanceTimersByTimeAsync(41_000);
 
-  renewal.stop();
+  stop();
   accept();
   await vi.advanceTimersByTimeAsync(600_000);
 
@@ -116,7 +116,7 @@ function renewing(lifeMs: number | undefined, { beforeObtain, beforeShow, log }:
   let issued = 0;
   const next = (): Credential => ({ key: `key ${issued++}`, expiresAt: lifeMs === undefined ? undefined : Date.now() + lifeMs });
   const ended = vi.fn();
-  const renewal = new Renewal(next(), {
+  const stop = keepRenewed(next(), {
     obtain: async () => {
       await beforeObtain?.();
       return next();
@@ -128,5 +128,5 @@ function renewing(lifeMs: number | undefined, { beforeObtain, beforeShow, log }:
     ended,
     log,
   });
-  return { renewal, shown, ended };
+  return { stop, shown, ended };
 }

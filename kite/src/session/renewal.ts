@@ -19,56 +19,44 @@ export interface RenewalOptions<C extends Ending> {
 
 /**
  * Shows a new credential after two thirds of the old one's life, which leaves time for several tries, and so on with each that
- * follows. Whoever made it stops it with the connection: the next one is dialled with a new credential anyway.
+ * follows. Whoever asked for it calls what it answers with when the connection is lost: then what is under way comes to nothing,
+ * and no timer is left. The next connection is dialled with a new credential anyway.
  */
-export class Renewal<C extends Ending> {
-  readonly #options: RenewalOptions<C>;
-  #expiresAt: number | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #stopped = false;
+export function keepRenewed<C extends Ending>(shown: C, { obtain, show, ended, log = silent }: RenewalOptions<C>): () => void {
+  let expiresAt: number | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
 
-  constructor(shown: C, options: RenewalOptions<C>) {
-    this.#options = options;
-    this.#follow(shown);
-  }
-
-  /** What is under way comes to nothing: nothing is shown, nobody is told, and no timer is left. */
-  stop(): void {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-  }
-
-  #follow({ expiresAt }: C): void {
-    this.#expiresAt = expiresAt;
-    if (expiresAt !== undefined) this.#after(Math.max(((expiresAt - Date.now()) * 2) / 3, MIN_RENEWAL_MS));
-  }
-
-  #after(ms: number): void {
-    if (this.#stopped) return;
-    this.#timer = setTimeout(() => void this.#renew(), timerMs(ms));
-    (this.#timer as { unref?: () => void }).unref?.();
-  }
-
-  async #renew(): Promise<void> {
-    const { obtain, show, log = silent } = this.#options;
+  const follow = (credential: C): void => {
+    expiresAt = credential.expiresAt;
+    if (expiresAt !== undefined) renewAfter(Math.max(((expiresAt - Date.now()) * 2) / 3, MIN_RENEWAL_MS));
+  };
+  const renewAfter = (ms: number): void => {
+    if (stopped) return;
+    timer = setTimeout(() => void renew(), timerMs(ms));
+    (timer as { unref?: () => void }).unref?.();
+  };
+  const renew = async (): Promise<void> => {
     try {
       const credential = await obtain();
-      if (this.#stopped) return;
+      if (stopped) return;
       await show(credential);
-      this.#follow(credential);
+      follow(credential);
     } catch (thrown) {
-      if (this.#stopped) return;
+      if (stopped) return;
       const error = KiteError.from(thrown);
       log.warn({ code: error.code, error: error.message }, "the credential could not be renewed; trying again");
-      this.#tryAgain(error);
+      // Whoever it was for has left, and what was shown has ended: what is called next goes elsewhere.
+      if (error.code === "not_found" && Date.now() >= (expiresAt ?? 0)) return ended(error);
+      renewAfter(RENEWAL_RETRY_MS);
     }
-  }
+  };
 
-  #tryAgain(error: KiteError): void {
-    // Whoever it was for has left, and what was shown has ended: what is called next goes elsewhere.
-    if (error.code === "not_found" && Date.now() >= (this.#expiresAt ?? 0)) return this.#options.ended(error);
-    this.#after(RENEWAL_RETRY_MS);
-  }
+  follow(shown);
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
 }
 
 // A clock that is wrong, or a token of seconds, must not make a loop of it.
