@@ -149,7 +149,9 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
-  const methods = kontrolMethods({ ...memory, ...door, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
+  const spend = (username: string) => guard.spend("kiteKeysPerAccount", username);
+  const counted = { kiteKeys: () => ({ ...kiteKeys(), spend }) };
+  const methods = kontrolMethods({ ...memory, ...door, ...counted, tokens, now, random: Math.random, registrar, watchers, older, logger });
   const register = new Registry();
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });

@@ -76,6 +76,9 @@ export function kontrolMethods(services: Services) {
 export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods>>>;
 type Fulfils<Served extends KontrolContract> = Served;
 
+// Read from memory; 10,000 older kites of one account ask once each when they start.
+const KEYS_ASKED = { calls: 6_000, perMs: 60_000, burst: 10_000 };
+
 function registryMethods(services: Services) {
   const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
@@ -100,7 +103,7 @@ function registryMethods(services: Services) {
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
-    getKey: method({ role: "viewer" }, (call) => publicKeys(call, services)),
+    getKey: method({ role: "viewer", throttle: KEYS_ASKED }, (call) => publicKeys(call, services)),
   };
 }
 
@@ -167,10 +170,11 @@ function entryMethods(services: Services) {
   };
 }
 
-function joinTokenMethods({ log, directory, now }: Administered) {
+function joinTokenMethods({ log, directory, guard, now }: Administered) {
   return {
     create: method({ role: "owner", input: schemas.newJoinToken }, (request, call) => {
       checkLasting(call, directory);
+      guard.spend("joinTokensPerAccount", request.username);
       return createJoinToken(log, request, call.caller.username, now());
     }),
   };
