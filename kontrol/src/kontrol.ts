@@ -251,7 +251,7 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   // As long as kites remember them, and as any setting lets a token live: one that comes back must know what it would know if it had
   // stayed, and another replica, or this one before it was restarted, may have given tokens that live longer than its own.
   const revocationsMs = REVOCATIONS_KEPT_MS;
-  const directory = new Directory({ revocationsMs });
+  const directory = new Directory({ revocationsMs, now: clock });
   const follower = await Follower.start({ databaseUrl, directory, revocationsMs, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {
