@@ -149,7 +149,9 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
-  const methods = kontrolMethods({ ...memory, ...door, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
+  const spend = (username: string) => guard.spend("kiteKeysPerAccount", username);
+  const counted = { kiteKeys: () => ({ ...kiteKeys(), spend }) };
+  const methods = kontrolMethods({ ...memory, ...door, ...counted, tokens, now, random: Math.random, registrar, watchers, older, logger });
   const register = new Registry();
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
@@ -249,7 +251,7 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   // As long as kites remember them, and as any setting lets a token live: one that comes back must know what it would know if it had
   // stayed, and another replica, or this one before it was restarted, may have given tokens that live longer than its own.
   const revocationsMs = REVOCATIONS_KEPT_MS;
-  const directory = new Directory({ revocationsMs });
+  const directory = new Directory({ revocationsMs, now: clock });
   const follower = await Follower.start({ databaseUrl, directory, revocationsMs, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {

@@ -18,6 +18,7 @@ import type { GrantRecord } from "./database/record.ts";
 import type { Fresh } from "./directory/freshness.ts";
 import { departed, findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
 import type { Watchers } from "./directory/watch.ts";
+import { checkThere, whyDespite } from "./directory/why-from-memory.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
 import { checkLasting } from "./entry/lasting.ts";
@@ -76,6 +77,9 @@ export function kontrolMethods(services: Services) {
 export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods>>>;
 type Fulfils<Served extends KontrolContract> = Served;
 
+// Read from memory; 10,000 older kites of one account ask once each when they start.
+const KEYS_ASKED = { calls: 6_000, perMs: 60_000, burst: 10_000 };
+
 function registryMethods(services: Services) {
   const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
@@ -100,7 +104,7 @@ function registryMethods(services: Services) {
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
-    getKey: method({ role: "viewer" }, (call) => publicKeys(call, services)),
+    getKey: method({ role: "viewer", throttle: KEYS_ASKED }, (call) => publicKeys(call, services)),
   };
 }
 
@@ -146,6 +150,11 @@ function publicKeys({ caller }: Call, { keys }: Services): { keys: PublicJwk[]; 
   return (keys.currentOf("RS256") ?? own).publicPem as unknown as ReturnType<typeof publicKeys>; // see outsideContract
 }
 
+// A row by its id, of six connections that everything else needs, too; `kite why` asks for 20 at once.
+const WHY = { concurrency: { running: 3, waiting: 500 }, throttle: { calls: 3_000, perMs: 60_000 } };
+// Ten thousand rows are read for one, in some tens of milliseconds.
+const DEPARTED = { concurrency: { running: 2, waiting: 50 }, throttle: { calls: 300, perMs: 60_000 } };
+
 function entryMethods(services: Services) {
   const { directory, registrar } = services;
   return {
@@ -160,17 +169,24 @@ function entryMethods(services: Services) {
       if (account === undefined) throw new KiteError("unauthenticated", "the account is gone");
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
-    why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
+    why: method({ role: "viewer", input: schemas.id, ...WHY }, ({ id }, call) =>
+      whyDespite(() => why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }), id, call, {
+        ...services,
+        isHere: (held) => registrar.held(held) !== undefined,
+      }),
     ),
-    departed: method({ role: "viewer", input: schemas.queried }, ({ query }, call) => departed(query, call, services)),
+    departed: method({ role: "viewer", input: schemas.queried, ...DEPARTED }, async ({ query }, call) => {
+      checkThere(services.follower);
+      return departed(query, call, services);
+    }),
   };
 }
 
-function joinTokenMethods({ log, directory, now }: Administered) {
+function joinTokenMethods({ log, directory, guard, now }: Administered) {
   return {
     create: method({ role: "owner", input: schemas.newJoinToken }, (request, call) => {
       checkLasting(call, directory);
+      guard.spend("joinTokensPerAccount", request.username);
       return createJoinToken(log, request, call.caller.username, now());
     }),
   };
