@@ -139,11 +139,12 @@ export const overLink: OpenCarrier = async (serve) => {
   return {
     url: "link:",
     dial: async () => {
-      const incoming = (async function* () {
-        yield* await answered;
-      })();
-      const { transport, outgoing } = linkTransport(incoming);
+      const { transport, outgoing } = linkTransport(answer());
       const answered = outer.client.link(outgoing as AsyncIterable<RawFrame>) as Promise<AsyncIterable<RawFrame>>;
+      // What goes out is asked for first; what comes in is the answer.
+      async function* answer(): AsyncGenerator<RawFrame> {
+        yield* await answered;
+      }
       sever = () => void outgoing[Symbol.asyncIterator]().return?.();
       return transport;
     },
