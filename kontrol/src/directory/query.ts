@@ -216,7 +216,8 @@ export async function why(
 ) {
   const mayKnow = knowledge(caller, directory, now());
   const present = directory.kite(id);
-  if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
+  // One that the caller may not know of takes the way of one that never was: neither the time nor a database that is away tells of it.
+  if (present !== undefined && mayKnow(present)) return explainPresent(present, pulse(id), pool);
   const [last] = (await ask<GoneRecord | Present>(pool, WHY, [id])).rows;
   if (last === undefined || !mayKnow(last)) return { found: false } as const;
   // It has registered again, at another replica, and the log did not bring it here yet.

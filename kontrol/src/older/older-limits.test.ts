@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { type Call, formatIdentity } from "@kite-mesh/kite";
 import { beforeEach, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
@@ -114,6 +115,8 @@ const options = {
 
 function opened() {
   const closed = new AbortController();
+  // As the signals of sessions: many listen.
+  setMaxListeners(0, closed.signal);
   const call = { ...callOf("ours"), session: { id: crypto.randomUUID(), closed: closed.signal } } as Call;
   return { watches: new OlderWatches({ ...options, directory, watchers, logger: silent }), call, end: () => closed.abort() };
 }
