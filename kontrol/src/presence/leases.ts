@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
-import type { Log, LogTransaction } from "../database/log.ts";
+import type { Derived, Log, LogTransaction } from "../database/log.ts";
 import { Outage } from "../database/outage.ts";
 import { type KiteRecord, RECORD } from "../database/record.ts";
 import { type Present, refusal, replacedBy, standingOf, taken } from "./standing.ts";
@@ -185,25 +185,30 @@ export class Leases {
   }
 }
 
-const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at,
-         instance, instance_at)
-  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
-         to_timestamp("registeredAt" / 1000), instance, generation
-    from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8, instance text)
-  on conflict (id) do update set
-    username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
-    region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
-    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
-    instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`;
+const ENTERED: Derived = {
+  name: "entered",
+  text: `
+    insert into kontrol.kites (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
+           registered_at, instance, instance_at)
+    select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, revision, holder,
+           to_timestamp("registeredAt" / 1000), instance, revision
+      from added,
+           jsonb_to_record(data -> 'record') as lease (kite jsonb, url text, visibility text, labels jsonb, jti uuid, kid text, holder uuid,
+             "registeredAt" float8, instance text),
+           jsonb_to_record(lease.kite) as identity (id text, username text, environment text, name text, version text, region text, hostname text)
+     where kind = 'kite.registered'
+    on conflict (id) do update set
+      username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
+      region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
+      jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+      instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`,
+};
 
 /** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
 async function addLeases(tx: LogTransaction, leases: readonly NewLease[], present: Present): Promise<Map<string, KiteRecord | KiteError>> {
   const outcomes = new Map<string, KiteRecord | KiteError>();
   if (leases.length === 0) return outcomes;
   const standing = await standingOf(leases, tx, present);
-  const columns: object[] = [];
   for (const lease of leases) {
     const { id } = lease.kite;
     const before = standing(id);
@@ -218,9 +223,8 @@ async function addLeases(tx: LogTransaction, leases: readonly NewLease[], presen
     const replaced = before === undefined || before.gone ? null : replacedBy(record, before);
     record.generation = tx.append({ kind: "kite.registered", record, before: replaced });
     outcomes.set(id, record);
-    columns.push({ ...record.kite, ...record, kite: undefined });
   }
-  if (columns.length > 0) tx.send({ name: "enter", text: ENTER, values: [JSON.stringify(columns)] });
+  tx.derive(ENTERED);
   return outcomes;
 }
 
