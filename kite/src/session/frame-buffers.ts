@@ -1,4 +1,4 @@
-import { writeFrameHead } from "../wire/v1.ts";
+import { frameHead, frameJson, HEADER_BYTES, writeLength } from "../wire/v1.ts";
 
 /**
  * The segments of the next frame, in the bytes that it is sent from: each is copied once, when it is passed, so that its owner
@@ -24,15 +24,15 @@ export class FrameDraft {
 
   /** The frame with these messages; the draft is empty again. */
   finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array {
-    const head = writeFrameHead(sequence, ack, messages, this.#lengths);
+    const json = frameJson(sequence, ack, messages, this.#lengths);
     const [bytes, end] = [this.#bytes, this.#end];
     this.#bytes = NONE;
     this.#end = HEAD_BYTES;
     this.#lengths = [];
-    const begin = HEAD_BYTES - head.byteLength;
+    const begin = HEAD_BYTES - HEADER_BYTES - json.length;
     // A small frame would keep all of these bytes until it is acknowledged.
-    if (begin < 0 || end < SMALLEST_BYTES) return copied(head, bytes, end);
-    bytes.set(head, begin);
+    if (end < SMALLEST_BYTES || begin < 0 || !writeAscii(json, bytes, HEAD_BYTES - json.length)) return copied(frameHead(json), bytes, end);
+    writeLength(json.length, bytes, begin);
     return bytes.subarray(begin, end);
   }
 
@@ -73,6 +73,16 @@ export const FRAME_BYTES = 129 * 1024;
  * whole in what was read, where larger ones are gathered in fresh memory, which more than doubles the work of whoever reads them.
  */
 export const PIECE_BYTES = 16 * 1024;
+
+/** What is asked of most frames: short texts, which cross into native code and back for more than it takes to write them. */
+function writeAscii(text: string, bytes: Uint8Array, offset: number): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit > 0x7f) return false;
+    bytes[offset + at] = unit;
+  }
+  return true;
+}
 
 function copied(head: Uint8Array, bytes: Uint8Array, end: number): Uint8Array {
   const frame = new Uint8Array(head.byteLength + end - HEAD_BYTES);
