@@ -10,4 +10,4 @@ export function keptBytes(bytes: Uint8Array): Uint8Array {
 // What Node reads at once by itself.
 const SMALL_BYTES = 64 * 1024;
 // Chunks of 64 KiB, which is what most streams have, are not copied out of what `connectRoomy` reads.
-const MOST_TIMES = 4;
+const MOST_TIMES = 8;
