@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import type { Change } from "../database/record.ts";
 import { Answers } from "./answers.ts";
 import { Directory } from "./directory.ts";
-import { type QueryOptions, writeKites } from "./query.ts";
+import type { QueryOptions } from "./query.ts";
+import { writeKites } from "./written-answers.ts";
 
 const NOW = 1_700_000_000_000;
 const ALICE = { username: "alice", kind: "person", admin: false, state: "active" } as const;

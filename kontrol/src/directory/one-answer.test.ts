@@ -4,8 +4,9 @@ import { describe, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
 import { CONSTRAINTS, EXPRESSIONS, Model, means, VERSIONS } from "../test-history-model.ts";
 import { Directory } from "./directory.ts";
-import { findKites, type QueryOptions, writeKites } from "./query.ts";
+import { findKites, type QueryOptions } from "./query.ts";
 import { Watchers } from "./watch.ts";
+import { writeKites } from "./written-answers.ts";
 
 // A query is answered once, or watched: what a watcher has put together at any time is what the answer would be then, and
 // both are what the model says, which reads neither grammar.
