@@ -18,7 +18,7 @@ import type { GrantRecord } from "./database/record.ts";
 import type { Fresh } from "./directory/freshness.ts";
 import { departed, findKites, findToken, type QueryOptions, why } from "./directory/query.ts";
 import type { Watchers } from "./directory/watch.ts";
-import { keptKites, writeKites } from "./directory/written-answers.ts";
+import { type Asked, keptKites, writeKites } from "./directory/written-answers.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
 import { checkLasting } from "./entry/lasting.ts";
@@ -80,9 +80,9 @@ type Fulfils<Served extends KontrolContract> = Served;
 function registryMethods(services: Services) {
   const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
-  const find = async (query: Query, call: Call) => {
-    await knowing(query, call, services);
-    return writeKites(query, call, services);
+  const find = async (asked: Asked, call: Call) => {
+    await knowing(asked.query, call, services);
+    return writeKites(asked, call, services);
   };
   const findAndWatch = async (query: Query, callback: WatchCallback, call: Call) => {
     await knowing(query, call, services);
@@ -94,9 +94,11 @@ function registryMethods(services: Services) {
       "kite" in register ? registrar.register(register, call) : outsideContract<Registered>(older.register(register, call)),
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
-    getKites: method({ role: "viewer", input: schemas.olderGetKites }, ({ query, watchCallback, watchHandler }, call) => {
+    getKites: method({ role: "viewer", input: schemas.olderGetKites }, ({ query, known, watchCallback, watchHandler }, call) => {
       const callback = watchCallback ?? watchHandler;
-      return callback ? findAndWatch(query, callback, call) : (keptKites(query, call, services) ?? find(query, call));
+      if (callback) return findAndWatch(query, callback, call);
+      const asked = { query, known };
+      return keptKites(asked, call, services) ?? find(asked, call);
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
