@@ -3,8 +3,9 @@ import { type Call, formatIdentity } from "@kite-mesh/kite";
 import { beforeEach, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
 import { Directory } from "../directory/directory.ts";
-import { type QueryOptions, writeKites } from "../directory/query.ts";
+import type { QueryOptions } from "../directory/query.ts";
 import { Watchers } from "../directory/watch.ts";
+import { writeKites } from "../directory/written-answers.ts";
 import { silent } from "../testing.ts";
 import type { Tokens } from "../trust/tokens.ts";
 import { type KiteEvent, OlderWatches } from "./older-watches.ts";
@@ -87,7 +88,7 @@ test("what older kites are answered is signed each time it is asked for, so that
   enter("a");
   const ask = async (kid: string) => {
     const before = issued;
-    for (let time = 0; time < 3; time++) await writeKites({}, callOf(kid), options);
+    for (let time = 0; time < 3; time++) await writeKites({ query: {} }, callOf(kid), options);
     return issued - before;
   };
 

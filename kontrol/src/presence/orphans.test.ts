@@ -21,7 +21,7 @@ test("the kites of a kontrol that said it was leaving wait two beats, of one tha
   const directory = new Directory({ revocationsMs: 600_000 });
   const follower = await Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent });
   const log = new Log(pool, (entries) => follower.offer(entries));
-  const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger: silent, onWritten: (revision) => follower.reached(revision) });
   const holder = randomUUID();
   const replicas = new Replicas({ pool, holder, heartbeatMs: BEAT_MS });
   /** Says of a replica when it beat last, in beats, and whether it has said that it leaves. */
