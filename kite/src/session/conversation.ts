@@ -6,6 +6,7 @@ import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
+import { keptBytes } from "./kept-bytes.ts";
 import { badKey, isKey, readMeta } from "./meta.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
@@ -331,7 +332,7 @@ export class Conversation {
       bytes: (segment) => {
         const bytes = frame.segments[segment];
         if (bytes === undefined) throw protocolError(`segment ${segment} is not in the frame`);
-        return bytes;
+        return keptBytes(bytes);
       },
     };
   }
