@@ -66,9 +66,7 @@ test("what only the database knows is refused with the reason, and a kite that o
   );
 
   expect(new Set(refusals).size).toBe(1);
-  expect(refusals[0]).toMatch(
-    /^no kite that you could see has the id "ID".*the database has not answered for ; ask again when it is back/,
-  );
+  expect(refusals[0]).toMatch(/^no kite that you could see has the id "ID".*the database has not answered for ; ask again when it is back/);
   await expect(alice.kontrol.departed({ query: { name: "who" } })).rejects.toMatchObject({
     code: "unavailable",
     message: expect.stringContaining("only the database knows which kites have left"),
