@@ -71,6 +71,8 @@ export interface RevocationRecord {
   readonly username?: string;
   readonly jti?: string;
   readonly kite?: string;
+  /** A signing key that others may have: nothing that it signed, and no token from before. */
+  readonly kid?: string;
   readonly reason: string;
 }
 

@@ -30,7 +30,7 @@ const MEMBERS = `
   select team, username, m.role from kontrol.memberships m join kontrol.accounts a using (username) where a.state = 'active'`;
 const REVOCATIONS = `
   select revision::float8 as revision, round(extract(epoch from date_trunc('milliseconds', at)) * 1000)::float8 as at,
-         jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'reason', reason)) as revoked
+         jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'kid', kid, 'reason', reason)) as revoked
     from kontrol.revocations where at > now() - $1 * interval '1 millisecond' order by revision`;
 
 const LAST = "select revision::float8 as revision, kind, data from kontrol.log order by revision desc limit $1";
