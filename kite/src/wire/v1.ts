@@ -46,7 +46,7 @@ export type RawFrame = string | Uint8Array;
  * one after the other.
  */
 export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
-  if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
+  if (segments.length === 0) return textFrame(sequence, ack, messages);
   const lengths = segments.map((segment) => segment.byteLength);
   const head = writeFrameHead(sequence, ack, messages, lengths);
   const frame = new Uint8Array(lengths.reduce((sum, length) => sum + length, head.byteLength));
@@ -57,6 +57,13 @@ export function writeFrame(sequence: number, ack: number, messages: readonly str
     offset += segment.byteLength;
   }
   return frame;
+}
+
+/** What `join` makes is the frame as it leaves: brackets put around it afterwards would cost a second copy of the whole. */
+function textFrame(sequence: number, ack: number, [first = "", ...further]: readonly string[]): string {
+  const parts = [`[${sequence},${ack},${first}`, ...further];
+  parts[parts.length - 1] += "]";
+  return parts.join(",");
 }
 
 /**
