@@ -283,7 +283,8 @@ export class Kite extends KiteClient {
       throw new KiteError("unauthenticated", "this kite has no kite.key, so it can verify nobody's token");
     }
     const own = await parseKiteKey(this.kiteKey);
-    this.#keys = new KeySet({ trusted: [own.kontrolKey], fetchKeys: publishedKeys(this.kontrolUrl), log: this.log });
+    const isRevoked = (kid: string) => this.#revocations.isKeyRevoked(kid);
+    this.#keys = new KeySet({ trusted: [own.kontrolKey], fetchKeys: publishedKeys(this.kontrolUrl), isRevoked, log: this.log });
     const trust = { keys: this.#keys, issuer: own.issuer, audience: this.identity, revocations: this.#revocations };
     const v1 = tokenAuthenticator(trust);
     return { v1, dnode: dnodeAuthenticator({ ...trust, ownKey: own.id, tokens: v1 }) };
@@ -292,8 +293,7 @@ export class Kite extends KiteClient {
 
 function isEnded({ username, credential }: Caller, ends: (credential: Revocable) => boolean): boolean {
   if (credential?.issuedAt === undefined) return false;
-  const { jti, issuedAt, revision } = credential;
-  return ends({ username, jti, issuedAt, revision });
+  return ends({ ...credential, username, issuedAt: credential.issuedAt });
 }
 
 /** Who callers are, by what each dialect shows. */

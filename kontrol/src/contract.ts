@@ -92,8 +92,12 @@ export interface KontrolContract extends RegistryContract {
     list(): Promise<SigningKeyInfo[]>;
     /** For administrators: a new key signs from now on; those before it still verify. Default `EdDSA`. */
     add(request?: { alg?: "EdDSA" | "RS256" }): Promise<SigningKeyInfo>;
-    /** For administrators: what this key signed is believed until `refusedAfter`; kites get a new kite.key when they register. */
-    retire(request: { kid: string }): Promise<{ retired: boolean; refusedAfter: number | null }>;
+    /**
+     * For administrators: what this key signed is believed until `refusedAfter`; kites get a new kite.key when they register. With `now`,
+     * for a key that others may have, it is refused at once and everywhere, kite.keys too: `kiteKeys` says how many have to be
+     * issued anew, and those who showed one, the caller perhaps, lose their session.
+     */
+    retire(request: { kid: string; now?: boolean }): Promise<{ retired: boolean; refusedAfter: number | null; kiteKeys: number }>;
   };
 }
 
@@ -154,7 +158,8 @@ export interface KiteKeyInfo {
 export interface SigningKeyInfo {
   kid: string;
   alg: "EdDSA" | "RS256";
-  state: "active" | "retired";
+  /** `revoked`: nothing that it signed is believed any more, since others may have it. */
+  state: "active" | "retired" | "revoked";
   createdAt: number;
   retiredAt: number | null;
 }

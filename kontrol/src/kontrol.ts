@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import {
   type Caller,
   type Identity,
@@ -37,6 +38,7 @@ import { BEATS_PATH, Beats } from "./presence/beats.ts";
 import { Leases, type NewLease } from "./presence/leases.ts";
 import { Registrar } from "./presence/registrar.ts";
 import { Replicas, reachableUrl } from "./presence/replicas.ts";
+import { SessionSigns } from "./presence/signs.ts";
 import { Slots } from "./presence/slots.ts";
 import { Upkeep } from "./presence/upkeep.ts";
 import { FORWARDED, Forwarder } from "./relay/forwarding.ts";
@@ -140,15 +142,18 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const slots = new Slots({ nowMs: () => performance.now() });
   const { hungMs } = options;
   const registrar = new Registrar({ directory, leases, slots, holder, relayUrl, heartbeatMs, hungMs, logger, now, renewKey });
-  const beats = new Beats({ registrar, logger });
+  const beats = new Beats({ registrar, signs: new SessionSigns({ heartbeatMs, logger }), logger });
   const door = openDoor(options, memory);
   const { guard, sourceOf, announced, logins, verify, check } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
-  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
+  const admits = (asking: IncomingMessage) => relay.admits(asking);
+  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits, onTaken: door.admitted });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
-  const methods = kontrolMethods({ ...memory, ...door, tokens, now, random: Math.random, registrar, watchers, older, kiteKeys, logger });
+  const spend = (username: string) => guard.spend("kiteKeysPerAccount", username);
+  const counted = { kiteKeys: () => ({ ...kiteKeys(), spend }) };
+  const methods = kontrolMethods({ ...memory, ...door, ...counted, tokens, now, random: Math.random, registrar, watchers, older, logger });
   const register = new Registry();
   const observers = [metrics({ register })];
   const kite: Kite = new Kite({ ...identity, methods, authenticate, graceMs: GRACE_MS, observers, log: logger });
@@ -192,11 +197,13 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
   const { trustedProxies = [], proxyProtocol = [] } = options;
   const announced = proxyProtocol.length === 0 ? undefined : announcedBy(proxyProtocol);
   const check = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
+  const sourceOf = behindProxies(trustedProxies, announced?.sourceOf);
   return {
     guard,
     check,
     announced,
-    sourceOf: behindProxies(trustedProxies, announced?.sourceOf),
+    sourceOf,
+    admitted: (asking: IncomingMessage) => guard.admitted(sourceOfAddress(sourceOf(asking))),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),
     logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
@@ -248,10 +255,11 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
   // As long as kites remember them, and as any setting lets a token live: one that comes back must know what it would know if it had
   // stayed, and another replica, or this one before it was restarted, may have given tokens that live longer than its own.
   const revocationsMs = REVOCATIONS_KEPT_MS;
-  const directory = new Directory({ revocationsMs });
+  const directory = new Directory({ revocationsMs, now: clock });
   const follower = await Follower.start({ databaseUrl, directory, revocationsMs, log: logger });
   opened.push(() => follower.close());
   directory.listen((applied) => {
+    for (const { kid, at } of revokedBy(applied, directory, clock())) if (kid !== undefined) keys.takeBack(kid, at);
     if (applied === "reset" || applied.change.kind === "signing-keys.changed") keys.changed();
   });
   const log = new Log(
@@ -259,7 +267,7 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
     (entries) => follower.offer(entries),
     () => directory.revision,
   );
-  const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
   const fresh = freshness({ pool, directory, follower });
@@ -320,14 +328,20 @@ function endRevoked(applied: Applied | "reset", { kite, tokens, watchers, direct
     if (revocation.jti === undefined) tokens.forget(revocation.username);
     if (revocation.kite !== undefined && revocation.kite !== kite.identity.id) continue;
     const end = () => kite.endSessions((caller) => isMeant(caller, revocation), why);
-    // A turn later: the kites of somebody who was removed are told first which grants have ended with that.
-    if (revocation.username === undefined) end();
+    // A turn later: the kites of somebody who was removed are told first which grants have ended with that, and those of a key that
+    // was revoked, that it was.
+    if (revocation.username === undefined && revocation.kid === undefined) end();
     else setImmediate(end);
     if (revocation.username !== undefined) watchers.end(revocation.username, why);
   }
 }
 
 function isMeant({ username, credential }: Caller, revocation: PastRevocation): boolean {
+  const { kid } = revocation;
+  if (kid !== undefined && credential?.kid === kid) return true;
+  // Of what other keys signed: tokens, which whoever has that key may have got for a kite.key of his own making.
+  if (kid !== undefined)
+    return credential?.type === "token" && isIssuedBefore({ ...credential, issuedAt: credential.issuedAt ?? 0 }, revocation);
   if (!isIssuedBefore({ issuedAt: credential?.issuedAt ?? 0, revision: credential?.revision }, revocation)) return false;
   if (revocation.username === undefined && revocation.jti === undefined) return false;
   return (revocation.username ?? username) === username && (revocation.jti ?? credential?.jti) === credential?.jti;

@@ -16,15 +16,17 @@ import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contra
 import { type Actor, audit, listAudit } from "./database/audit.ts";
 import type { GrantRecord } from "./database/record.ts";
 import type { Fresh } from "./directory/freshness.ts";
-import { departed, findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
+import { departed, findKites, findToken, type QueryOptions, why } from "./directory/query.ts";
 import type { Watchers } from "./directory/watch.ts";
+import { checkThere, whyDespite } from "./directory/why-from-memory.ts";
+import { type Asked, keptKites, writeKites } from "./directory/written-answers.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
 import { checkLasting } from "./entry/lasting.ts";
 import { loginMethods, setPasswordMethod } from "./entry/login-methods.ts";
 import { enter, enterOlder, type SignInServices } from "./entry/sign-in.ts";
 import type { OlderRegistrations } from "./older/older-registrations.ts";
-import { OlderWatches } from "./older/older-watches.ts";
+import { OlderWatches, type WatchCallback } from "./older/older-watches.ts";
 import { addGrant, type NewGrant, removeGrant } from "./people/grants.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people/people.ts";
 import { actor, teamMethods } from "./people/team-methods.ts";
@@ -76,20 +78,31 @@ export function kontrolMethods(services: Services) {
 export type ServedContract = Fulfils<ContractOf<ReturnType<typeof kontrolMethods>>>;
 type Fulfils<Served extends KontrolContract> = Served;
 
+// Read from memory; 10,000 older kites of one account ask once each when they start.
+const KEYS_ASKED = { calls: 6_000, perMs: 60_000, burst: 10_000 };
+
 function registryMethods(services: Services) {
   const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
+  const find = async (asked: Asked, call: Call) => {
+    await knowing(asked.query, call, services);
+    return writeKites(asked, call, services);
+  };
+  const findAndWatch = async (query: Query, callback: WatchCallback, call: Call) => {
+    await knowing(query, call, services);
+    const found = await findKites(query, call, services);
+    return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
+  };
   return {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
       "kite" in register ? registrar.register(register, call) : outsideContract<Registered>(older.register(register, call)),
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
-    getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
-      await knowing(query, call, services);
+    getKites: method({ role: "viewer", input: schemas.olderGetKites }, ({ query, known, watchCallback, watchHandler }, call) => {
       const callback = watchCallback ?? watchHandler;
-      if (!callback) return writeKites(query, call, services);
-      const found = await findKites(query, call, services);
-      return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
+      if (callback) return findAndWatch(query, callback, call);
+      const asked = { query, known };
+      return keptKites(asked, call, services) ?? find(asked, call);
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {
@@ -100,7 +113,7 @@ function registryMethods(services: Services) {
     getToken: method({ role: "viewer", input: schemas.getToken }, (asked, call) =>
       "query" in asked ? narrowerToken(asked, call, services) : outsideContract<IssuedToken>(olderToken(asked, call, services)),
     ),
-    getKey: method({ role: "viewer" }, (call) => publicKeys(call, services)),
+    getKey: method({ role: "viewer", throttle: KEYS_ASKED }, (call) => publicKeys(call, services)),
   };
 }
 
@@ -146,6 +159,11 @@ function publicKeys({ caller }: Call, { keys }: Services): { keys: PublicJwk[]; 
   return (keys.currentOf("RS256") ?? own).publicPem as unknown as ReturnType<typeof publicKeys>; // see outsideContract
 }
 
+// A row by its id, of six connections that everything else needs, too; `kite why` asks for 20 at once.
+const WHY = { concurrency: { running: 3, waiting: 500 }, throttle: { calls: 3_000, perMs: 60_000 } };
+// Ten thousand rows are read for one, in some tens of milliseconds.
+const DEPARTED = { concurrency: { running: 2, waiting: 50 }, throttle: { calls: 300, perMs: 60_000 } };
+
 function entryMethods(services: Services) {
   const { directory, registrar } = services;
   return {
@@ -160,17 +178,24 @@ function entryMethods(services: Services) {
       if (account === undefined) throw new KiteError("unauthenticated", "the account is gone");
       return { username: account.username, admin: account.admin, kind: account.kind };
     }),
-    why: method({ role: "viewer", input: schemas.id }, ({ id }, call) =>
-      why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }),
+    why: method({ role: "viewer", input: schemas.id, ...WHY }, ({ id }, call) =>
+      whyDespite(() => why(id, call, { ...services, pulse: (held) => registrar.held(held)?.pulse }), id, call, {
+        ...services,
+        isHere: (held) => registrar.held(held) !== undefined,
+      }),
     ),
-    departed: method({ role: "viewer", input: schemas.queried }, ({ query }, call) => departed(query, call, services)),
+    departed: method({ role: "viewer", input: schemas.queried, ...DEPARTED }, async ({ query }, call) => {
+      checkThere(services.follower);
+      return departed(query, call, services);
+    }),
   };
 }
 
-function joinTokenMethods({ log, directory, now }: Administered) {
+function joinTokenMethods({ log, directory, guard, now }: Administered) {
   return {
     create: method({ role: "owner", input: schemas.newJoinToken }, (request, call) => {
       checkLasting(call, directory);
+      guard.spend("joinTokensPerAccount", request.username);
       return createJoinToken(log, request, call.caller.username, now());
     }),
   };
@@ -271,7 +296,12 @@ function keyMethods({ pool, log, directory, follower, keys, kiteKeys, now }: Adm
     add: method({ role: "owner", input: schemas.newSigningKey }, async ({ alg = "EdDSA" } = {}, { caller }) =>
       describeKey(await keys.add(alg, log, caller.username)),
     ),
-    retire: method({ role: "owner", input: schemas.kid }, ({ kid }, { caller }) => keys.retire(kid, log, caller.username)),
+    retire: method({ role: "owner", input: schemas.retiredKey }, async ({ kid, now: atOnce = false }, { caller }) => {
+      if (!atOnce) return { ...(await keys.retire(kid, log, caller.username)), kiteKeys: 0 };
+      const { revoked: retired, kiteKeys, revision } = await keys.revoke(kid, log, caller.username);
+      await follower.reached(revision);
+      return { retired, refusedAfter: retired ? now() : null, kiteKeys };
+    }),
     revoke: method({ role: "viewer", input: schemas.jti }, async ({ jti }, { caller }) => {
       const by = { username: caller.username, admin: caller.role === "owner" };
       const { result, revision } = await revokeKiteKey(log, jti, by, now);
@@ -281,6 +311,6 @@ function keyMethods({ pool, log, directory, follower, keys, kiteKeys, now }: Adm
   };
 }
 
-function describeKey({ kid, alg, state, createdAt, retiredAt }: SigningKey): SigningKeyInfo {
-  return { kid, alg, state, createdAt, retiredAt };
+function describeKey({ kid, alg, state, createdAt, retiredAt, revokedAt }: SigningKey): SigningKeyInfo {
+  return { kid, alg, state: revokedAt === null ? state : "revoked", createdAt, retiredAt };
 }

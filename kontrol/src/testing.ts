@@ -66,25 +66,40 @@ export interface TestWire extends AsyncDisposable {
   readonly url: string;
   /** Drops all connections, as a machine does that lost its power, and takes no more. */
   cut(): void;
-  /** Keeps the connections, also those to come, and carries nothing any more, in either direction. */
-  freeze(): void;
+  /**
+   * Keeps the connections, also those to come, and carries nothing any more, in either direction, not even their end. Of some
+   * alone, by the path that they asked for; without those to come if that is said.
+   */
+  freeze(which?: { path?: RegExp; toCome?: boolean }): void;
 }
 
 export async function openTestWire(url: string): Promise<TestWire> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();
-  let frozen = false;
+  const wires = new Set<{ path: string; frozen: boolean; freeze(): void }>();
+  let isFrozen = (_path: string) => false;
   const server = createServer((near) => {
     const far = connect(Number(port), hostname);
+    const stop = () => {
+      wire.frozen = true;
+      for (const socket of [near, far]) socket.unpipe().pause();
+    };
+    const wire = { path: "", frozen: false, freeze: stop };
+    wires.add(wire);
     for (const [socket, other] of [
       [near, far],
       [far, near],
     ] as const) {
       sockets.add(socket);
       socket.on("error", () => socket.destroy());
-      socket.on("close", () => other.destroy());
-      if (!frozen) socket.pipe(other);
+      socket.on("close", () => void (wire.frozen || other.destroy()));
     }
+    near.once("data", (head) => {
+      wire.path = head.toString("latin1").split(" ", 2)[1] ?? "";
+      if (isFrozen(wire.path)) return wire.freeze();
+      far.write(head);
+      near.pipe(far).pipe(near);
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -92,9 +107,9 @@ export async function openTestWire(url: string): Promise<TestWire> {
     server.close();
     for (const socket of sockets) socket.resetAndDestroy();
   };
-  const freeze = () => {
-    frozen = true;
-    for (const socket of sockets) socket.unpipe().pause();
+  const freeze: TestWire["freeze"] = ({ path = /^/, toCome = true } = {}) => {
+    if (toCome) isFrozen = (asked) => path.test(asked);
+    for (const wire of wires) if (path.test(wire.path)) wire.freeze();
   };
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,

@@ -1,9 +1,8 @@
-import type { Command, Option } from "commander";
+import { SHELLS, completionScript as scriptOf } from "@kite-mesh/kite/completion";
+import type { Command } from "commander";
 import { CANDIDATES } from "./candidates.ts";
 import { EXIT, Failure } from "./failure.ts";
 import { print } from "./output.ts";
-
-const SHELLS = ["bash", "zsh", "fish"] as const;
 
 /** `kite completion bash`: a script for the shell, made from the commands themselves. */
 export function addCompletionCommand(program: Command): void {
@@ -21,41 +20,14 @@ Examples:
   kite completion zsh > "\${fpath[1]}/_kite"
   kite completion fish > ~/.config/fish/completions/kite.fish`;
 
-/** The script, from the tree of commands: what is added there is completed without a word here. */
+/** The script, with what only the mesh knows: names of kites, methods and teams. */
 export function completionScript(program: Command, shell: string): string {
-  const words = wordsByPath(program);
-  if (shell === "bash") return bash(words);
-  if (shell === "zsh") return `#compdef kite\nautoload -U +X bashcompinit && bashcompinit\n${bash(words)}`;
-  if (shell === "fish") return fish(words);
-  throw new Failure(`a shell was expected (${SHELLS.join(", ")}), got "${shell}"`, EXIT.usage);
+  if (!isShell(shell)) throw new Failure(`a shell was expected (${SHELLS.join(", ")}), got "${shell}"`, EXIT.usage);
+  return scriptOf(program, shell, { bash: bashNames(), fish: fishLines(), hidden: [CANDIDATES] });
 }
 
-/** `"stack apply"` → its subcommands and long options. */
-function wordsByPath(command: Command, path: readonly string[] = []): Map<string, string[]> {
-  const options = command.options.map((option: Option) => option.long ?? option.short ?? "");
-  const commands = command.commands.filter((child) => child.name() !== CANDIDATES);
-  const own = [...commands.map((child) => child.name()), ...options, "--help"];
-  const inner = commands.flatMap((child) => [...wordsByPath(child, [...path, child.name()])]);
-  return new Map([[path.join(" "), own], ...inner]);
-}
-
-function bash(words: Map<string, string[]>): string {
-  const cases = [...words].map(([path, own]) => `    "${path}") words="${own.join(" ")}" ;;`);
-  return `_kite() {
-  local words path="" word known=" ${[...words.keys()].filter((path) => path !== "").join(" ")} "
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case "$word" in -*) continue ;; esac
-    [[ "$known" == *" $word "* ]] || break
-    path="\${path:+$path }$word"
-  done
-  case "$path" in
-${cases.join("\n")}
-    *) words="" ;;
-  esac
-${bashNames()}
-  COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -o default -F _kite kite`;
+function isShell(shell: string): boolean {
+  return SHELLS.some((known) => known === shell);
 }
 
 /** Which commands take the name of a kite, and at which places; the second word of a command is at the first. */
@@ -85,13 +57,7 @@ function bashPlaces(places: readonly string[]): string {
   return places.map((place) => `"${place}"`).join("|");
 }
 
-function fish(words: Map<string, string[]>): string {
-  const lines = [...words].map(([path, own]) => {
-    const steps = path.split(" ").filter((step) => step !== "");
-    const condition =
-      steps.length === 0 ? "__fish_use_subcommand" : steps.map((step) => `__fish_seen_subcommand_from ${step}`).join("; and ");
-    return `complete -c kite -n '${condition}' -a '${own.join(" ")}'`;
-  });
+function fishLines(): string[] {
   const take = (places: readonly string[], what: string) =>
     places.map((place) => {
       const [command = "", index = "0"] = place.split(":");
@@ -99,7 +65,7 @@ function fish(words: Map<string, string[]>): string {
     });
   const methods = fishNames("call", 1, `${CANDIDATES} methods (commandline -opc)[3]`);
   const team = `complete -c kite -n '__fish_seen_subcommand_from grant' -l team -x -a '(kite ${CANDIDATES} teams 2>/dev/null)'`;
-  return ["complete -c kite -f", ...lines, ...take(TAKE_KITES, "kites"), ...take(TAKE_TEAMS, "teams"), methods, team].join("\n");
+  return [...take(TAKE_KITES, "kites"), ...take(TAKE_TEAMS, "teams"), methods, team];
 }
 
 function fishNames(command: string, index: number, question: string): string {

@@ -1,8 +1,8 @@
 import type { DeliveryState } from "@kite-mesh/gateway/contract";
 import { type Command, Option } from "commander";
-import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { json, print, table } from "./output.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 /** `kite gitlab deliveries …`: what GitLab told us, and what became of it. */
 export function addGitlabCommands(program: Command): void {
@@ -19,9 +19,7 @@ export function addGitlabCommands(program: Command): void {
 }
 
 async function list(options: { state?: DeliveryState; limit: string; json?: boolean }): Promise<void> {
-  const limit = Number(options.limit);
-  if (!Number.isInteger(limit) || limit < 1)
-    throw new Failure(`--limit should be a whole number from 1, and is "${options.limit}"`, EXIT.usage);
+  const limit = wholeNumber("--limit", options.limit);
   await using mesh = await openMesh();
   const deliveries = await (await mesh.gateway()).deliveries.list({
     limit,

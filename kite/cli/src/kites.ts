@@ -232,7 +232,10 @@ async function whyByQuery({ kite, kontrol }: Mesh, query: Query): Promise<WhyFou
   const departed = await kontrol.departed({ query }).catch((thrown: unknown) => {
     // A kontrol from before there was such a question.
     if (isKiteError(thrown) && thrown.code === "method_not_found") return [];
-    throw thrown;
+    // Those that are there are in kontrol's memory; those that left are in its database, which may be away.
+    if (!isKiteError(thrown) || thrown.code !== "unavailable" || present.length === 0) throw thrown;
+    note(`kite: ${explain(thrown).line}`);
+    return [];
   });
   return [...present.filter((answer) => answer.found), ...departed];
 }

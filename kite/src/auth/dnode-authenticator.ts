@@ -112,11 +112,11 @@ function caller(username: string, claimed: Identity | undefined, audience: Ident
 
 function refuseRevoked(
   username: string,
-  { type, ...credential }: { type: string; jti: string | undefined; issuedAt: number; revision?: number | undefined },
+  credential: { type: string; jti: string | undefined; kid: string; issuedAt: number; revision?: number | undefined },
   revocations?: Revocations,
 ): void {
   const revoked = revocations?.find({ username, ...credential });
-  if (revoked !== undefined) throw refused(`the ${type} of ${username} was revoked: ${revoked.reason}`);
+  if (revoked !== undefined) throw refused(`the ${credential.type} of ${username} was revoked: ${revoked.reason}`);
 }
 
 async function verifyEither(token: string, keys: KeySet): Promise<Signed> {

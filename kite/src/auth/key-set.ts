@@ -18,6 +18,8 @@ export interface KeySetOptions {
   trusted?: readonly TrustedKey[];
   /** Asks kontrol for its keys; left out, only the trusted ones are known. See {@link publishedKeys}. */
   fetchKeys?: ((signal: AbortSignal) => Promise<readonly PublicJwk[]>) | undefined;
+  /** Whether a key was taken back, which is heard before it is gone from what is published. Default: none was. */
+  isRevoked?: ((kid: string) => boolean) | undefined;
   log?: Logger | undefined;
   /** Milliseconds, as `Date.now`. */
   now?: () => number;
@@ -50,6 +52,7 @@ export class KeySet implements KeyLookup {
 
   /** The key of that id, if kontrol has one and it signs that way. Rejects never; undefined means "not to be trusted". */
   async find(kid: string, alg: Algorithm): Promise<CryptoKey | undefined> {
+    if (this.#options.isRevoked?.(kid)) return undefined;
     if (!this.#keys.has(kid)) await this.#refresh();
     else if (this.#now() - this.#answeredAt > REFRESH_AFTER_MS) void this.#refresh(); // never rejects; the known key serves meanwhile
     const entry = this.#keys.get(kid);
@@ -65,7 +68,8 @@ export class KeySet implements KeyLookup {
 
   /** The keys that may have signed what does not name its key: the original Kite's credentials, which are all RS256. */
   async unnamed(): Promise<readonly CryptoKey[]> {
-    const kids = (): string[] => [...this.#keys].filter(([, { alg }]) => alg === "RS256").map(([kid]) => kid);
+    const { isRevoked = () => false } = this.#options;
+    const kids = (): string[] => [...this.#keys].filter(([kid, { alg }]) => alg === "RS256" && !isRevoked(kid)).map(([kid]) => kid);
     if (kids().length === 0) await this.#refresh();
     const keys = await Promise.all(kids().map((kid) => this.find(kid, "RS256")));
     return keys.filter((key) => key !== undefined);

@@ -4,6 +4,9 @@ import type { Revocation } from "../registry/registry.ts";
 export interface Revocable {
   readonly username: string;
   readonly jti: string | undefined;
+  /** The key that signed it, and what it is: a kite.key outlives the other keys of its kontrol, a token is asked for anew. */
+  readonly kid?: string | undefined;
+  readonly type?: string | undefined;
   /** Milliseconds since the epoch, by kontrol's clock. */
   readonly issuedAt: number;
   /** What the kontrol that signed it knew of the mesh; see {@link isIssuedBefore}. */
@@ -37,6 +40,8 @@ export class Revocations {
   readonly #now: () => number;
   readonly #kiteId: string;
   #entries: Entry[] = [];
+  /** Those of signing keys: whoever has one dates what he signs as he likes, so they are not forgotten. */
+  readonly #keys = new Map<string, Revocation>();
   /** The last that made room for others before its time. */
   #madeRoom: { revision: number; at: number } | undefined;
 
@@ -49,7 +54,10 @@ export class Revocations {
   add(revocation: Revocation): (credential: Revocable) => boolean {
     const now = this.#now();
     if (revocation.kite !== undefined && revocation.kite !== this.#kiteId) return () => false;
-    if (revocation.username === undefined && revocation.jti === undefined && revocation.kite === undefined) return () => false;
+    const { username, jti, kite, kid } = revocation;
+    if (username === undefined && jti === undefined && kite === undefined && kid === undefined) return () => false;
+    if (kid !== undefined) this.#keys.set(kid, revocation);
+    for (const oldest of this.#keys.keys()) if (this.#keys.size > MAX_KEYS) this.#keys.delete(oldest);
     this.#entries = this.#entries.filter(({ at }) => now - at < REVOCATIONS_KEPT_MS);
     const entry = { revocation, at: revocation.at ?? now };
     this.#entries.push(entry);
@@ -65,7 +73,12 @@ export class Revocations {
 
   /** The revocation that ended this credential; undefined while it is valid. One that was issued later is a new one. */
   find(credential: Revocable): Revocation | undefined {
-    return this.#entries.find((entry) => ends(entry, credential))?.revocation;
+    return this.#keys.get(credential.kid ?? "") ?? this.#entries.find((entry) => ends(entry, credential))?.revocation;
+  }
+
+  /** Whether a signing key was taken back: what it signs is nobody's word. */
+  isKeyRevoked(kid: string): boolean {
+    return this.#keys.has(kid);
   }
 }
 
@@ -74,7 +87,10 @@ interface Entry {
   readonly at: number;
 }
 
-function ends({ revocation, at }: Entry, { username, jti, ...issued }: Revocable): boolean {
+function ends({ revocation, at }: Entry, { username, jti, kid, type, ...issued }: Revocable): boolean {
+  // Who has the key dates what he signs as he likes, and may have got tokens by another key for a kite.key that he made.
+  if (revocation.kid !== undefined && kid === revocation.kid) return true;
+  if (revocation.kid !== undefined && type === "kiteKey") return false;
   if (revocation.jti !== undefined && revocation.jti !== jti) return false;
   if (revocation.username !== undefined && revocation.username !== username) return false;
   return isIssuedBefore(issued, { revision: Number(revocation.revision), at });
@@ -84,3 +100,5 @@ function ends({ revocation, at }: Entry, { username, jti, ...issued }: Revocable
 export const REVOCATIONS_KEPT_MS = 60 * 60_000;
 // A mesh that revokes this many within the hour has removed everybody. Tokens from before the oldest of them are not accepted any more.
 const MAX_REMEMBERED = 10_000;
+// A kontrol has a handful of keys in its life.
+const MAX_KEYS = 100;

@@ -1,6 +1,8 @@
+import type { createConnection } from "node:net";
 import { WebSocket } from "ws";
 import { KiteError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
+import { connectRoomy } from "./roomy-socket.ts";
 import { closeArguments, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
 
 /** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
@@ -46,7 +48,8 @@ export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signa
 
 function open(url: string, protocols: string[], maxPayload: number): WebSocket {
   try {
-    return new WebSocket(toSocketUrl(url), protocols, { perMessageDeflate: false, maxPayload });
+    const address = toSocketUrl(url);
+    return new WebSocket(address, protocols, { perMessageDeflate: false, maxPayload, ...(address.startsWith("ws:") && ROOMY) });
   } catch (cause) {
     throw new KiteError("invalid_argument", `an address of a kite was expected, such as http://127.0.0.1:3636; got ${url}`, { cause });
   }
@@ -60,6 +63,9 @@ function open(url: string, protocols: string[], maxPayload: number): WebSocket {
 export function webSocketTransport(socket: WebSocket): Transport {
   return new WebSocketTransport(socket);
 }
+
+// Of all the ways to call `createConnection` only the one with options is used. TLS hands out 16 KiB at a time, whatever room there is.
+const ROOMY = { createConnection: connectRoomy as typeof createConnection };
 
 /** `http://host:1/kite` → `ws://host:1/kite`. */
 function toSocketUrl(url: string): string {

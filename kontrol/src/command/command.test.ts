@@ -104,6 +104,22 @@ test("signing keys are listed, added and retired, and the last one stays", async
   expect(await run("key", "retire", added.kid)).toMatchObject({ code: 1, stderr: expect.stringContaining("the only active EdDSA key") });
 });
 
+test("a signing key that others may have is ended at once, and the kite.keys that it signed with it", async () => {
+  await said("person", "add", "vera");
+  const [stolen] = await read<SigningKeyInfo[]>("key", "list");
+  await said("key", "issue", "vera", "--print");
+  await said("key", "add");
+
+  const ended = await said("key", "retire", String(stolen?.kid), "--now");
+
+  expect(ended).toBe(
+    `nothing that ${stolen?.kid} signed is believed any more; one kite.key has ended with it: kontrol key issued lists it, kontrol key issue makes a new one\n`,
+  );
+  expect((await read<SigningKeyInfo[]>("key", "list")).find(({ kid }) => kid === stolen?.kid)).toMatchObject({ state: "revoked" });
+  expect(await read("key", "issued", "vera")).toMatchObject([{ revokedAt: expect.any(String) }]);
+  expect(await said("key", "retire", String(stolen?.kid), "--now")).toBe(`there is no key ${stolen?.kid} that could be ended\n`);
+});
+
 test("a kite.key goes into a file for its owner alone, and is printed only when that is asked for", async () => {
   await said("person", "add", "carol");
   const file = join(folder, "carol.key");

@@ -27,8 +27,9 @@ export function addKeyCommands(program: Command): void {
     key
       .command("retire")
       .argument("<kid>", "as kontrol key list names it")
+      .option("--now", "others may have it: refuse at once, everywhere, whatever it signed, kite.keys too")
       .option("--json", "JSON on one line")
-      .description("end a signing key; what it signed is believed until its grace is over"),
+      .description("end a signing key; what it signed is believed until its grace is over, unless it is ended with --now"),
     "databaseUrl",
     "keyGrace",
   ).action(retire);
@@ -80,12 +81,22 @@ async function add({ alg, ...options }: Options & { alg?: Algorithm }): Promise<
   print(options.json ? json(key) : `${key.kid} signs from now on (${key.alg}); kontrol key retire ends the one before it`);
 }
 
-async function retire(kid: string, options: Options): Promise<void> {
+async function retire(kid: string, { now = false, ...options }: Options & { now?: boolean }): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
-  const answer = await kontrol.call.keys.retire({ kid });
+  const answer = await kontrol.call.keys.retire({ kid, now });
   if (options.json) return print(json(answer));
-  const { retired, refusedAfter } = answer;
+  const { retired, refusedAfter, kiteKeys } = answer;
+  if (now)
+    return print(
+      retired ? `nothing that ${kid} signed is believed any more; ${toIssue(kiteKeys)}` : `there is no key ${kid} that could be ended`,
+    );
   print(retired ? `${kid} signs no more; what it signed is believed until ${when(refusedAfter)}` : `there is no active key ${kid}`);
+}
+
+function toIssue(count: number): string {
+  if (count === 0) return "no kite.key was by it";
+  if (count === 1) return "one kite.key has ended with it: kontrol key issued lists it, kontrol key issue makes a new one";
+  return `${count} kite.keys have ended with it: kontrol key issued lists them, kontrol key issue makes new ones`;
 }
 
 interface IssueOptions extends Options {

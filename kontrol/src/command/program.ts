@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { addAuditCommand } from "./audit.ts";
+import { addCompletionCommand } from "./completion.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGrantCommands } from "./grants.ts";
 import { addKeyCommands } from "./keys.ts";
@@ -39,6 +40,7 @@ export function createProgram(): Command {
   addTeamCommands(program);
   addGrantCommands(program);
   addAuditCommand(program);
+  addCompletionCommand(program);
   for (const command of program.commands) inherit(command, program);
   return program;
 }

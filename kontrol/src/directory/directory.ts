@@ -41,6 +41,8 @@ export interface Applied {
   readonly change: Change;
   readonly before: KiteRecord | undefined;
   readonly after: KiteRecord | undefined;
+  /** When it came, in milliseconds since the epoch; missing for what was read with a snapshot. */
+  readonly heardAt?: number;
 }
 
 /** What the directory tells: one applied entry, or that it was built anew. */
@@ -70,12 +72,14 @@ export class Directory {
   readonly #keys = new Map<string, IssuedKey>();
   readonly #listeners = new Set<DirectoryListener>();
   readonly #revocationsMs: number;
+  readonly #now: () => number;
   #revocations: PastRevocation[] = [];
   #tail: Applied[] = [];
   #revision = 0;
 
-  constructor({ revocationsMs }: { revocationsMs: number }) {
+  constructor({ revocationsMs, now = Date.now }: { revocationsMs: number; now?: () => number }) {
     this.#revocationsMs = revocationsMs;
+    this.#now = now;
   }
 
   get revision(): number {
@@ -105,7 +109,7 @@ export class Directory {
   apply(entry: Entry): boolean {
     if (entry.revision <= this.#revision) return true;
     if (entry.revision !== this.#revision + 1) return false;
-    const applied: Applied = { ...entry, ...this.#change(entry) };
+    const applied: Applied = { ...entry, ...this.#change(entry), heardAt: this.#now() };
     this.#revision = entry.revision;
     this.#tail.push(applied);
     // In lumps, so that a push costs the same whether the tail is full or not.
@@ -124,6 +128,13 @@ export class Directory {
     const oldest = this.#revision - this.#tail.length;
     if (revision < oldest || revision > this.#revision) return undefined;
     return this.#tail.slice(revision - oldest);
+  }
+
+  /** How a kite left, as far as the last changes tell. */
+  departure(id: string): { before: KiteRecord; reason: string; heardAt: number | undefined } | undefined {
+    const last = this.#tail.findLast(({ change }) => change.kind === "kite.gone" && change.id === id);
+    if (last?.change.kind !== "kite.gone" || last.before === undefined) return undefined;
+    return { before: last.before, reason: last.change.reason, heardAt: last.heardAt };
   }
 
   kite(id: string): KiteRecord | undefined {

@@ -15,7 +15,9 @@ import { retrace } from "./retrace.ts";
 const HEAD = "select revision::float8 as revision from kontrol.head";
 const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
 const KEYS = "select jti, username, revoked_at is not null as revoked, machine from kontrol.kite_keys";
-const KITES = `select ${RECORD} from kontrol.kites k where gone_at is null`;
+// An instance that was written with another generation is not of this registration: a version that knows none went over it.
+const KITES = `
+  select ${RECORD}, case when instance_at = generation then instance end as instance from kontrol.kites k where gone_at is null`;
 const GRANTS = `
   select id, owner, username, role, query, round(extract(epoch from date_trunc('milliseconds', expires_at)) * 1000)::float8 as "expiresAt"
     from kontrol.grants where removed_at is null`;
@@ -28,7 +30,7 @@ const MEMBERS = `
   select team, username, m.role from kontrol.memberships m join kontrol.accounts a using (username) where a.state = 'active'`;
 const REVOCATIONS = `
   select revision::float8 as revision, round(extract(epoch from date_trunc('milliseconds', at)) * 1000)::float8 as at,
-         jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'reason', reason)) as revoked
+         jsonb_strip_nulls(jsonb_build_object('username', username, 'jti', jti, 'kite', kite, 'kid', kid, 'reason', reason)) as revoked
     from kontrol.revocations where at > now() - $1 * interval '1 millisecond' order by revision`;
 
 const LAST = "select revision::float8 as revision, kind, data from kontrol.log order by revision desc limit $1";

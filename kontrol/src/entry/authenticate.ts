@@ -68,6 +68,7 @@ async function verifyCredential(
 
 async function verifyOwnKiteKey(text: string, { keys, issuer, directory }: TrustOptions): Promise<Omit<Caller, "kite">> {
   const { id: jti, username, kontrolKey, issuedAt } = await verifyKiteKey(text, { keys: ownOnly(keys), issuer });
+  checkKey(kontrolKey.kid, keys);
   const issued = directory.key(jti);
   // The signature alone would make every document that kontrol ever signs a kite.key; this one was issued as such.
   if (issued === undefined || issued.username !== username) throw refused("the kite.key was never issued as one");
@@ -96,6 +97,7 @@ export async function verifyOwnToken(text: string, audience: Identity, options: 
   const { keys, issuer, directory, now } = options;
   const token = await verifyToken(text, { keys: lookup(keys), issuer, audience, now });
   const { username, role, methods, jti, kid, expiresAt, issuedAt, revision } = token;
+  checkKey(kid, keys);
   roleOf(username, directory);
   if (directory.key(jti)?.revoked) throw refused(`the kite.key that the token of ${username} came from was revoked`);
   for (const revocation of directory.recentRevocations(now())) {
@@ -105,6 +107,11 @@ export async function verifyOwnToken(text: string, audience: Identity, options: 
     if (named) throw refused(`the token of ${username} was revoked: ${revocation.reason}`);
   }
   return { username, role, expiresAt, methods, credential: { jti, kid, type: "token", issuedAt, revision } };
+}
+
+/** It may have been taken back while the signature was looked at: who was let in then would not be shown out any more. */
+function checkKey(kid: string, keys: SigningKeys): void {
+  if (keys.isRevoked(kid)) throw refused("the key that signed this was revoked; ask kontrol's administrator for a new kite.key");
 }
 
 /** What an account may do at kontrol itself. */

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { KiteError } from "@kite-mesh/kite";
+import { canonicalUsername } from "../people/usernames.ts";
 import { Attempts, type Rate } from "./attempts.ts";
 
 /** How often somebody may be wrong, or may ask as a stranger, before he has to wait. */
@@ -18,6 +19,10 @@ export interface EntryLimits {
   readonly handshakes: Rate;
   /** Registrations by HTTP that came to nothing, by source. */
   readonly registrations: Rate;
+  /** kite.keys that an account got, by whatever it showed. Each is kept for good, and by every kontrol in memory. */
+  readonly kiteKeysPerAccount: Rate;
+  /** Join tokens that were made for an account. */
+  readonly joinTokensPerAccount: Rate;
 }
 
 const MINUTE_MS = 60_000;
@@ -37,6 +42,9 @@ const ENTRY_LIMITS: EntryLimits = {
   // More kites than one machine holds may start at once; a good credential gives its try back.
   handshakes: { tries: 2_000, perMs: 20_000 },
   registrations: { tries: 300, perMs: MINUTE_MS },
+  // A thousand machines of one account may be made at once; more of them is a program that runs in a circle.
+  kiteKeysPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
+  joinTokensPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
 };
 
 // A kite.key's 32 bytes and their place in the map: 2 MB. A mesh with more kites has some of them wait with the bad ones.
@@ -153,8 +161,13 @@ export class EntryGuard {
       this.#good.delete(oldest);
     }
     this.#good.add(digest);
-    this.#attempts.handshakes.giveBack(source);
+    this.admitted(source);
     return verified;
+  }
+
+  /** A connection from there has shown what opens it, and is no stranger's. */
+  admitted(source: string): void {
+    this.#attempts.handshakes.giveBack(source);
   }
 
   async #counting<T>(limit: Limit, source: string, work: () => Promise<T>): Promise<T> {
@@ -164,6 +177,15 @@ export class EntryGuard {
       if (KiteError.from(thrown).code === "unauthenticated") this.#attempts[limit].take(source);
       throw thrown;
     }
+  }
+
+  /**
+   * Counts something that an account gets, and that is never given back.
+   *
+   * @throws {KiteError} `overloaded` with `details.retryAfterMs`.
+   */
+  spend(limit: Extract<Limit, `${string}PerAccount`>, username: string): void {
+    this.attempt({ [limit]: canonicalUsername(username) });
   }
 
   /** @throws {KiteError} `overloaded` with `details.retryAfterMs`. */

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Authenticate,
   type Call,
@@ -41,6 +42,8 @@ export interface HttpRegister {
 
 // What their own kontrol allowed: ten seconds, and twenty of delay. They beat by a timer that starts when we ask for it.
 const BEATS = 3;
+// Longer than a question to the database and one to another replica take together. Whoever hears it has to register anyway.
+const SAME_FOR_ALL_MS = 50;
 // An older kite that does not answer by then is not going to; whether it beats is what counts.
 const HEARTBEAT_TIMEOUT_MS = 4_000;
 
@@ -85,17 +88,21 @@ export class OlderRegistrations {
   }
 
   /**
-   * Takes the beat of a kite that came by HTTP. One with a session beats there, and is not told from one that is unknown: this address
-   * is open to everybody, and who may not see a kite must not learn here that it is there. A beat for
+   * Takes the beat of a kite that came by HTTP. One with a session beats there, and is not told from one that is unknown, also not by
+   * how long it takes: this address is open to everybody, and who may not see a kite must not learn here that it is there. A beat for
    * the kite of another replica goes there, unless it was `forwarded`; when that one does not answer, the kite registers here.
    */
   async heartbeat(id: string, forwarded: boolean): Promise<"pong" | "registeragain"> {
     const { registrar, beatElsewhere } = this.#options;
     const held = registrar.held(id);
-    if (held === undefined) return (forwarded ? undefined : await beatElsewhere(id)) ?? "registeragain";
-    if (held.sessionId !== undefined) return "registeragain";
-    registrar.beat(held);
-    return "pong";
+    if (held !== undefined && held.sessionId === undefined) {
+      registrar.beat(held);
+      return "pong";
+    }
+    if (forwarded) return "registeragain";
+    // The same is done for all of them; what is left, such as the way to another replica, disappears in the wait.
+    const [answer] = await Promise.all([beatElsewhere(id), delay(SAME_FOR_ALL_MS)]);
+    return answer ?? "registeragain";
   }
 
   /** They cannot say who may see them. A service that nobody finds is of no use; a person's kite is the person's. */

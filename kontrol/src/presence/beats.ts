@@ -5,9 +5,11 @@ import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import { decoded, refuseUpgrade } from "../relay/upgrade.ts";
 import type { Loop } from "./pulse.ts";
 import type { Held, Registrar } from "./registrar.ts";
+import type { SessionSigns } from "./signs.ts";
 
 export interface BeatsOptions {
   readonly registrar: Registrar;
+  readonly signs: SessionSigns;
   readonly logger: Logger;
 }
 
@@ -23,6 +25,7 @@ const ANSWER = "[]";
 const CLOSES = {
   broken: [4001, "a beat is [blockedMs,lagMs], as text"],
   flood: [4002, "one beat for each heartbeat is enough"],
+  silent: [4003, "the session that registered this kite answers nothing; beat over that one"],
   replaced: [4004, "this kite beats over a newer socket"],
   ended: [4404, "the registration has ended; register again"],
 } as const;
@@ -89,7 +92,7 @@ export class Beats {
   }
 
   #accept(socket: WebSocket, held: Held): void {
-    const { registrar, logger } = this.#options;
+    const { registrar, signs, logger } = this.#options;
     const { pulse } = held;
     const link = { end: (why: keyof typeof CLOSES) => close(socket, CLOSES[why]) };
     // It has ended between the handshake's two ends.
@@ -107,8 +110,10 @@ export class Beats {
         logger.warn({ kite: held.record.kite.id }, "a kite beats far too often; its socket is closed");
         return link.end("flood");
       }
-      if (registrar.beat(held, loop)) socket.send(ANSWER);
-      else link.end("ended");
+      if (!signs.believes(held, loop)) return link.end("silent");
+      if (!registrar.beat(held, loop)) return link.end("ended");
+      socket.send(ANSWER);
+      signs.ask(held, loop);
     });
   }
 }

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 
 /** What a beat says of the process that sent it, in milliseconds. */
 export interface Loop {
@@ -10,7 +10,7 @@ export interface Loop {
 
 /** The socket over which a kite beats. */
 export interface BeatLink {
-  end(why: "replaced" | "ended"): void;
+  end(why: "replaced" | "ended" | "silent"): void;
 }
 
 // Four to a beat: those of a process that comes back from a pause, and a few connections that were lost.
@@ -25,6 +25,8 @@ export class Pulse {
   lastBeatMs: number;
   /** What the last beat said; undefined for one that came over the session, which says nothing. */
   loop: Loop | undefined;
+  /** Whether the session, too, was asked for a sign of life, and gave none; see `SessionSigns`. */
+  sign: "asked" | "silent" | undefined;
   /** The socket that beats now. */
   link: BeatLink | undefined;
   readonly #heartbeatMs: number;
@@ -40,7 +42,8 @@ export class Pulse {
 
   /** A new secret with which this registration's process opens its socket; only the hash is kept. */
   makeTicket(): string {
-    const ticket = randomBytes(24).toString("base64url");
+    // Random, and node keeps randomness for many of these: to ask the system for each takes as long as all the rest of a ticket.
+    const ticket = randomUUID();
     this.#ticketHash = hashOf(ticket);
     return ticket;
   }
@@ -65,7 +68,7 @@ export class Pulse {
 
   /** How it is, as part of a sentence: "last beat 3 s ago; its event loop has been blocked for 4.8 s". */
   describe(nowMs: number): string {
-    const said = `last beat ${seconds(nowMs - this.lastBeatMs)} ago`;
+    const said = `last beat ${seconds(nowMs - this.lastBeatMs)} ago${this.sign === "silent" ? "; its session answers nothing" : ""}`;
     if (this.loop === undefined) return said;
     const { blockedMs, lagMs } = this.loop;
     if (blockedMs > 0) return `${said}; its event loop has been blocked for ${seconds(blockedMs)}`;

@@ -14,9 +14,10 @@ import type { KiteRecord } from "../database/record.ts";
 import { type Applied, type Directory, revokedBy } from "../directory/directory.ts";
 import { Feed } from "../directory/feed.ts";
 import type { RenewedKiteKey } from "../trust/kite-keys.ts";
-import { displaced, type Leases, type NewLease } from "./leases.ts";
+import type { Leases, NewLease } from "./leases.ts";
 import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { Slots } from "./slots.ts";
+import { displaced } from "./standing.ts";
 
 export interface RegistrarOptions {
   readonly directory: Directory;
@@ -42,6 +43,7 @@ export interface Held {
   readonly record: KiteRecord;
   /** Undefined for one that came by HTTP: its beats are all that tells of its end. */
   readonly sessionId: string | undefined;
+  readonly session: Call["session"] | undefined;
   readonly onLink: Register["onLink"];
   readonly revocations: Feed<Revocation>;
   /** The kite.key that the kite should use from now on. */
@@ -121,7 +123,7 @@ export class Registrar {
     const { record } = held;
     for (const { revision, at, ...revocation } of directory.recentRevocations(now())) {
       if (revocation.kite !== undefined && revocation.kite !== record.kite.id) continue;
-      held.revocations.push({ ...revocation, revision: String(revision), at });
+      held.revocations.push(forKite({ ...revocation, revision: String(revision), at }, record.kite.id));
     }
     return {
       kite: record.kite,
@@ -144,6 +146,7 @@ export class Registrar {
     const held: Held = {
       record,
       sessionId: registrant.session?.id,
+      session: registrant.session,
       onLink: register.onLink,
       revocations: new Feed<Revocation>(),
       renewed,
@@ -198,6 +201,8 @@ export class Registrar {
     const { heartbeatMs, hungMs = Math.max(HUNG_MS, HUNG_BEATS * heartbeatMs) } = this.#options;
     held.pulse.lastBeatMs = performance.now();
     held.pulse.loop = loop;
+    // Over the session, which therefore lives.
+    if (loop === undefined) held.pulse.sign = undefined;
     if (loop === undefined || loop.blockedMs < hungMs) return true;
     this.#end(held, `its event loop was blocked for ${seconds(loop.blockedMs)}, so it could not answer`);
     return false;
@@ -337,7 +342,7 @@ export class Registrar {
    * when the other is gone, so the two do not take turns.
    */
   #whyReplaced({ record: before }: Held, after: KiteRecord): KiteError | undefined {
-    if (before.instance === undefined || after.instance === undefined || before.instance === after.instance) return undefined;
+    if (!before.instance || !after.instance || before.instance === after.instance) return undefined;
     const [from, to] = [before, after].map(({ kite, url }) => ({ hostname: kite.hostname, url }));
     this.#options.logger.info(
       { kite: before.kite.id, username: before.kite.username, from, to },
@@ -358,12 +363,17 @@ export class Registrar {
   #passOn(revocation: Revocation): void {
     const one = this.#held.get(revocation.kite ?? "");
     const meant = revocation.kite === undefined ? this.#held.values() : one === undefined ? [] : [one];
-    for (const { revocations } of meant) {
+    for (const { revocations, record } of meant) {
       if (revocations.size >= REVOCATIONS_QUEUED)
         revocations.end(new KiteError("overloaded", "too many revocations wait to be read; register again"));
-      else revocations.push(revocation);
+      else revocations.push(forKite(revocation, record.kite.id));
     }
   }
+}
+
+/** To a kite of a version that knows nothing of signing keys this says at least that what was given out before is over. */
+function forKite(revocation: Revocation, kite: string): Revocation {
+  return revocation.kid === undefined ? revocation : { ...revocation, kite };
 }
 
 function replaced(): KiteError {

@@ -21,6 +21,8 @@ export interface KiteKeyOptions {
   readonly kontrolUrl: string;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
+  /** Counts a kite.key that an account gets; throws when it has had too many lately. Default: nobody counts. */
+  readonly spend?: ((username: string) => void) | undefined;
 }
 
 const ACTIVE = "select 1 from kontrol.accounts where username = $1 and state = 'active'";
@@ -29,12 +31,14 @@ const ADD = "insert into kontrol.kite_keys (jti, username, kid, machine) values 
 /**
  * Signs a kite.key for an account, inside the transaction that has the reason for it. Only its id is kept.
  *
- * @throws {KiteError} `not_found` when there is no such active account.
+ * @throws {KiteError} `not_found` when there is no such active account, `overloaded` when it got too many lately; what was shown
+ * for it is as good as before then.
  */
 export async function issueKiteKey(tx: LogTransaction, username: string, options: KiteKeyOptions): Promise<string> {
   const { keys, machine = false, signingKey = keys.current } = options;
   const { rowCount } = await tx.query(ACTIVE, [username]);
   if (rowCount === 0) throw new KiteError("not_found", `there is no active account "${username}"`);
+  options.spend?.(username);
   const jti = randomUUID();
   await tx.query(ADD, [jti, username, signingKey.kid, machine]);
   tx.append({ kind: "key.issued", jti, username, machine });
@@ -95,8 +99,8 @@ function dialledAt(kontrolUrl: string, alg: SigningKey["alg"]): string {
 const PAGE = 100;
 const ISSUED = `
   select jti, username, machine, to_char(issued_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "issuedAt",
-         to_char(revoked_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "revokedAt"
-    from kontrol.kite_keys where $1::text is null or username = $1
+         to_char(coalesce(kite_keys.revoked_at, k.revoked_at) at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "revokedAt"
+    from kontrol.kite_keys left join kontrol.keys k using (kid) where $1::text is null or username = $1
    order by kite_keys.issued_at desc, jti limit $2`;
 
 /** The kite.keys that were issued, the newest first. */

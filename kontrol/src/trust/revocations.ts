@@ -3,9 +3,9 @@ import type { LogTransaction } from "../database/log.ts";
 import { type GrantRecord, type KiteRecord, RECORD, type RevocationRecord } from "../database/record.ts";
 
 const ADD = `
-  insert into kontrol.revocations (revision, username, jti, kite, reason, at)
-  select revision, username, jti, kite, reason, to_timestamp($2::float8 / 1000)
-    from jsonb_to_recordset($1) as revoked (revision bigint, username text, jti text, kite text, reason text)`;
+  insert into kontrol.revocations (revision, username, jti, kite, kid, reason, at)
+  select revision, username, jti, kite, kid, reason, to_timestamp($2::float8 / 1000)
+    from jsonb_to_recordset($1) as revoked (revision bigint, username text, jti text, kite text, kid text, reason text)`;
 
 /** Says that something stopped being valid: to everybody who follows the log now, and to kites that come later. */
 export async function revoke(tx: LogTransaction, revoked: RevocationRecord | readonly RevocationRecord[], at: number): Promise<void> {
@@ -73,13 +73,20 @@ function revocations(losing: ReadonlyMap<string, ReadonlySet<string>>, reason: s
 const BURY = `
   update kontrol.kites k set gone_at = now(), gone_reason = $3
    where gone_at is null and ($1::text is null or username = $1) and ($2::text is null or jti::text = $2) and ($4::text is null or visibility = $4)
+     and ($5::text is null or kid = $5)
   returning ${RECORD}`;
 
-type Whose = { readonly username: string; readonly visibility?: KiteRecord["visibility"] } | { readonly jti: string };
+type Whose =
+  | { readonly username: string; readonly visibility?: KiteRecord["visibility"] }
+  | { readonly jti: string }
+  | { readonly kid: string };
 
-/** Takes the kites of an account, or of one kite.key, out of the directory; of an account also those alone that are so visible. */
+/**
+ * Takes the kites of an account, of one kite.key, or of all kite.keys that a key signed, out of the directory; of an account also
+ * those alone that are so visible.
+ */
 export async function removeKites(tx: LogTransaction, whose: Whose, reason: string): Promise<void> {
-  const [username, visibility, jti] = "username" in whose ? [whose.username, whose.visibility ?? null, null] : [null, null, whose.jti];
-  const { rows } = await tx.query<KiteRecord>(BURY, [username, jti, reason, visibility]);
+  const { username, visibility, jti, kid }: { [K in "username" | "visibility" | "jti" | "kid"]?: string } = whose;
+  const { rows } = await tx.query<KiteRecord>(BURY, [username ?? null, jti ?? null, reason, visibility ?? null, kid ?? null]);
   for (const before of rows) tx.append({ kind: "kite.gone", id: before.kite.id, generation: before.generation, reason, before });
 }

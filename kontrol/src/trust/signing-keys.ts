@@ -3,6 +3,7 @@ import { type CryptoKey, calculateJwkThumbprint, exportJWK, exportSPKI, generate
 import type { Pool } from "pg";
 import { audit } from "../database/audit.ts";
 import { Log, type LogTransaction } from "../database/log.ts";
+import { removeKites, revoke } from "./revocations.ts";
 
 /** How kontrol signs: EdDSA, and RS256 for kites that can only verify that, as those in Go and of kite.js. */
 export const ALGORITHMS = ["EdDSA", "RS256"] as const;
@@ -20,6 +21,8 @@ export interface SigningKey {
   /** In milliseconds since the epoch. */
   readonly createdAt: number;
   readonly retiredAt: number | null;
+  /** Since when nothing that it signed is believed any more, because others may have it. */
+  readonly revokedAt: number | null;
 }
 
 export interface SigningKeysOptions {
@@ -31,13 +34,15 @@ export interface SigningKeysOptions {
 
 /**
  * The keys that everything in the mesh is signed with. Several may be active; the newest of an algorithm signs, all of them
- * verify. A retired one verifies for a grace, in which kites come and get their kite.key signed anew. The private halves
- * stay in the table and in this process.
+ * verify. A retired one verifies for a grace, in which kites come and get their kite.key signed anew; one that others may
+ * have is revoked, and verifies nothing from then on. The private halves stay in the table and in this process.
  */
 export class SigningKeys {
   readonly #pool: Pool;
   readonly #options: SigningKeysOptions;
   #keys: ReadonlyMap<string, SigningKey> = new Map();
+  /** Those that the log told of, and when: nobody waits for the table to be read, which may be away. */
+  readonly #revoked = new Map<string, number>();
   /** The log told of a change that was not read yet. */
   #stale = false;
   #reading: Promise<void> | undefined;
@@ -76,6 +81,11 @@ export class SigningKeys {
     return this.currentOf(alg) ?? this.#make(alg, log, makeFirst);
   }
 
+  /** Whether others may have the key, so that nothing it signed is believed. */
+  isRevoked(kid: string): boolean {
+    return this.#revoked.has(kid) || (this.#keys.get(kid)?.revokedAt ?? null) !== null;
+  }
+
   /** As far as this process has read; see `find`. */
   get(kid: string): SigningKey | undefined {
     return this.#keys.get(kid);
@@ -107,10 +117,9 @@ export class SigningKeys {
   async retire(kid: string, log: Log, by: string): Promise<{ retired: boolean; refusedAfter: number | null }> {
     const now = this.#options.now();
     const { result: retired } = await log.write(async (tx) => {
-      const key = (await tx.query<{ alg: string }>(FIND_ACTIVE, [kid])).rows[0];
-      if (key === undefined) return false;
-      if (((await tx.query(ACTIVE, [key.alg])).rowCount ?? 0) < 2)
-        throw new KiteError("failed_precondition", `this is the only active ${key.alg} key; add another one before it is retired`);
+      const [key] = (await tx.query<Standing>(FIND, [kid])).rows;
+      if (key?.state !== "active") return false;
+      await checkOthers(tx, key);
       await tx.query(RETIRE, [kid, now]);
       tx.append({ kind: "signing-keys.changed" });
       await audit(tx, by, "keys.retire", kid);
@@ -119,6 +128,37 @@ export class SigningKeys {
     await this.#read();
     const key = this.#keys.get(kid);
     return { retired, refusedAfter: key?.retiredAt == null ? null : key.retiredAt + this.#options.graceMs };
+  }
+
+  /**
+   * Ends a key that others may have, an active or a retired one: from now on nothing that it signed is believed in the mesh, kite.keys
+   * and what they had tokens for included. Answers with how many kite.keys have to be issued anew.
+   *
+   * @throws {KiteError} `failed_precondition` when it is the last active one of its algorithm.
+   */
+  async revoke(kid: string, log: Log, by: string): Promise<{ revoked: boolean; kiteKeys: number; revision: number }> {
+    const now = this.#options.now();
+    const { result, revision } = await log.write(async (tx) => {
+      const [key] = (await tx.query<Standing>(FIND, [kid])).rows;
+      if (key === undefined || key.revoked) return { revoked: false, kiteKeys: 0 };
+      if (key.state === "active") await checkOthers(tx, key);
+      await tx.query(REVOKE, [kid, now]);
+      const kiteKeys = (await tx.query<{ count: number }>(SIGNED, [kid])).rows[0]?.count ?? 0;
+      const reason = "the signing key was revoked, since others may have it";
+      // Told first, then shown out: kites hear of it from the registration that ends.
+      await revoke(tx, { kid, reason }, now);
+      tx.append({ kind: "signing-keys.changed" });
+      await removeKites(tx, { kid }, "the key that signed its kite.key was revoked");
+      await audit(tx, by, "keys.retire", kid, { now: true, kiteKeys });
+      return { revoked: true, kiteKeys };
+    });
+    return { ...result, revision };
+  }
+
+  /** The log tells that a key was revoked. */
+  takeBack(kid: string, at: number): void {
+    this.#revoked.set(kid, at);
+    this.#keys = new Map([...this.#keys].map(([id, key]) => [id, this.#known(key)]));
   }
 
   /** The table has changed: it is read again before a key is looked for. */
@@ -138,7 +178,8 @@ export class SigningKeys {
   }
 
   /** For how long it has been retired; nothing for an active one. */
-  #retiredMs({ retiredAt }: SigningKey): number {
+  #retiredMs({ retiredAt, revokedAt }: SigningKey): number {
+    if (revokedAt !== null) return Number.POSITIVE_INFINITY;
     return retiredAt === null ? Number.NEGATIVE_INFINITY : this.#options.now() - retiredAt;
   }
 
@@ -161,7 +202,13 @@ export class SigningKeys {
     this.#stale = false;
     const { rows } = await this.#pool.query<Row>(READ);
     const keys = await Promise.all(rows.map(readKey));
-    this.#keys = new Map(keys.map((key) => [key.kid, key]));
+    this.#keys = new Map(keys.map((key) => [key.kid, this.#known(key)]));
+  }
+
+  /** What was read may be from before the log told of it. */
+  #known(key: SigningKey): SigningKey {
+    const revokedAt = key.revokedAt ?? this.#revoked.get(key.kid) ?? null;
+    return revokedAt === null ? key : { ...key, state: "retired", retiredAt: revokedAt, revokedAt };
   }
 
   /** `mayAdd` decides in the transaction; a key that it does not want is forgotten. */
@@ -197,11 +244,16 @@ async function makeFirst(tx: LogTransaction, _kid: string, alg: Algorithm): Prom
 
 const READ = `
   select kid, alg, public_jwk, private_jwk, state, round(extract(epoch from date_trunc('milliseconds', created_at)) * 1000)::float8 as created_at,
-         round(extract(epoch from date_trunc('milliseconds', retired_at)) * 1000)::float8 as retired_at
+         round(extract(epoch from date_trunc('milliseconds', retired_at)) * 1000)::float8 as retired_at,
+         round(extract(epoch from date_trunc('milliseconds', revoked_at)) * 1000)::float8 as revoked_at
     from kontrol.keys order by keys.created_at desc, kid`;
 const ACTIVE = "select 1 from kontrol.keys where alg = $1 and state = 'active'";
-const FIND_ACTIVE = "select alg from kontrol.keys where kid = $1 and state = 'active'";
+const FIND = "select alg, state, revoked_at is not null as revoked from kontrol.keys where kid = $1";
 const RETIRE = "update kontrol.keys set state = 'retired', retired_at = to_timestamp($2::float8 / 1000) where kid = $1";
+// A version that knows no revoked keys judges by the time at which one was retired: to it the grace is long over.
+const REVOKE =
+  "update kontrol.keys set state = 'retired', retired_at = to_timestamp(0), revoked_at = to_timestamp($2::float8 / 1000) where kid = $1";
+const SIGNED = "select count(*)::int as count from kontrol.kite_keys where kid = $1 and revoked_at is null";
 const ADD = "insert into kontrol.keys (kid, alg, public_jwk, private_jwk, state) values ($1, $2, $3, $4, 'active')";
 
 interface Row {
@@ -212,9 +264,22 @@ interface Row {
   readonly state: "active" | "retired";
   readonly created_at: number;
   readonly retired_at: number | null;
+  readonly revoked_at: number | null;
 }
 
-async function readKey({ kid, alg, public_jwk, private_jwk, state, created_at, retired_at }: Row): Promise<SigningKey> {
+interface Standing {
+  readonly alg: Algorithm;
+  readonly state: SigningKey["state"];
+  readonly revoked: boolean;
+}
+
+/** Something has to sign. */
+async function checkOthers(tx: LogTransaction, { alg }: Standing): Promise<void> {
+  if (((await tx.query(ACTIVE, [alg])).rowCount ?? 0) >= 2) return;
+  throw new KiteError("failed_precondition", `this is the only active ${alg} key; add another one before it is retired`);
+}
+
+async function readKey({ kid, alg, public_jwk, private_jwk, state, created_at, retired_at, revoked_at }: Row): Promise<SigningKey> {
   // Key pairs of JWKs are always asymmetric here, so never bare bytes.
   const publicKey = (await importJWK(public_jwk, alg, { extractable: true })) as CryptoKey;
   const privateKey = (await importJWK(private_jwk, alg)) as CryptoKey;
@@ -222,7 +287,8 @@ async function readKey({ kid, alg, public_jwk, private_jwk, state, created_at, r
   const publicPem = (await exportSPKI(publicKey)).trim();
   // Retired by hand, in the table, without a time: for as long as it is there at all.
   const retiredAt = state === "retired" ? (retired_at ?? created_at) : null;
-  return { kid, alg, state, private: privateKey, public: publicKey, publicJwk, publicPem, createdAt: created_at, retiredAt };
+  const times = { createdAt: created_at, retiredAt, revokedAt: revoked_at };
+  return { kid, alg, state, private: privateKey, public: publicKey, publicJwk, publicPem, ...times };
 }
 
 // Clocks of machines that are kept by NTP differ by less; older kites forgive no difference at all.

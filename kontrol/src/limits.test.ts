@@ -1,0 +1,81 @@
+import { Kite, type Remote } from "@kite-mesh/kite";
+import { decodeJwt } from "jose";
+import pg from "pg";
+import { expect, test, vi } from "vitest";
+import { freshDatabase } from "../../test/postgres.ts";
+import type { KontrolContract } from "./contract.ts";
+import { startTestKontrol, type TestKontrol } from "./testing.ts";
+
+// How much of what is dear one account gets, whoever it is and however right what it shows.
+
+vi.setConfig({ testTimeout: 60_000 });
+const TWO = { tries: 2, perMs: 3_600_000 };
+
+test("an account gets so many kite.keys in an hour, by whatever it shows for them, and the others get theirs", async () => {
+  const databaseUrl = await freshDatabase();
+  await using mesh = await startTestKontrol(databaseUrl, { entryLimits: { kiteKeysPerAccount: TWO } });
+  await using other = await startTestKontrol(databaseUrl);
+  const kloud = await mesh.service("kloud");
+  for (const username of ["alice", "bob"]) await mesh.person(username);
+  await mesh.root.people.setPassword({ username: "alice", password: "correct horse battery" });
+  const { joinToken } = await kloud.kontrol.joinTokens.create({ username: "alice", purpose: "a machine" });
+  const first = await stranger(mesh).registerMachine({ username: "alice", password: "correct horse battery" });
+  await mesh.root.keys.issue({ username: "alice" });
+  const limited = { code: "overloaded", details: { limit: "kiteKeysPerAccount", retryAfterMs: expect.any(Number) } };
+
+  await expect(mesh.root.keys.issue({ username: "alice" })).rejects.toMatchObject(limited);
+  await expect(stranger(mesh).registerMachine({ username: "alice", password: "correct horse battery" })).rejects.toMatchObject(limited);
+  await expect(stranger(mesh).registerMachine({ joinToken })).rejects.toMatchObject(limited);
+
+  expect(decodeJwt(first.kiteKey).sub).toBe("alice");
+  await expect(mesh.root.keys.issue({ username: "bob" })).resolves.toBeDefined();
+  // What was refused is not used up: here the limit is another kontrol's.
+  expect(decodeJwt((await stranger(other).registerMachine({ joinToken })).kiteKey).sub).toBe("alice");
+});
+
+test("for an account so many join tokens are made in an hour, and for the others theirs", async () => {
+  await using mesh = await startTestKontrol(await freshDatabase(), { entryLimits: { joinTokensPerAccount: TWO } });
+  const kloud = await mesh.service("kloud");
+  for (const username of ["alice", "bob"]) await mesh.person(username);
+  const make = (username: string) => kloud.kontrol.joinTokens.create({ username, purpose: "a machine" });
+  for (let made = 0; made < 2; made++) await make("alice");
+
+  await expect(make("alice")).rejects.toMatchObject({ code: "overloaded", details: { limit: "joinTokensPerAccount" } });
+
+  await expect(make("bob")).resolves.toMatchObject({ joinToken: expect.any(String) });
+});
+
+test.each<[string, number, (kontrol: Remote<KontrolContract>) => Promise<unknown>]>([
+  ["what has left", 52, (kontrol) => kontrol.departed({ query: {} })],
+  ["why a kite left", 503, (kontrol) => kontrol.why({ id: "nobody" })],
+])("questions for %s wait in a line, and what is too much for it is refused at once", async (_what, most, ask) => {
+  const databaseUrl = await freshDatabase();
+  await using mesh = await startTestKontrol(databaseUrl);
+  const people = await Promise.all(["alice", "bob", "carol"].map((username) => mesh.person(username)));
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  await client.query("begin; lock table kontrol.kites in access exclusive mode");
+
+  const asked = Array.from({ length: most + 10 }, (_, n) => ask((people[n % 3] as (typeof people)[0]).kontrol));
+  const outcomes = Promise.allSettled(asked);
+  await expect(
+    Promise.any(
+      asked.map((each) =>
+        each.then(
+          () => Promise.reject(new Error("answered")),
+          (thrown) => thrown,
+        ),
+      ),
+    ),
+  ).resolves.toMatchObject({ code: "overloaded", outcome: "not_run" });
+  await client.query("commit");
+  await client.end();
+
+  const refused = (await outcomes).filter(({ status }) => status === "rejected");
+  expect(refused).toHaveLength(10);
+});
+
+function stranger(mesh: TestKontrol): Remote<KontrolContract> {
+  const kite = mesh.closing(new Kite({ name: "cli", version: "1.0.0" }));
+  return mesh.closing(kite.dial<KontrolContract>({ url: mesh.kontrol.url }));
+}
