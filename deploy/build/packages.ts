@@ -31,9 +31,12 @@ try {
   const [kite, cli, kontrol] = [KITE, CLI, KONTROL].map((name) => tarballs.get(name));
   if (kite === undefined || cli === undefined || kontrol === undefined)
     throw new Error(`expected ${KITE}, ${CLI} and ${KONTROL} among the packages that are published`);
+  // By itself first: beside the others it would find what only they depend on.
+  const alone = path.join(folder, "alone");
+  await installKite(alone, [kite]);
+  await useKite(alone);
   await installKite(folder, [kite, cli, kontrol]);
   for (const [entry, most] of Object.entries(MAX_BROWSER_BYTES)) await checkBrowser(entry, most);
-  await useKite(folder);
   await makeNewKite(folder, kite);
   await startKontrol(folder);
   console.log(`kite packs into ${kite.files} files, ${Math.ceil(kite.size / 1024)} KB; installed, it answers and type-checks`);

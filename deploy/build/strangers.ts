@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import type { Tarball } from "./tarballs.ts";
@@ -39,8 +39,9 @@ export const wrong: Parameters<Math["square"]> = ["12"];
 export const kit = testing;
 `;
 
-/** Installs packages from their tarballs into a folder without any. */
+/** Installs packages from their tarballs into a folder without any, which is made if there is none. */
 export async function installKite(folder: string, tarballs: readonly Tarball[]): Promise<void> {
+  await mkdir(folder, { recursive: true });
   await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
   const packages = [...tarballs.map((tarball) => tarball.path), "zod@4.6.7", "@types/node@20"];
   await run("npm", [...INSTALL, ...packages], { cwd: folder, timeout: INSTALL_LIMIT_MS });

@@ -96,7 +96,7 @@ export interface CallSession {
 
 /**
  * Whether a call may be made again when its answer did not come: `idempotent` methods at any time, `keyed` ones under the
- * same key, which their kite runs once, `once` never.
+ * same key, which each process of their kite runs once, `once` never.
  */
 export type Repetition = "idempotent" | "keyed" | "once";
 
@@ -147,12 +147,23 @@ export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends 
   description?: string;
   /**
    * What a caller may do when no answer came. Default `once`: nothing. A `keyed` method runs once for each caller and
-   * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`. The
-   * kite remembers in its own memory: a method that several processes serve keeps the key beside its effect, in what they share.
+   * `meta.key`; a repeat within ten minutes gets the same answer, or joins the run. Without a key it runs like `once`.
    * It keeps answers up to 64 MiB together, so let them say what was done, and be fetched otherwise: the repeat of a call
    * whose answer was let go fails with `failed_precondition`, and does not run.
    *
+   * A process remembers in its own memory. A repeat that reaches another one, because the first has gone or a balanced caller
+   * was sent there, runs again, and so does one after a restart. A method whose effect must not happen twice even then writes
+   * `call.caller.username` and `call.meta.key` beside it, unique and in the same transaction, and answers a repeat with what it
+   * finds there.
+   *
    * @example method({ input: order, repetition: "keyed" }, (order) => orders.place(order))
+   * @example
+   * method({ input: order, repetition: "keyed" }, async (order, { caller, meta }) => {
+   *   const name = [caller.username, meta.key ?? crypto.randomUUID()];
+   *   // `orders` is unique on (buyer, key): whoever comes second inserts nothing, in whichever process.
+   *   await db.query("insert into orders (buyer, key, content) values ($1, $2, $3) on conflict do nothing", [...name, order]);
+   *   return (await db.query("select id from orders where buyer = $1 and key = $2", name)).rows[0];
+   * })
    */
   repetition?: Repetition;
   /** Calls beyond it are refused with `overloaded`, and `details.retryAfterMs`. Strangers are counted for each session. */

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import {
   type Caller,
   type Identity,
@@ -146,7 +147,8 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const { guard, sourceOf, announced, logins, verify, check } = door;
   const { authenticate } = logins;
   const holds = (id: string) => registrar.held(id) !== undefined;
-  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits: (asking) => relay.admits(asking) });
+  const admits = (asking: IncomingMessage) => relay.admits(asking);
+  const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits, onTaken: door.admitted });
   const beatElsewhere = (id: string) => forwarder.beat(id);
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const spend = (username: string) => guard.spend("kiteKeysPerAccount", username);
@@ -195,11 +197,13 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
   const { trustedProxies = [], proxyProtocol = [] } = options;
   const announced = proxyProtocol.length === 0 ? undefined : announcedBy(proxyProtocol);
   const check = (token: string, audience: Identity) => withNewest(() => verifyOwnToken(token, audience, trust), { directory, fresh });
+  const sourceOf = behindProxies(trustedProxies, announced?.sourceOf);
   return {
     guard,
     check,
     announced,
-    sourceOf: behindProxies(trustedProxies, announced?.sourceOf),
+    sourceOf,
+    admitted: (asking: IncomingMessage) => guard.admitted(sourceOfAddress(sourceOf(asking))),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),
     logins: countLogins(kontrolAuthenticator({ ...trust, audience: identity, fresh, guard })),
@@ -263,7 +267,7 @@ export async function openMemory(options: MemoryOptions, opened: Closers) {
     (entries) => follower.offer(entries),
     () => directory.revision,
   );
-  const leases = new Leases({ log, logger, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger, onWritten: (revision) => follower.reached(revision) });
   opened.push(() => leases.close());
   const replicas = new Replicas({ pool, holder, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS });
   const fresh = freshness({ pool, directory, follower });

@@ -16,16 +16,17 @@ import type { Grant, KontrolContract, NewPerson, SigningKeyInfo } from "./contra
 import { type Actor, audit, listAudit } from "./database/audit.ts";
 import type { GrantRecord } from "./database/record.ts";
 import type { Fresh } from "./directory/freshness.ts";
-import { departed, findKites, findToken, type QueryOptions, why, writeKites } from "./directory/query.ts";
+import { departed, findKites, findToken, type QueryOptions, why } from "./directory/query.ts";
 import type { Watchers } from "./directory/watch.ts";
 import { checkThere, whyDespite } from "./directory/why-from-memory.ts";
+import { type Asked, keptKites, writeKites } from "./directory/written-answers.ts";
 import { roleOf } from "./entry/authenticate.ts";
 import { createJoinToken } from "./entry/join-tokens.ts";
 import { checkLasting } from "./entry/lasting.ts";
 import { loginMethods, setPasswordMethod } from "./entry/login-methods.ts";
 import { enter, enterOlder, type SignInServices } from "./entry/sign-in.ts";
 import type { OlderRegistrations } from "./older/older-registrations.ts";
-import { OlderWatches } from "./older/older-watches.ts";
+import { OlderWatches, type WatchCallback } from "./older/older-watches.ts";
 import { addGrant, type NewGrant, removeGrant } from "./people/grants.ts";
 import { createPerson, getPerson, listPeople, removePerson } from "./people/people.ts";
 import { actor, teamMethods } from "./people/team-methods.ts";
@@ -83,17 +84,25 @@ const KEYS_ASKED = { calls: 6_000, perMs: 60_000, burst: 10_000 };
 function registryMethods(services: Services) {
   const { registrar, watchers, older, directory, fresh } = services;
   const olderWatches = new OlderWatches(services);
+  const find = async (asked: Asked, call: Call) => {
+    await knowing(asked.query, call, services);
+    return writeKites(asked, call, services);
+  };
+  const findAndWatch = async (query: Query, callback: WatchCallback, call: Call) => {
+    await knowing(query, call, services);
+    const found = await findKites(query, call, services);
+    return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
+  };
   return {
     register: method({ role: "viewer", input: schemas.register }, (register, call) =>
       "kite" in register ? registrar.register(register, call) : outsideContract<Registered>(older.register(register, call)),
     ),
     updateLabels: method({ role: "viewer", input: schemas.labelChange }, ({ labels }, call) => registrar.updateLabels(labels, call)),
-    getKites: method({ role: "viewer", input: schemas.olderGetKites }, async ({ query, watchCallback, watchHandler }, call) => {
-      await knowing(query, call, services);
+    getKites: method({ role: "viewer", input: schemas.olderGetKites }, ({ query, known, watchCallback, watchHandler }, call) => {
       const callback = watchCallback ?? watchHandler;
-      if (!callback) return writeKites(query, call, services);
-      const found = await findKites(query, call, services);
-      return { ...found, watcherID: olderWatches.start(query, found, callback, call) };
+      if (callback) return findAndWatch(query, callback, call);
+      const asked = { query, known };
+      return keptKites(asked, call, services) ?? find(asked, call);
     }),
     cancelWatcher: method({ role: "viewer", input: schemas.watcherId }, (watcherID, call) => olderWatches.cancel(watcherID, call)),
     watch: method({ role: "viewer", input: schemas.watched }, async ({ query, since }, { caller }) => {

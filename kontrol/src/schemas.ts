@@ -135,7 +135,7 @@ export const jti = z.object({ jti: z.string().min(1).max(64) });
 // What kites in Go and of kite.js send instead. They send null for what they leave out, and more than is read here.
 
 const callback = z.custom<WatchCallback>((value) => typeof value === "function", "expected a function").nullish();
-export const olderGetKites = z.object({ query, watchCallback: callback, watchHandler: callback });
+export const olderGetKites = z.object({ query, known: z.string().max(64).nullish(), watchCallback: callback, watchHandler: callback });
 const olderGetToken = z.object({ ...names, force: z.boolean().nullish() });
 const olderRegister = z.object({ url });
 /** What is not there is asked for in a call of its own. */

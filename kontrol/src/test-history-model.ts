@@ -4,7 +4,7 @@ import type { Change, GrantRecord, KiteRecord } from "./database/record.ts";
 // What kontrol is held against: the same questions, answered by code that is too simple to be wrong, and that knows nothing
 // of the directory, of how a query is read, or of who is told when.
 
-export const VERSIONS = ["1.0.0", "1.4.0", "1.4.3", "1.5.2", "2.0.0", "2.1.0-rc.1"] as const;
+export const VERSIONS = ["1.0.0", "1.4.0", "1.4.3", "1.5.2", "2.0.0", "2.1.0-rc.1", "2.1.0-rc.2", "2.1.0"] as const;
 
 /** Which of the versions each constraint means: written down by hand, from what the two grammars say. */
 export const CONSTRAINTS: Readonly<Record<string, readonly string[]>> = {
@@ -17,6 +17,16 @@ export const CONSTRAINTS: Readonly<Record<string, readonly string[]>> = {
   "~> 1.4.0": ["1.4.0", "1.4.3"],
   ">= 1.4, < 2.0": ["1.4.0", "1.4.3", "1.5.2"],
   "2.1.0-rc.1": ["2.1.0-rc.1"],
+  // Pre-releases are meant where one of the same three numbers is named, by whichever grammar, and nowhere else.
+  "*": ["1.0.0", "1.4.0", "1.4.3", "1.5.2", "2.0.0", "2.1.0"],
+  "!= 1.4.3": ["1.0.0", "1.4.0", "1.5.2", "2.0.0", "2.1.0"],
+  "~> 2.0": ["2.0.0", "2.1.0"],
+  "~2.1": ["2.1.0"],
+  ">=2.1.0-rc.2": ["2.1.0-rc.2", "2.1.0"],
+  "^2.1.0-rc.1": ["2.1.0-rc.1", "2.1.0-rc.2", "2.1.0"],
+  "~> 2.1.0-rc.1, != 2.1.0-rc.2": ["2.1.0-rc.1", "2.1.0"],
+  ">= 1.5, < 2.1.0-rc.2": ["1.5.2", "2.0.0", "2.1.0-rc.1"],
+  "> 2.1.0-rc.1, <= 2.1.0 || ~> 1.4.3": ["1.4.3", "2.1.0-rc.2", "2.1.0"],
 };
 
 /** What each label expression says of a kite's labels. */

@@ -300,7 +300,7 @@ async function openReplica(databaseUrl: string): Promise<Replica> {
   const holder = randomUUID();
   const follower = await untilOpen(() => Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent }));
   const log = new Log(pool, (entries) => follower.offer(entries));
-  const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger: silent, onWritten: (revision) => follower.reached(revision) });
   const watchers = new Watchers(directory, () => 0);
   const heartbeatMs = HEARTBEAT_MS;
   const replicas = new Replicas({ pool, holder, heartbeatMs });

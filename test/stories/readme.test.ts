@@ -27,8 +27,13 @@ afterAll(async () => {
   await rm(FOLDER, { recursive: true, force: true });
 }, 60_000);
 
-test("every block of code on the page is one of the programs", () => {
-  expect(README.match(/^```ts/gm)).toHaveLength(programs.length);
+test("every block of code on the page is one of the programs, and each of them is run", () => {
+  const beside = new Set(programs.map((program) => program.beside));
+  const idle = programs.filter(({ file, says }) => says.length === 0 && !beside.has(file));
+
+  // Each fence twice, where it opens and where it closes, whatever is said to be in it.
+  expect(README.match(/^ *(?:```|~~~)/gm)).toHaveLength(2 * programs.length);
+  expect(idle.map(({ file }) => file)).toEqual([]);
 });
 
 describe("a program on the page does what is written beside it", () => {

@@ -95,6 +95,47 @@ test("--stream prints a line for each chunk, and Ctrl-C ends the producer", asyn
   await until(() => left === 1, 20_000);
 });
 
+test("--timeout ends a stream, too: its producer is told, and the status says so", async () => {
+  const before = left;
+
+  const ended = await mesh.run("call", "lab", "ticks", "--stream", "--timeout", "5");
+
+  expect(ended).toEqual({
+    status: 124,
+    stdout: '"first"\n',
+    stderr: "kite: the stream of ticks did not end within 5 s; --timeout gives it more\n",
+  });
+  await until(() => left === before + 1, 20_000);
+});
+
+test("a stream that ends in its time is no failure, and without --timeout one goes on for as long as it likes", async () => {
+  const inTime = await mesh.run("call", "lab", "count", "2", "--stream", "--timeout", "30");
+  const ticking = mesh.start("call", "--stream", "lab", "ticks");
+  await until(() => ticking.streams.stdout !== "", 20_000);
+
+  expect(inTime).toMatchObject({ status: 0, stdout: '{"n":1}\n{"n":2}\n', stderr: "" });
+  expect(ticking.child.exitCode).toBeNull();
+  ticking.child.kill("SIGINT");
+  await ticking.status;
+});
+
+test("--timeout ends the wait for callbacks, and for standard input that does not end", async () => {
+  const waiting = await mesh.run("call", "lab", "listen", '{"on": {"$callback": "said"}}', "--wait", "--timeout", "5");
+  const reading = mesh.start("call", "lab", "echo", "-", "--timeout", "1");
+
+  expect(waiting).toMatchObject({ status: 124, stderr: "kite: the wait for callbacks did not end within 5 s; --timeout gives it more\n" });
+  expect(await reading.status).toBe(124);
+  expect(reading.streams.stderr).toBe("kite: standard input did not end within 1 s; --timeout gives it more\n");
+  listeners = [];
+});
+
+test("a command ends with its answer, though its standard input goes on", async () => {
+  const calling = mesh.start("call", "lab", "echo", "7");
+
+  expect(await calling.status).toBe(0);
+  expect(calling.streams.stdout).toBe("7\n");
+});
+
 test("chunks of bytes go out as they are, and as base64 in JSON", async () => {
   expect((await mesh.run("call", "lab", "chunks", "--stream")).stdout).toBe("hi\n");
   expect((await mesh.run("call", "lab", "chunks", "--stream", "--json")).stdout).toBe('"aGk="\n"Cg=="\n');
@@ -118,6 +159,20 @@ test("with --binary files and standard input are bytes", async () => {
 test("with --stdin-stream a method reads the lines as they come", async () => {
   expect((await mesh.feed("1\n2\n39\n", "call", "lab", "sum", "-", "--stdin-stream")).stdout).toBe("42\n");
   expect((await mesh.feed("12345", "call", "lab", "sum", "-", "--stdin-stream", "--binary")).stdout).toBe("5\n");
+});
+
+test("a method that there is not, and that is like none, is answered with those that there are", async () => {
+  expect(await mesh.run("call", "lab", "xyz")).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^kite: Method not found: xyz; lab has chunks, count, echo, .*; kite docs lab says more\n$/),
+  });
+});
+
+test.each(["", "/alice/local"])("%j names no kite, and so none is called", async (name) => {
+  expect(await mesh.run("call", name, "echo", "1")).toMatchObject({
+    status: 2,
+    stderr: `kite: a kite's name was expected, such as math or math@^1.2, got "${name}"\n`,
+  });
 });
 
 test("negative numbers are arguments, and so is what stands after --", async () => {

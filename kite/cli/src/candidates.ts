@@ -3,6 +3,7 @@ import { EXIT } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { print } from "./output.ts";
 import { connectTo, methodOf } from "./remote-kite.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 /** The name of the hidden command; scripts that were printed long ago know it, so it stays. */
 export const CANDIDATES = "__complete";
@@ -19,9 +20,12 @@ export function addCandidatesCommand(program: Command): void {
     .action(candidates);
 }
 
-/** Never fails, and says nothing of what went wrong: it would end up in the line that is being typed. */
+// An hour; a timer holds 24 days, and would end at once for more.
+const MOST_MS = 3_600_000;
+
+/** Never fails but for a flag that is none, and says nothing of what went wrong: it would end up in the line that is being typed. */
 async function candidates(what: string, kite: string | undefined, options: { limit: string }): Promise<void> {
-  const limit = setTimeout(() => process.exit(EXIT.ok), Number(options.limit));
+  const limit = setTimeout(() => process.exit(EXIT.ok), wholeNumber("--limit", options.limit, MOST_MS));
   try {
     const names = await namesOf(what, kite);
     for (const name of new Set(names.filter(isPlain).sort())) print(name);

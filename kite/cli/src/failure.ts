@@ -1,8 +1,9 @@
 import type { KiteError } from "@kite-mesh/kite";
 import { readOptions } from "./options.ts";
 
-/** What the command exits with; `stale`: kontrol did not answer, and what was printed is of another time. `exec` exits with the remote program's status, and with 255 when the way to it failed, as ssh does. */
-export const EXIT = { ok: 0, error: 1, usage: 2, noMesh: 3, breaks: 4, stale: 5, remoteLost: 255 } as const;
+/** What the command exits with; `stale`: kontrol did not answer, and what was printed is of another time; `timeout`: as
+ * timeout(1) has it. `exec` exits with the remote program's status, and with 255 when the way to it failed, as ssh does. */
+export const EXIT = { ok: 0, error: 1, usage: 2, noMesh: 3, breaks: 4, stale: 5, timeout: 124, remoteLost: 255 } as const;
 
 /** A failure that is the command's own: a sentence for people, and what to exit with. */
 export class Failure extends Error {
@@ -29,7 +30,7 @@ export function isKiteError(thrown: unknown): thrown is KiteError {
   return thrown instanceof Error && thrown.name === "KiteError";
 }
 
-const LOOK_FIRST = "look what has happened before you repeat it";
+export const LOOK_FIRST = "look what has happened before you repeat it";
 
 const HINTS: Partial<Record<KiteError["code"], (home: string) => string>> = {
   unauthenticated: (home) => `the key in ${home} is not accepted there: set KITE_HOME to the folder of the mesh that you mean`,

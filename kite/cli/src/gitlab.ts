@@ -1,8 +1,8 @@
 import type { DeliveryState } from "@kite-mesh/gateway/contract";
 import { type Command, Option } from "commander";
-import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { json, print, table } from "./output.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 /** `kite gitlab deliveries …`: what GitLab told us, and what became of it. */
 export function addGitlabCommands(program: Command): void {
@@ -15,13 +15,16 @@ export function addGitlabCommands(program: Command): void {
     .option("--json", "JSON on one line")
     .description("the newest first")
     .action(list);
-  deliveries.command("replay").argument("<id>").description("handle a dead or finished delivery once more").action(replay);
+  deliveries
+    .command("replay")
+    .argument("<id>", "as kite gitlab deliveries list shows it")
+    .option("--json", "JSON on one line")
+    .description("handle a dead or finished delivery once more")
+    .action(replay);
 }
 
 async function list(options: { state?: DeliveryState; limit: string; json?: boolean }): Promise<void> {
-  const limit = Number(options.limit);
-  if (!Number.isInteger(limit) || limit < 1)
-    throw new Failure(`--limit should be a whole number from 1, and is "${options.limit}"`, EXIT.usage);
+  const limit = wholeNumber("--limit", options.limit);
   await using mesh = await openMesh();
   const deliveries = await (await mesh.gateway()).deliveries.list({
     limit,
@@ -40,8 +43,8 @@ async function list(options: { state?: DeliveryState; limit: string; json?: bool
   print(table(["ID", "KIND", "STATE", "TRIES", "RECEIVED", "LAST ERROR"], rows));
 }
 
-async function replay(id: string): Promise<void> {
+async function replay(id: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const delivery = await (await mesh.gateway()).deliveries.replay({ id });
-  print(`${delivery.id} (${delivery.kind}) is ${delivery.state}`);
+  print(options.json ? json(delivery) : `${delivery.id} (${delivery.kind}) is ${delivery.state}`);
 }

@@ -89,7 +89,8 @@ Examples:
 
 The key and the address of the mesh come from kite.key in $KITE_HOME (default: the nearest .kite above this folder that holds one,
 then ~/.kite). KITE_KONTROL_URL overrides the address. Exit status: 0 done, 1 failed, 2 used wrongly, 3 no mesh is running, 4 kite compat
-found what breaks; exec: the program's own, 255 when the way to it failed.`;
+found what breaks, 5 kontrol does not answer and what was printed is of another time, 124 --timeout is over; exec: the program's own, 255
+when the way to it failed.`;
 
 /** Commands made before a setting do not have it, and commands of commands never do. */
 function inherit(command: Command, parent: Command): void {

@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import type { KiteDescription, Peer, Remote } from "@kite-mesh/kite";
 import type { Command } from "commander";
-import { readTimeout } from "./call.ts";
 import { Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { readOptions } from "./options.ts";
 import { dim, note, print } from "./output.ts";
 import { type Callable, connectTo, describe, methodOf } from "./remote-kite.ts";
 import { interrupted } from "./signals.ts";
+import { readSeconds } from "./time-limit.ts";
 
 /** `kite repl`: a JavaScript prompt inside a session with a kite. */
 export function addReplCommand(program: Command): void {
@@ -33,7 +33,7 @@ Examples:
   echo 'square(12)' | kite repl math`;
 
 async function repl(query: string, options: { timeout: string }): Promise<void> {
-  const timeoutMs = readTimeout(options.timeout);
+  const timeoutMs = readSeconds("--timeout", options.timeout);
   await using mesh = await openMesh();
   const remote = await connectTo(mesh, query);
   const description = await describe(remote, query).catch((cause: unknown) => {

@@ -19,6 +19,9 @@ export function keyClaim(kiteKey: string | undefined, claim: "sub" | "kontrolURL
 function payloadOf(jwt: string): Record<string, unknown> {
   const [, payload = "", ...rest] = jwt.split(".");
   if (rest.length !== 1) throw new TypeError("a JWT has three parts");
-  const bytes = Uint8Array.from(atob(payload.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
+  const letters = atob(payload.replace(/-/g, "+").replace(/_/g, "/"));
+  // `Uint8Array.from` would take ten times as long as all the rest, and a kite that registers looks here four times.
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
   return JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
 }

@@ -14,21 +14,25 @@ export interface VerifiedToken {
   readonly methods: readonly string[] | undefined;
   readonly jti: string;
   readonly kid: string;
-  /** Milliseconds since the epoch, as is `expiresAt`. */
+  /** Milliseconds since the epoch. */
   readonly issuedAt: number;
+  /** Milliseconds since the epoch. */
   readonly expiresAt: number;
   /** What the kontrol that signed it knew of the mesh; undefined for one of a kontrol that does not say. */
   readonly revision: number | undefined;
 }
 
-/** What kontrol signs as a token, with the id of its key as `kid` in the header. Times are seconds since the epoch. */
+/** What kontrol signs as a token, with the id of its key as `kid` in the header. */
 export interface TokenClaims {
   iss: string;
   sub: string;
   /** The full path of the one kite that it is for. */
   aud: string;
+  /** When it ends, in seconds since the epoch. */
   exp: number;
+  /** When it was issued, in seconds since the epoch. */
   iat: number;
+  /** Before this it is not good, in seconds since the epoch. */
   nbf: number;
   jti: string;
   role: Role;

@@ -113,7 +113,6 @@ interface Facing {
 
 function face(facing: Facing, path: string): object {
   const { connection, options, detached, answered } = facing;
-  const parts = new Map<string, object>();
   const make = (...args: unknown[]): Promise<unknown> => {
     const follower = detached ? undefined : callFollower();
     const outer = follower?.current();
@@ -121,20 +120,26 @@ function face(facing: Facing, path: string): object {
     return follower.callWithin(outer, path, options ?? {}, (within) => connection.call(path, args, within));
   };
   const call = answered === undefined ? make : (...args: unknown[]): Promise<unknown> => answered(path, make(...args));
-  return new Proxy(call, {
+  // A contract may have these names, too.
+  for (const own of Reflect.ownKeys(call)) Reflect.deleteProperty(call, own);
+  return Object.setPrototypeOf(call, partsOf(call, facing, path));
+}
+
+/** Makes what is nested in `call` when it is first asked for, and leaves it there: from then on nothing is asked, which counts in every call. */
+function partsOf(call: object, facing: Facing, path: string): object {
+  return new Proxy(NOTHING, {
     get: (_, name) => {
       if (typeof name === "symbol") return special(facing, name);
       // A promise resolved with this must not take it for another promise.
       if (name === "then") return undefined;
-      let part = parts.get(name);
-      if (part === undefined) {
-        part = face(facing, path === "" ? name : `${path}.${name}`);
-        parts.set(name, part);
-      }
-      return part;
+      const value = face(facing, path === "" ? name : `${path}.${name}`);
+      Object.defineProperty(call, name, { value });
+      return value;
     },
   });
 }
+
+const NOTHING = Object.freeze(Object.create(null));
 
 function special(facing: Facing, name: symbol): unknown {
   if (name === FACING) return facing;

@@ -258,6 +258,25 @@ describe("a call that is made again", () => {
     expect(peer.methods.length).toBeGreaterThan(1_000);
   });
 
+  test("waits 50 ms at most at first, twice as much each time, and 2 s at most", async () => {
+    const failures = Array.from({ length: 9 }, () => refused);
+    const at: number[] = [];
+    const peer = new Scripted([...failures, "paid"]);
+    const call = peer.call.bind(peer);
+    peer.call = (...made) => {
+      at.push(performance.now());
+      return call(...made);
+    };
+
+    const paid = new Retrying(peer, { tries: 10 }, { random: () => 0.9999 }).call("pay", []);
+    await vi.runAllTimersAsync();
+
+    expect(await paid).toBe("paid");
+    expect(at.slice(1).map((time, index) => Math.ceil((time - (at[index] ?? 0)) / 5) * 5)).toEqual([
+      50, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000,
+    ]);
+  });
+
   test("is not, when its caller wants no retries", async () => {
     const peer = new Scripted([refused, refused, "paid"]);
     const kite = remote<{ pay(): Promise<string> }>(retrying(peer));

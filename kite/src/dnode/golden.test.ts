@@ -12,7 +12,7 @@ import { DnodePeer } from "./peer.ts";
 import { dnodeHost } from "./test-dnode.ts";
 
 // What a kite of Go's and its kontrol say to each other, as it was taken from the wire; `<JWT>` stands for a credential. The
-// codec's own frames are in `wire/dnode.test.ts`: here it is who says what, when, and under which id.
+// codec's own frames are in `wire/dnode*.test.ts`: here it is who says what, when, and under which id.
 
 const go = '{"name":"math","username":"kite","id":"10453c7b","environment":"dev","region":"eu","version":"1.0.0","hostname":"vm"}';
 const lab = '{"name":"lab","username":"kite","id":"6d98548f","environment":"dev","region":"eu","version":"1.4.2","hostname":"vm"}';

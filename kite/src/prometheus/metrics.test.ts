@@ -2,9 +2,11 @@ import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { callerOf } from "../calling/remote.ts";
+import { KiteError } from "../errors.ts";
 import { Kite } from "../kite.ts";
 import { type ContractOf, method } from "../method.ts";
 import { testCaller, testIdentity, until } from "../testing.ts";
+import { memoryLink } from "../transport/memory.ts";
 import { metrics } from "./metrics.ts";
 
 const methods = {
@@ -111,6 +113,40 @@ test("what is open is counted when the metrics are read", async () => {
   await kites.client.close();
   await waiting;
   expect(stream).toBeDefined();
+});
+
+test("a session that waits for its peer is counted as suspended, on both sides", async () => {
+  await using kites = await pair();
+  let sever = () => {};
+  let reachable = true;
+  const dial = async () => {
+    if (!reachable) throw new KiteError("unavailable", "the test keeps it away");
+    const link = memoryLink();
+    sever = link.sever;
+    kites.server.serve(link.ends[1]);
+    return link.ends[0];
+  };
+  const register = new Registry();
+  await using client = new Kite({ name: "web", version: "1.0.0", observers: [metrics({ register })], dialers: { memory: dial } });
+  await client.dial<Contract>({ url: "memory:math" }).square(1);
+
+  reachable = false;
+  sever();
+  await until(() => [...kites.server.sessions].every(({ state }) => state === "suspended"));
+
+  expect(await read(kites.ofServer, "kite_sessions")).toContain('{direction="accepted",state="suspended"} 1');
+  expect(await read(kites.ofServer, "kite_sessions")).toContain('{direction="accepted",state="open"} 0');
+  expect(await read(register, "kite_sessions")).toContain('{direction="dialled",state="suspended"} 1');
+});
+
+test("a call that reached nobody is counted, for a peer without a name", async () => {
+  const register = new Registry();
+  await using client = new Kite({ name: "web", version: "1.0.0", observers: [metrics({ register })] });
+  const nobody = client.dial<Contract>({ url: "memory:nobody", retry: false });
+
+  await expect(nobody.square(1)).rejects.toMatchObject({ outcome: "not_run" });
+
+  expect(await read(register, "kite_calls_made_total")).toEqual(['{peer_name="unreached",method="square",code="failed_precondition"} 1']);
 });
 
 test("several kites share one set of metrics, and one that has closed has nothing open", async () => {

@@ -45,6 +45,37 @@ describe("finding kites", () => {
     expect(client.awayMs).toBe(0);
   });
 
+  test("asks whether an answer is still the one that it has, and gives that again in another order", async () => {
+    const registry = new TestRegistry({ tags: true });
+    await using client = new RegistryClient({ reach: () => registry, random: () => 0 });
+    for (const id of ["a", "b", "c"]) registry.enter({ ...math, id });
+    const first = await client.find({ name: "math" });
+
+    const again = await client.find({ name: "math" });
+    registry.leave("b");
+    const later = await client.find({ name: "math" });
+
+    expect(registry.unchanged).toBe(1);
+    expect(again).not.toEqual(first);
+    expect(again.toSorted((one, other) => (one.kite.id < other.kite.id ? -1 : 1))).toEqual(first);
+    expect(later.map(({ kite }) => kite.id)).toEqual(["a", "c"]);
+  });
+
+  test("counts the age of an answer from when kontrol last said that it is unchanged", async () => {
+    let now = 1_000_000;
+    const registry = new TestRegistry({ tags: true, now: () => now });
+    await using client = new RegistryClient({ reach: () => registry, now: () => now });
+    registry.enter(math);
+    await client.find({});
+    now += 20_000;
+    await client.find({});
+
+    registry.away = new KiteError("unavailable", "no connection");
+    now += 5_000;
+
+    expect(await client.find({})).toMatchObject([{ kite: math, staleMs: 5_000 }]);
+  });
+
   test("does not give one query the answer of another that reads alike", async () => {
     const registry = new TestRegistry();
     await using client = new RegistryClient({ reach: () => registry, now: () => 0 });

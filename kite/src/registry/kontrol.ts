@@ -5,7 +5,7 @@ import { formatIdentity, formatQuery, type Identity, plainQuery, type Query } fr
 import { type Logger, silent } from "../log.ts";
 import { type DirectoryWatch, watchDirectory } from "./directory-watch.ts";
 import { isLasting, type ReachRegistry } from "./registration.ts";
-import type { FoundKite, IssuedToken, RegistryContract } from "./registry.ts";
+import type { FoundKite, FoundKites, IssuedToken, RegistryContract } from "./registry.ts";
 import { TokenCache } from "./token-cache.ts";
 
 export interface RegistryClientOptions {
@@ -40,7 +40,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #backoff: RegistryClientOptions["backoff"];
   readonly #tokens: TokenCache;
-  readonly #answers = new Map<string, { kites: readonly FoundKite[]; at: number }>();
+  readonly #answers = new Map<string, KeptAnswer>();
   /** What was asked and is not answered yet, each with what ends the wait. */
   readonly #asking = new Map<string, { answer: Promise<unknown>; stop: () => void }>();
   #awaySince: number | undefined;
@@ -61,7 +61,8 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * The kites that match, each with a token. While kontrol is away the last answer to the same query is given, marked with its age.
+   * The kites that match, each with a token, in random order. While kontrol is away the last answer to the same query is given,
+   * marked with its age. What is found is shared with others who ask the same, and not to be changed.
    *
    * @throws {KiteError} `invalid_argument` for a query that cannot be read, `unavailable` when kontrol is away and there is no earlier answer.
    */
@@ -76,9 +77,11 @@ export class RegistryClient implements AsyncDisposable {
     try {
       return await this.#once(`find ${key}`, options.signal, async () => {
         const registry = await this.reach({ timeoutMs });
-        const { kites } = await registry.getKites({ query: wanted });
-        this.#remember(key, kites);
-        return [...kites];
+        const tag = known?.tag;
+        const answer = await registry.getKites(tag === undefined ? { query: wanted } : { query: wanted, known: tag });
+        if (known !== undefined && answer.unchanged) return this.#again(key, known);
+        this.#remember(key, answer);
+        return [...answer.kites];
       });
     } catch (thrown) {
       const error = KiteError.from(thrown);
@@ -194,14 +197,27 @@ export class RegistryClient implements AsyncDisposable {
     this.#askAgainAt = this.now() + AWAY_PAUSE_MS * (0.5 + this.random() / 2);
   }
 
-  #remember(key: string, kites: readonly FoundKite[]): void {
+  #remember(key: string, { kites, tag }: FoundKites): void {
     for (const { kite, token, tokenExpiresAt } of kites) this.#tokens.keep(kite, { token, expiresAt: tokenExpiresAt });
-    this.#answers.delete(key);
-    this.#answers.set(key, { kites, at: this.now() });
-    for (const oldest of this.#answers.keys()) if (this.#answers.size > MAX_ANSWERS) this.#answers.delete(oldest);
+    this.#keep(key, { kites, tag, at: this.now() });
   }
 
-  #stale({ kites, at }: { kites: readonly FoundKite[]; at: number }): Found[] {
+  /** kontrol has no other answer than the one that is here. */
+  #again(key: string, { kites, tag }: KeptAnswer): Found[] {
+    this.#keep(key, { kites, tag, at: this.now() });
+    return shuffled(kites, this.random);
+  }
+
+  #keep(key: string, answer: KeptAnswer): void {
+    this.#answers.delete(key);
+    this.#answers.set(key, answer);
+    for (const oldest of this.#answers.keys()) {
+      if (this.#answers.size <= MAX_ANSWERS) return;
+      this.#answers.delete(oldest);
+    }
+  }
+
+  #stale({ kites, at }: KeptAnswer): Found[] {
     const staleMs = this.now() - at;
     return kites.map((found) => {
       const newer = this.#tokens.get(found.kite);
@@ -216,6 +232,23 @@ export class RegistryClient implements AsyncDisposable {
   protected checkOpen(): void {
     if (this.#closing.signal.aborted) throw new KiteError("disconnected", "this kite was closed", { outcome: "not_run" }).passOn();
   }
+}
+
+interface KeptAnswer {
+  readonly kites: readonly FoundKite[];
+  /** By which kontrol knows it; undefined for one that it wants to be asked for in full. */
+  readonly tag: string | undefined;
+  readonly at: number;
+}
+
+/** As kontrol would have put them: callers who take the first spread out. */
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const shuffled = [...items];
+  for (let last = shuffled.length - 1; last > 0; last--) {
+    const other = Math.floor(random() * (last + 1));
+    [shuffled[last], shuffled[other]] = [shuffled[other] as T, shuffled[last] as T];
+  }
+  return shuffled;
 }
 
 // kontrol answers from memory; this is for the connection to it.

@@ -11,8 +11,11 @@ export interface RegistryContract {
   register(registration: Register): Promise<Registered>;
   /** Changes labels of the kite that registered in this session; watchers hear of it as of a registration. */
   updateLabels(request: { labels: LabelChange }): Promise<void>;
-  /** The kites that match and that the caller may see, each with a token for it. */
-  getKites(request: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }>;
+  /**
+   * The kites that match and that the caller may see, each with a token for it. Who still has an earlier answer names it with
+   * `known`, and is told in a word when there is no other.
+   */
+  getKites(request: { query: Query; known?: string }): Promise<FoundKites>;
   /** First a `snapshot`, then changes in the order of their revisions; `since` resumes after that revision. */
   watch(request: { query: Query; since?: string }): Promise<AsyncIterable<WatchEvent>>;
   /**
@@ -98,6 +101,16 @@ export interface Revocation {
   reason: string;
   /** When it was decided, in milliseconds since the epoch by kontrol's clock: credentials issued later are valid again. Default: when it arrives. */
   at?: number;
+}
+
+/** The answer to a query. */
+export interface FoundKites {
+  kites: FoundKite[];
+  revision: string;
+  /** The name of this answer, for `known`: the same kites with the same tokens, in whatever order. Left out for one that is not to be kept. */
+  tag?: string;
+  /** The answer is the one that was named, and `kites` is empty. */
+  unchanged?: true;
 }
 
 /** A kite of the directory that the caller may call, with the token for it. */

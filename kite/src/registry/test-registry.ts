@@ -9,7 +9,7 @@ import { matcher } from "../query.ts";
 import { type ConnectedPair, connectedPair } from "../testing.ts";
 import type { RegistryClientOptions } from "./kontrol.ts";
 import type { ReachRegistry } from "./registration.ts";
-import type { FoundKite, Register, Registered, RegistryContract, Revocation, WatchEvent } from "./registry.ts";
+import type { FoundKites, Register, Registered, RegistryContract, Revocation, WatchEvent } from "./registry.ts";
 
 /** Waits that a test does not notice. */
 export const FAST: RegistryClientOptions["backoff"] = { firstMs: 1, maxMs: 4 };
@@ -22,6 +22,8 @@ interface TestRegistryOptions {
   /** Never answers a beat. */
   deaf?: boolean;
   kiteKey?: string;
+  /** Names its answers, and says of one that is known that it is unchanged. */
+  tags?: boolean;
   now?: () => number;
 }
 
@@ -34,6 +36,8 @@ export class TestRegistry implements RegistryContract {
   readonly labelled: Record<string, string>[] = [];
   readonly labelChanges: LabelChange[] = [];
   questions = 0;
+  /** Of those, how many were answered with just that. */
+  unchanged = 0;
   watchers = 0;
   watchedSince: (string | undefined)[] = [];
   /** Thrown instead of registering. */
@@ -104,10 +108,15 @@ export class TestRegistry implements RegistryContract {
     this.labelChanges.push(labels);
   }
 
-  async getKites({ query }: { query: Query }): Promise<{ kites: FoundKite[]; revision: string }> {
+  async getKites({ query, known }: { query: Query; known?: string }): Promise<FoundKites> {
     this.#ask();
+    const revision = `${this.#log.length}`;
+    if (known === revision) {
+      this.unchanged += 1;
+      return { kites: [], revision, unchanged: true };
+    }
     const kites = this.#matching(query).map((kite) => ({ ...this.#entry(kite), ...this.#issue() }));
-    return { kites, revision: `${this.#log.length}` };
+    return { kites, revision, ...(this.#options.tags ? { tag: revision } : {}) };
   }
 
   async watch({ query, since }: { query: Query; since?: string }): Promise<AsyncIterable<WatchEvent>> {
@@ -199,7 +208,7 @@ export function registryMethods(registry: RegistryContract) {
   return {
     register: method({ role, input: anything<Register>() }, (registration) => registry.register(registration)),
     updateLabels: method({ role, input: anything<{ labels: LabelChange }>() }, (request) => registry.updateLabels(request)),
-    getKites: method({ role, input: anything<{ query: Query }>() }, (request) => registry.getKites(request)),
+    getKites: method({ role, input: anything<{ query: Query; known?: string }>() }, (request) => registry.getKites(request)),
     watch: method({ role, input: anything<{ query: Query; since?: string }>() }, (request) => registry.watch(request)),
     getToken: method({ role, input: anything<{ query: Query }>() }, (request) => registry.getToken(request)),
     getKey: method({ role }, () => registry.getKey()),

@@ -41,11 +41,13 @@ export interface MethodSummary {
 /** The fields and units of the original kite. */
 export interface SystemInfo {
   readonly state: "RUNNING";
-  /** In KiB, as the total. */
+  /** In KiB. */
   readonly diskUsage: number;
+  /** In KiB. */
   readonly diskTotal: number;
-  /** In bytes, as the limit. */
+  /** In bytes. */
   readonly memoryUsage: number;
+  /** In bytes. */
   readonly totalMemoryLimit: number;
   readonly homeDir: string;
   readonly uname: string;

@@ -1,6 +1,5 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { callWith, type Remote } from "../calling/remote.ts";
@@ -8,7 +7,6 @@ import { KiteError } from "../errors.ts";
 import { type Call, method } from "../method.ts";
 import type { IncomingCall } from "../session/calls.ts";
 import { connectedPair, until } from "../testing.ts";
-import { fingerprint } from "./fingerprint.ts";
 import { RepeatWindow } from "./repeat.ts";
 import type { Answer } from "./served-call.ts";
 import { testCall } from "./test-call.ts";
@@ -339,54 +337,6 @@ test("ten thousand calls that run are all that can be told apart", () => {
   for (let index = 0; index < 10_000; index++) void window.run(callOf({}), `k${index}`, endless);
 
   expect(() => window.run(callOf({}), "one more", endless)).toThrow(expect.objectContaining({ code: "overloaded", outcome: "not_run" }));
-});
-
-const values = fc.anything({ withDate: true, withTypedArray: false, withBigInt: true, maxDepth: 3 });
-
-test("the order of properties does not matter to a fingerprint, and a copy has the same", () => {
-  fc.assert(
-    fc.property(fc.dictionary(fc.string(), values), (record) => {
-      const turned = Object.fromEntries(Object.entries(record).reverse());
-
-      expect(fingerprint([turned])).toBe(fingerprint([record]));
-    }),
-  );
-});
-
-test("other arguments have another fingerprint", () => {
-  const different = [
-    [],
-    [1],
-    ["1"],
-    [[1]],
-    [1, 2],
-    [[1], 2],
-    [12],
-    [null],
-    [undefined],
-    [{}],
-    [{ a: 1 }],
-    [{ a: "1" }],
-    [{ b: 1 }],
-    [true],
-  ];
-  const more = [
-    ["ab", "c"],
-    ["a", "bc"],
-    [new Date(1)],
-    [1n],
-    [new Uint8Array([1, 2])],
-    [new Uint8Array([2, 1])],
-    [() => {}],
-    [""],
-    [-1],
-    [0.5],
-  ];
-  const numbers = Array.from({ length: 20_000 }, (_, index) => [{ order: index }]);
-
-  const prints = [...different, ...more, ...numbers].map(fingerprint);
-
-  expect(new Set(prints).size).toBe(prints.length);
 });
 
 function under<C>(client: Remote<C>, key: string): Remote<C> {

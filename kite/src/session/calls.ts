@@ -58,6 +58,11 @@ export class OutgoingCalls {
     });
   }
 
+  /** Whether somebody waits for the answer. */
+  has(id: number): boolean {
+    return this.#pending.has(id);
+  }
+
   /** An answer came in; late and unknown ones are ignored, since the caller may have given up. */
   resolve(id: number, value: unknown): void {
     this.#take(id)?.resolve(value);

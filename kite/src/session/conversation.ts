@@ -6,6 +6,8 @@ import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
+import { keptBytes } from "./kept-bytes.ts";
+import { badKey, isKey, readMeta } from "./meta.ts";
 import type { Outbox } from "./outbox.ts";
 import { IncomingParcels, OutgoingParcels, Parcel } from "./parcels.ts";
 import { IncomingStreams } from "./remote-stream.ts";
@@ -234,7 +236,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame));
+        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id)));
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -288,7 +290,8 @@ export class Conversation {
     const [, , fn, rawArgs, rawMeta] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw protocolError("an invocation has an id, a function and an array");
     const args = this.#revive(rawArgs, frame) as unknown[];
-    const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
+    // Nothing repeats an invocation: what stands there as a key is none.
+    const meta = rawMeta === undefined ? undefined : { ...readMeta(rawMeta), key: undefined };
     this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
   }
 
@@ -305,22 +308,31 @@ export class Conversation {
     this.#serving.notify(method, this.#revive(rawArgs, frame) as unknown[]);
   }
 
-  #revive(value: unknown, frame: Frame): unknown {
-    if (frame.marked) return reviveValue(value, this.#source(frame));
+  /**
+   * What nobody waits for any more is not `wanted`: its functions and streams are let go as they come. Its producers would
+   * fill their windows, and its functions stay, until garbage is collected here, which may be never.
+   */
+  #revive(value: unknown, frame: Frame, wanted = true): unknown {
+    if (frame.marked) return reviveValue(value, this.#source(frame, wanted));
     checkValue(value, this.#limits.depth);
     return value;
   }
 
-  #source(frame: Frame): ValueSource {
+  #source(frame: Frame, wanted: boolean): ValueSource {
     return {
       maxDepth: this.#limits.depth,
-      importFunction: (id) => this.#imported.get(id),
+      // One copy alone: others may be held here.
+      importFunction: (id) => (wanted ? this.#imported.get(id) : this.#push(`[${MESSAGE.release},${id},1]`)),
       ownFunction: (id) => this.#exported.get(id),
-      importStream: (id) => this.#receiving.add(id),
+      importStream: (id) => {
+        const stream = this.#receiving.add(id);
+        if (!wanted) stream.cancel();
+        return stream;
+      },
       bytes: (segment) => {
         const bytes = frame.segments[segment];
         if (bytes === undefined) throw protocolError(`segment ${segment} is not in the frame`);
-        return bytes;
+        return keptBytes(bytes);
       },
     };
   }
@@ -342,33 +354,8 @@ function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
 }
 
-/** A trace that is not as it should be is left out: a call is not refused for what only describes it. The key is for {@link isKey}. */
-function readMeta(sent: unknown): CallMeta {
-  if (typeof sent !== "object" || sent === null) return {};
-  const { key, traceparent, tracestate } = sent as CallMeta;
-  return { key: key ?? undefined, traceparent: short(traceparent, MAX_TRACE), tracestate: short(tracestate, MAX_TRACE) };
-}
-
-const MAX_KEY = 128;
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;
-// What the W3C's recommendation asks every participant to be able to carry.
-const MAX_TRACE = 512;
-
-/** A call whose key was left out would run again with every repeat, which is what its caller uses the key against. */
-function isKey(key: unknown): boolean {
-  return key === undefined || (typeof key === "string" && key.length <= MAX_KEY);
-}
-
-function badKey(name: string): KiteError {
-  return new KiteError("invalid_argument", `${name}: the key of a call is a text of at most ${MAX_KEY} characters; it did not run`, {
-    outcome: "not_run",
-  });
-}
-
-function short(value: unknown, limit: number): string | undefined {
-  return typeof value === "string" && value.length <= limit ? value : undefined;
-}
 
 function errorText(error: KiteError): string {
   return JSON.stringify(carriedError(error));

@@ -15,7 +15,7 @@ test("bytes that were returned serve the next frame of about that size", () => {
   expect(next.byteLength).toBe(40 * 1024);
 });
 
-test.each([1_000, 200 * 1024])("a frame of %i bytes gets bytes of exactly its size, and keeps them", (size) => {
+test.each([1_000, 300 * 1024])("a frame of %i bytes gets bytes of exactly its size, and keeps them", (size) => {
   const frame = takeFrameBytes(size);
 
   expect(frame.buffer.byteLength).toBe(size);
@@ -29,10 +29,10 @@ test("a frame's bytes are kept until its peer has acknowledged it", () => {
   const frame = push(outbox, transport);
 
   transport.takeAll();
-  expect(takeFrameBytes(64 * 1024).buffer).not.toBe(frame.buffer);
+  expect(takeFrameBytes(200 * 1024).buffer).not.toBe(frame.buffer);
   outbox.accept(0, 1, 0);
 
-  expect(takeFrameBytes(64 * 1024).buffer).toBe(frame.buffer);
+  expect(takeFrameBytes(200 * 1024).buffer).toBe(frame.buffer);
 });
 
 test("a frame's bytes are kept while any transport has yet to send them, also after a peer claims to have them", () => {
@@ -45,10 +45,10 @@ test("a frame's bytes are kept while any transport has yet to send them, also af
 
   outbox.accept(0, 1, 0);
   after.takeAll();
-  expect(takeFrameBytes(64 * 1024).buffer).not.toBe(frame.buffer);
+  expect(takeFrameBytes(200 * 1024).buffer).not.toBe(frame.buffer);
   before.takeAll();
 
-  expect(takeFrameBytes(64 * 1024).buffer).toBe(frame.buffer);
+  expect(takeFrameBytes(200 * 1024).buffer).toBe(frame.buffer);
 });
 
 test("what was passed is what is sent, also if its owner fills the same bytes again", () => {
@@ -64,18 +64,42 @@ test("what was passed is what is sent, also if its owner fills the same bytes ag
   expect((transport.frames[0] as Uint8Array).at(-1)).toBe(1);
 });
 
-test("chunks of 64 KiB leave two in a frame, without waiting for the tick's end", () => {
+test.each([9, 20, 33, 40, 64, 100, 200].map((kib) => kib * 1024))(
+  "a frame of %i bytes keeps no more than about four times as many",
+  (length) => {
+    const draft = new FrameDraft();
+
+    draft.add(new Uint8Array(length));
+
+    const frame = draft.finish(1, 2, ["[]"]);
+    expect(frame.buffer.byteLength).toBeLessThan(4.1 * frame.byteLength);
+    expect(readFrame(frame).segments[0]?.byteLength).toBe(length);
+  },
+);
+
+test("chunks of 64 KiB leave four in a frame, without waiting for the tick's end", () => {
   const outbox = newOutbox();
   const transport = recorded();
   outbox.attach(transport, 0);
 
-  for (let chunk = 0; chunk < 5; chunk++) outbox.push(`[7,1,["b",${outbox.addSegment(new Uint8Array(64 * 1024).fill(chunk))}]]`);
+  for (let chunk = 0; chunk < 9; chunk++) outbox.push(`[7,1,["b",${outbox.addSegment(new Uint8Array(64 * 1024).fill(chunk))}]]`);
 
   const sent = transport.frames.map((frame) => readFrame(frame).segments.map((segment) => segment[0]));
   expect(sent).toEqual([
-    [0, 1],
-    [2, 3],
+    [0, 1, 2, 3],
+    [4, 5, 6, 7],
   ]);
+});
+
+test("a full frame is no message too large for a frame of the session that relays it", () => {
+  const [inner, outer] = [newOutbox(), newOutbox()];
+  const transport = recorded();
+  inner.attach(transport, 0);
+  for (let chunk = 0; chunk < 4; chunk++) inner.push(`[7,1,["b",${inner.addSegment(new Uint8Array(64 * 1024))}]]`);
+
+  const segment = outer.addSegment(transport.frames[0] as Uint8Array);
+
+  expect(outer.fits(`[7,1,["b",${segment}]]`)).toBe(true);
 });
 
 test.each([

@@ -1,4 +1,4 @@
-import { writeFrameHead } from "../wire/v1.ts";
+import { frameHead, frameJson, HEADER_BYTES, writeLength } from "../wire/v1.ts";
 
 /**
  * The segments of the next frame, in the bytes that it is sent from: each is copied once, when it is passed, so that its owner
@@ -16,7 +16,7 @@ export class FrameDraft {
 
   add(segment: Uint8Array): void {
     const end = this.#end + segment.byteLength;
-    if (end > this.#bytes.byteLength) this.#grow(end);
+    if (end > this.#bytes.byteLength) this.#grow(end, segment.byteLength);
     this.#bytes.set(segment, this.#end);
     this.#end = end;
     this.#lengths.push(segment.byteLength);
@@ -24,21 +24,24 @@ export class FrameDraft {
 
   /** The frame with these messages; the draft is empty again. */
   finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array {
-    const head = writeFrameHead(sequence, ack, messages, this.#lengths);
+    const json = frameJson(sequence, ack, messages, this.#lengths);
     const [bytes, end] = [this.#bytes, this.#end];
     this.#bytes = NONE;
     this.#end = HEAD_BYTES;
     this.#lengths = [];
-    const begin = HEAD_BYTES - head.byteLength;
+    const begin = HEAD_BYTES - HEADER_BYTES - json.length;
     // A small frame would keep all of these bytes until it is acknowledged.
-    if (begin < 0 || end < SMALLEST_BYTES) return copied(head, bytes, end);
-    bytes.set(head, begin);
+    if (end < Math.max(SMALLEST_BYTES, bytes.byteLength / 4) || begin < 0 || !writeAscii(json, bytes, HEAD_BYTES - json.length))
+      return copied(frameHead(json), bytes, end);
+    writeLength(json.length, bytes, begin);
     return bytes.subarray(begin, end);
   }
 
-  #grow(size: number): void {
+  #grow(size: number, segment: number): void {
     const before = this.#bytes;
-    this.#bytes = new Uint8Array(takeFrameBytes(Math.max(size, 2 * before.byteLength)).buffer);
+    // More of what a stream reads of a file or a socket follows, and would have to be moved.
+    const likely = segment < BULKY_BYTES ? 2 * before.byteLength : HEAD_BYTES + FRAME_BYTES;
+    this.#bytes = new Uint8Array(takeFrameBytes(Math.max(size, likely)).buffer);
     this.#bytes.set(before.subarray(0, this.#end));
     returnFrameBytes(before);
   }
@@ -65,8 +68,11 @@ export function returnFrameBytes({ buffer }: Uint8Array): void {
   if (kind !== undefined && kind.free.length < kind.mostFree) kind.free.push(buffer as ArrayBuffer);
 }
 
-/** How much of messages goes into one frame, if it can be chosen: two chunks of a file or a socket in Node. */
-export const FRAME_BYTES = 129 * 1024;
+/**
+ * How much of messages goes into one frame, if it can be chosen: four chunks of a file or a socket in Node. A reader that waits is
+ * woken by every frame, which costs both sides more than the frame itself; more would let the first chunk wait for long.
+ */
+export const FRAME_BYTES = 257 * 1024;
 
 /**
  * How much of a large message goes into one frame. Node reads 64 KiB of a socket at a time; most frames of a quarter of that are
@@ -74,8 +80,18 @@ export const FRAME_BYTES = 129 * 1024;
  */
 export const PIECE_BYTES = 16 * 1024;
 
+/** What is asked of most frames: short texts, which cross into native code and back for more than it takes to write them. */
+function writeAscii(text: string, bytes: Uint8Array, offset: number): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit > 0x7f) return false;
+    bytes[offset + at] = unit;
+  }
+  return true;
+}
+
 function copied(head: Uint8Array, bytes: Uint8Array, end: number): Uint8Array {
-  const frame = new Uint8Array(head.byteLength + end - HEAD_BYTES);
+  const frame = takeFrameBytes(head.byteLength + end - HEAD_BYTES);
   frame.set(head);
   frame.set(bytes.subarray(HEAD_BYTES, end), head.byteLength);
   returnFrameBytes(bytes);
@@ -88,8 +104,12 @@ const HEAD_BYTES = 1024;
 // Smaller frames would waste most of a buffer while they wait to be acknowledged.
 const SMALLEST_BYTES = 8 * 1024;
 
-/** Sizes that are used again: two MiB of the small ones, four of the large ones, which is what two fast streams have on their way. */
+// From here on a segment looks like one of many.
+const BULKY_BYTES = 32 * 1024;
+
+/** Sizes that are used again: two MiB of the small ones, one of the middle, four of the large ones, which is what two fast streams have on their way. */
 const KINDS: readonly { smallest: number; bytes: number; mostFree: number; free: ArrayBuffer[] }[] = [
   { smallest: SMALLEST_BYTES, bytes: HEAD_BYTES + PIECE_BYTES, mostFree: 128, free: [] },
-  { smallest: 32 * 1024, bytes: HEAD_BYTES + FRAME_BYTES, mostFree: 32, free: [] },
+  { smallest: 32 * 1024, bytes: 128 * 1024, mostFree: 8, free: [] },
+  { smallest: 128 * 1024, bytes: HEAD_BYTES + FRAME_BYTES, mostFree: 16, free: [] },
 ];

@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { KiteError } from "../errors.ts";
-import type { Limits } from "../limits.ts";
+import { LIMITS, type Limits } from "../limits.ts";
+import { silent } from "../log.ts";
 import { type Methods, method } from "../method.ts";
-import { testCaller, until } from "../testing.ts";
+import { watchKite } from "../observe.ts";
+import { serveMethods } from "../serving/serve.ts";
+import { testCaller, testIdentity, until } from "../testing.ts";
 import { writeFrame } from "../wire/v1.ts";
-import type { Acceptor } from "./acceptor.ts";
+import { Acceptor } from "./acceptor.ts";
 import { writeHello } from "./handshake.ts";
 import { acceptor, connect, greet, HELLO, type Stranger } from "./test-stranger.ts";
 
@@ -109,6 +112,29 @@ test.each([
   expect(peer.heard()).toMatch(/\[2,1,\{"code":"invalid_argument","message":"charge: the key of a call is a text of at most 128/);
   expect(peer.heard()).toContain("[1,2,1]");
   expect(runs).toBe(1);
+});
+
+test("of what stands beside an invocation observers see a trace alone, as it should be, whatever the peer sent", async () => {
+  const metas: unknown[] = [];
+  const identity = testIdentity();
+  const watch = watchKite({ identity, sessions: () => [] }, [() => ({ invoked: ({ call }) => void metas.push(call.meta) })], silent);
+  const give = { give: method({}, () => () => "called") };
+  const host = new Acceptor({ limits: LIMITS, authenticate: async () => testCaller(), serve: serveMethods({ methods: give }), watch });
+  const peer = await greet(host);
+  const long = "x".repeat(513);
+  const beside = [
+    { key: 7 },
+    { key: { deep: [1] } },
+    { key: "k".repeat(129), traceparent: "00-aa-bb-01" },
+    { key: "k", traceparent: long },
+  ];
+
+  peer.send('[1,0,[0,1,"give",[]]]');
+  peer.send(`[2,0,${[...beside, "key", null].map((meta, index) => `[5,${index + 2},1,[],${JSON.stringify(meta)}]`)}]`);
+  await until(() => metas.length === 6);
+
+  expect(metas).toEqual([{}, {}, { traceparent: "00-aa-bb-01" }, {}, {}, {}]);
+  close(host);
 });
 
 test("32 MiB of brackets end the session before they are parsed", async () => {

@@ -73,11 +73,14 @@ test("a connection that is lost with its welcome is dialled again for the call t
   peer.close();
 });
 
-test("connections that are lost before anything comes through are dialled less and less often", async () => {
+test.each([
+  ["with their welcome", (lose: () => void) => lose()],
+  ["a moment after it", (lose: () => void) => void setTimeout(lose, 10)],
+])("connections that are lost %s, before anything comes through, are dialled less and less often", async (_, when) => {
   const { peer, dials, links } = to(acceptor(undefined, methods));
   await peer.connect();
   peer.onState((state) => {
-    if (state === "open") links.at(-1)?.sever();
+    if (state === "open") when(() => links.at(-1)?.sever());
   });
 
   links.at(-1)?.sever();

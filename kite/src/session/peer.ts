@@ -12,6 +12,7 @@ import { ACCESS_LOST, type Serve } from "./calls.ts";
 import type { Explain } from "./failure.ts";
 import type { Auth, Hello, Welcome } from "./handshake.ts";
 import { introduce } from "./introduce.ts";
+import { keepRenewed, timerMs } from "./renewal.ts";
 import { Session } from "./session.ts";
 
 /** Where a peer is dialled, and as whom. */
@@ -80,7 +81,7 @@ export class Peer implements AsyncDisposable {
   #fruitless = 0;
   #dialling: Promise<void> | undefined;
   #attempting: Promise<void> | undefined;
-  #renewal: ReturnType<typeof setTimeout> | undefined;
+  #stopRenewal: (() => void) | undefined;
   #grace: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: PeerOptions) {
@@ -146,7 +147,7 @@ export class Peer implements AsyncDisposable {
   close(why: KiteError = new KiteError("disconnected", "this side has closed the connection")): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(why);
-    clearTimeout(this.#renewal);
+    this.#stopRenewal?.();
     clearTimeout(this.#grace);
     this.#session.end(why);
     this.#move("closed");
@@ -176,7 +177,7 @@ export class Peer implements AsyncDisposable {
   #onSession(session: Session, state: "open" | "suspended" | "closed"): void {
     if (session !== this.#session || this.#closing.signal.aborted) return;
     if (state === "open") return this.#move("open");
-    clearTimeout(this.#renewal);
+    this.#stopRenewal?.();
     if (state === "closed") {
       this.#replaceSession();
       return this.#move("suspended");
@@ -320,7 +321,7 @@ export class Peer implements AsyncDisposable {
     if (target.caller !== undefined) session.renew(target.caller);
     session.attach(transport, welcome.resumed ? received : 0);
     this.#opened = { at: performance.now(), progress: session.progress };
-    this.#scheduleRenewal(target);
+    this.#startRenewal(target);
     return session;
   }
 
@@ -331,38 +332,20 @@ export class Peer implements AsyncDisposable {
     if (this.#ticket?.id !== id) throw new KiteError("unavailable", "the session's grace period ended while it was being resumed");
   }
 
-  /** Shows a new credential after two thirds of the old one's life, which leaves time for several tries. */
-  #scheduleRenewal({ expiresAt }: Target): void {
-    if (expiresAt === undefined) return;
-    this.#renewAfter(Math.max(((expiresAt - Date.now()) * 2) / 3, MIN_RENEWAL_MS), expiresAt);
-  }
-
-  #renewAfter(ms: number, expiresAt: number): void {
-    clearTimeout(this.#renewal);
-    // A connection that is lost or closed meanwhile shows a new credential when it is dialled again.
+  #startRenewal(target: Target): void {
+    // Who listens to the state may have cut the connection again; the next one shows a new credential when it is dialled.
     if (this.#state !== "open") return;
-    this.#renewal = setTimeout(() => void this.#renew(expiresAt), timerMs(ms));
-    (this.#renewal as { unref?: () => void }).unref?.();
-  }
-
-  async #renew(expiresAt: number): Promise<void> {
-    const { log = silent } = this.#options;
     const session = this.#session;
-    try {
-      const target = await this.#options.target(this.#closing.signal, "connected");
-      if (this.#session !== session || this.#state !== "open") return;
-      if (target.url !== this.#ticket?.url)
-        throw new KiteError("not_found", `the kite at ${this.#ticket?.url} is not to be found any more`);
-      if (target.auth !== undefined) await session.authenticate(target.auth);
-      this.#scheduleRenewal(target);
-    } catch (thrown) {
-      if (this.#session !== session || this.#state !== "open") return;
-      const error = KiteError.from(thrown);
-      log.warn({ code: error.code, error: error.message }, "the credential could not be renewed; trying again");
-      // Its kite has left and its token has ended: what is called next goes to another one.
-      if (error.code === "not_found" && Date.now() >= expiresAt) return session.end(new KiteError("disconnected", error.message));
-      this.#renewAfter(RENEWAL_RETRY_MS, expiresAt);
-    }
+    this.#stopRenewal = keepRenewed(target, {
+      obtain: () => this.#options.target(this.#closing.signal, "connected"),
+      show: async ({ url, auth }) => {
+        const before = this.#ticket?.url;
+        if (url !== before) throw new KiteError("not_found", `the kite at ${before} is not to be found any more`);
+        if (auth !== undefined) await session.authenticate(auth);
+      },
+      ended: ({ message }) => session.end(new KiteError("disconnected", message)),
+      log: this.#options.log,
+    });
   }
 
   #move(state: PeerState): void {
@@ -376,14 +359,6 @@ export class Peer implements AsyncDisposable {
       }
     }
   }
-}
-
-const MIN_RENEWAL_MS = 1_000;
-const RENEWAL_RETRY_MS = 15_000;
-
-/** setTimeout holds a signed 32-bit number of milliseconds; more would fire at once, and a distant expiry be renewed in a loop. */
-function timerMs(ms: number): number {
-  return Math.min(ms, 2 ** 31 - 1);
 }
 
 /** To a dialler, its peer is whoever it dialled; calls from there are answered only if it serves any. */

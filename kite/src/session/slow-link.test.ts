@@ -28,10 +28,11 @@ function slowLink() {
     /** The frames that wait for the link, read. */
     waiting: () => frames.slice(carried).map((raw) => readFrame(raw)),
     sent: () => frames.map((raw) => readFrame(raw)),
-    /** The link carries the next frame, and its peer acknowledges it. */
-    async carry(): Promise<void> {
-      vi.advanceTimersByTime(CARRY_MS);
-      session.receive(transport, `[0,${++carried}]`);
+    /** The link carries the next frame, or more of them, and its peer acknowledges what it got. */
+    async carry(takesMs = CARRY_MS, count = 1): Promise<void> {
+      vi.advanceTimersByTime(takesMs);
+      carried += count;
+      session.receive(transport, `[0,${carried}]`);
       await turn();
     },
   };
@@ -56,6 +57,35 @@ test("a small call waits behind no more than 128 KiB of a transfer of 100 MiB th
   const frames = link.waiting();
   expect(frames.at(-1)?.messages).toEqual([[MESSAGE.call, 2, "ping", []]]);
   expect(bytesOf(frames)).toBeLessThanOrEqual(128 * KiB);
+});
+
+test("a transfer has 16 KiB more on its way for each piece that came in time, and half as much when one comes later", async () => {
+  const link = slowLink();
+  const underWay = () => bytesOf(link.waiting()) / KiB;
+
+  link.call("take", [new Uint8Array(100 * KiB * KiB)]);
+  await turn();
+  const grown = [underWay()];
+  // 2 ms later than the fastest is still in time.
+  for (const takesMs of [0, 0, 2]) {
+    await link.carry(takesMs);
+    grown.push(underWay());
+  }
+  await link.carry(1, 6);
+
+  expect(grown).toEqual([128, 144, 160, 176]);
+  // Of 176 KiB, 96 came late: half is 88, which the next piece reaches.
+  expect(underWay()).toBe(96);
+});
+
+test("on a link that is never slow, no more than 4 MiB of a transfer are on their way", async () => {
+  const link = slowLink();
+
+  link.call("take", [new Uint8Array(16 * KiB * KiB)]);
+  await turn();
+  for (let count = 0; count < 400; count++) await link.carry(0);
+
+  expect(bytesOf(link.waiting())).toBe(4 * KiB * KiB);
 });
 
 test("on a link that has shown to be slow, each small call waits behind a few pieces, and the transfer arrives whole all the same", async () => {

@@ -79,6 +79,21 @@ test("a token of the test's own opens what it says, and one that has expired not
   await expect((await dial({ expiresAt: Date.now() - 60_000 })).owned()).rejects.toMatchObject({ code: "token_expired" });
 });
 
+test.each([
+  ["ten minutes", {}, 600_000],
+  ["as long as the test says", { tokenMs: 20_000 }, 20_000],
+])("tokens last %s", async (_, options, lifeMs) => {
+  await using kontrol = await fakeKontrol(options);
+  await using _who = await served(kontrol);
+  await using bob = await kiteOf(kontrol, "bob");
+  const before = Date.now();
+
+  const [found] = await bob.find({ name: "who" });
+
+  expect(found?.tokenExpiresAt).toBeGreaterThanOrEqual(before + lifeMs);
+  expect(found?.tokenExpiresAt).toBeLessThanOrEqual(Date.now() + lifeMs);
+});
+
 test("what is revoked ends the sessions that were opened with it", async () => {
   await using kontrol = await fakeKontrol();
   await using who = await served(kontrol);

@@ -3,13 +3,15 @@ import { describeWith } from "../../../test/services.ts";
 import { overNats } from "../nats/test-carrier.ts";
 import { TestNatsServer } from "../nats/test-nats-server.ts";
 import { testBehaviour } from "./behaviour.contract.ts";
-import { dnodeWorldOver, overMemory, overWebSocket, worldOver } from "./test-worlds.ts";
+import { dnodeWorldOver, overBrowserSocket, overLink, overMemory, overWebSocket, worldOver } from "./test-worlds.ts";
 
 // Real servers on a busy machine.
 vi.setConfig({ testTimeout: 60_000 });
 
 testBehaviour(worldOver("memory", overMemory));
 testBehaviour(worldOver("WebSocket", overWebSocket));
+testBehaviour(worldOver("a browser's WebSocket", overBrowserSocket));
+testBehaviour(worldOver("a link inside another session", overLink));
 testBehaviour(dnodeWorldOver("memory, in dnode", overMemory));
 testBehaviour(dnodeWorldOver("WebSocket, in dnode", overWebSocket));
 testBehaviour(dnodeWorldOver("SockJS, in dnode", overWebSocket, "/kite"));

@@ -53,6 +53,7 @@ describe("the server's side", () => {
     await turns();
 
     expect(got.frames).toEqual(["one", "two", "three"]);
+    expect(got.closed()).toBeUndefined();
     transport.close(3000, "");
   });
 

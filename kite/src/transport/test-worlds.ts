@@ -1,15 +1,20 @@
+import { WebSocket } from "ws";
 import { remote } from "../calling/remote.ts";
+import { stream } from "../contract/carried.ts";
 import { DnodePeer } from "../dnode/peer.ts";
 import { dnodeHost } from "../dnode/test-dnode.ts";
 import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { Listener } from "../listener.ts";
-import type { ContractOf, Methods } from "../method.ts";
+import { type ContractOf, type Methods, method } from "../method.ts";
 import { serveMethods } from "../serving/serve.ts";
 import { Acceptor } from "../session/acceptor.ts";
 import { Peer } from "../session/peer.ts";
-import { testCaller, testIdentity } from "../testing.ts";
+import { connectedPair, testCaller, testIdentity } from "../testing.ts";
+import type { RawFrame } from "../wire/v1.ts";
 import type { OpenWorld, World } from "./behaviour.contract.ts";
+import { dialBrowserSocket } from "./browser-websocket.ts";
+import { linkTransport } from "./link.ts";
 import { memoryLink } from "./memory.ts";
 import type { Transport } from "./transport.ts";
 import { type DialSocket, dialWebSocket } from "./websocket.ts";
@@ -109,5 +114,41 @@ export const overWebSocket: OpenCarrier = async (serve) => {
       sockets.clear();
     },
     [Symbol.asyncDispose]: () => listener.close(),
+  };
+};
+
+/** As a page dials: with the browser's own kind of socket. */
+export const overBrowserSocket: OpenCarrier = async (serve) => {
+  // Node 20 has none; that of `ws` has the same face.
+  Object.assign(globalThis, { WebSocket: globalThis.WebSocket ?? WebSocket });
+  return { ...(await overWebSocket(serve)), dial: dialBrowserSocket };
+};
+
+/** As the relay carries a session: as two streams of another one. */
+export const overLink: OpenCarrier = async (serve) => {
+  const outer = await connectedPair({
+    link: method({ input: stream<RawFrame>() }, (incoming) => {
+      const { transport, outgoing } = linkTransport(incoming);
+      serve(transport);
+      return outgoing;
+    }),
+  });
+  // Nobody looks at them, and large values would all be kept.
+  outer.frames.push = () => 0;
+  let sever = () => {};
+  return {
+    url: "link:",
+    dial: async () => {
+      const { transport, outgoing } = linkTransport(answer());
+      const answered = outer.client.link(outgoing as AsyncIterable<RawFrame>) as Promise<AsyncIterable<RawFrame>>;
+      // What goes out is asked for first; what comes in is the answer.
+      async function* answer(): AsyncGenerator<RawFrame> {
+        yield* await answered;
+      }
+      sever = () => void outgoing[Symbol.asyncIterator]().return?.();
+      return transport;
+    },
+    cut: () => sever(),
+    [Symbol.asyncDispose]: () => outer[Symbol.asyncDispose](),
   };
 };

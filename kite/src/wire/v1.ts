@@ -35,6 +35,9 @@ export interface Frame {
   readonly marked: boolean;
 }
 
+/** What the length of a binary frame's JSON takes. */
+export const HEADER_BYTES = 4;
+
 /** A frame as a transport carries it: text, or bytes. */
 export type RawFrame = string | Uint8Array;
 
@@ -43,7 +46,7 @@ export type RawFrame = string | Uint8Array;
  * one after the other.
  */
 export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
-  if (segments.length === 0) return `[${sequence},${ack},${messages.join(",")}]`;
+  if (segments.length === 0) return textFrame(sequence, ack, messages);
   const lengths = segments.map((segment) => segment.byteLength);
   const head = writeFrameHead(sequence, ack, messages, lengths);
   const frame = new Uint8Array(lengths.reduce((sum, length) => sum + length, head.byteLength));
@@ -56,16 +59,38 @@ export function writeFrame(sequence: number, ack: number, messages: readonly str
   return frame;
 }
 
+/** What `join` makes is the frame as it leaves: brackets put around it afterwards would cost a second copy of the whole. */
+function textFrame(sequence: number, ack: number, [first = "", ...further]: readonly string[]): string {
+  const parts = [`[${sequence},${ack},${first}`, ...further];
+  parts[parts.length - 1] += "]";
+  return parts.join(",");
+}
+
 /**
  * How a binary frame begins, up to its first segment: the length of its JSON (four bytes, big endian), then the JSON; the
  * lengths of the segments are its third element. A message that travels in pieces is such a frame, without numbers.
  */
 export function writeFrameHead(sequence: number, ack: number, messages: readonly string[], lengths: readonly number[]): Uint8Array {
-  const json = encoder.encode(`[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`);
+  return frameHead(frameJson(sequence, ack, messages, lengths));
+}
+
+/** The JSON of a binary frame. */
+export function frameJson(sequence: number, ack: number, messages: readonly string[], lengths: readonly number[]): string {
+  return `[${sequence},${ack},[${lengths.join(",")}],${messages.join(",")}]`;
+}
+
+/** The JSON of a binary frame behind its length. */
+export function frameHead(text: string): Uint8Array {
+  const json = encoder.encode(text);
   const head = new Uint8Array(HEADER_BYTES + json.byteLength);
-  new DataView(head.buffer).setUint32(0, json.byteLength);
+  writeLength(json.byteLength, head, 0);
   head.set(json, HEADER_BYTES);
   return head;
+}
+
+/** Writes how long the JSON of a binary frame is, where the frame begins. */
+export function writeLength(length: number, bytes: Uint8Array, offset: number): void {
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(offset, length);
 }
 
 /** A frame that carries nothing but an acknowledgement, and at most one uncounted message. */
@@ -83,7 +108,6 @@ export function readFrame(raw: RawFrame, maxDepth: number = LIMITS.depth): Frame
   return typeof raw === "string" ? readText(raw, maxDepth) : readBinary(raw, maxDepth);
 }
 
-const HEADER_BYTES = 4;
 const encoder = new TextEncoder();
 // Fatal: replacement characters would turn one message into another without anyone noticing.
 const decoder = new TextDecoder("utf-8", { fatal: true });

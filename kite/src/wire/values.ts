@@ -175,6 +175,11 @@ function mark(...content: readonly [string, ...unknown[]]): string {
   return `{"$":${JSON.stringify(content)}}`;
 }
 
+/** As `mark`, for what every chunk of a file is written as. */
+function bytesMark(segment: number): string {
+  return `{"$":["b",${segment}]}`;
+}
+
 function encodeObject(value: object, sink: ValueSink, depth: number): string {
   if (depth >= sink.maxDepth) throw tooDeep(sink.maxDepth);
   if (Array.isArray(value)) return encodeArray(value, sink, depth);
@@ -193,8 +198,8 @@ function isPlain(value: object): boolean {
 }
 
 function encodeSpecial(value: object, sink: ValueSink, depth: number): string | undefined {
-  if (value instanceof Uint8Array) return mark("b", sink.addBytes(value));
-  if (value instanceof ArrayBuffer) return mark("b", sink.addBytes(new Uint8Array(value)));
+  if (value instanceof Uint8Array) return bytesMark(sink.addBytes(value));
+  if (value instanceof ArrayBuffer) return bytesMark(sink.addBytes(new Uint8Array(value)));
   if (value instanceof Blob) return mark("B", sink.addBlob(value), value.type);
   // Of those that are no async iterable: not every browser has made them one.
   if (value instanceof ReadableStream) return mark("s", sink.exportStream(value));

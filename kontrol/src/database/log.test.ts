@@ -70,7 +70,7 @@ test("of a change whose last statement fails nothing remains, though the commit 
   const writing = log.write(async (tx) => {
     await tx.query("insert into kontrol.accounts (username, kind, name) values ('half', 'person', 'x')");
     tx.append(change("half"));
-    tx.send({ text: "insert into kontrol.accounts (username, kind, name) values ('half', 'person', 'again')" });
+    tx.derive({ name: "half", text: "insert into kontrol.accounts (username, kind, name) select 'half', kind, 'again' from added" });
   });
 
   await expect(writing).rejects.toMatchObject({ code: "internal" });

@@ -1,5 +1,5 @@
 import { KiteError } from "@kite-mesh/kite";
-import type { Pool, PoolClient, QueryConfig, QueryResult, QueryResultRow } from "pg";
+import type { Pool, PoolClient, QueryResult, QueryResultRow } from "pg";
 import { databaseError, withConnection } from "./connection.ts";
 import type { Change } from "./record.ts";
 
@@ -11,11 +11,20 @@ export interface Entry {
 
 /** A transaction that may change tables and says in the log what it changed. */
 export interface LogTransaction {
+  /** The last revision before it. The log's lock is held, so there is none that this process does not see yet. */
+  readonly head: number;
   query<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<QueryResult<Row>>;
-  /** Sends a statement whose answer tells nothing together with the commit, for which one waits anyway. */
-  send(statement: QueryConfig): void;
+  /** Writes what was appended into a table as well, by the statement that puts it into the log: so it is sent, and read, once. */
+  derive(table: Derived): void;
   /** Puts a change at the end of the log and answers with its revision; both become true when the transaction commits. */
   append(change: Change): number;
+}
+
+/** A part of the statement that appends, in which `added` has the entries: their revision, kind and data. */
+export interface Derived {
+  /** By which the database knows the statement: another name for another text. */
+  readonly name: string;
+  readonly text: string;
 }
 
 /**
@@ -60,46 +69,54 @@ export class Log {
   }
 }
 
-// Both in one message, so that the lock costs one round trip; pg answers with one result for each.
+// Both in one message, so that the lock costs one round trip; pg answers with one result for each. The log is looked at by those
+// alone who are behind it, and in a range with two ends: without them a database that has no statistics yet reads all of it.
 const beginAtHead = (known: number): string => `
   begin;
   select revision::float8 as revision,
-         exists (select from kontrol.log where log.revision > ${known} and kind in ('revoked', 'account.changed')
-                    and at < now() - interval '${UNHEARD_S} s') as unheard
+         case when revision > ${known} then
+           exists (select from kontrol.log where log.revision > ${known} and log.revision <= head.revision
+                      and kind in ('revoked', 'account.changed') and at < now() - interval '${UNHEARD_S} s')
+         else false end as unheard
     from kontrol.head for update of head`;
 // A replica that follows the log hears of a change within milliseconds, on a machine that is too busy within one or two seconds.
 const UNHEARD_S = 3;
-const APPEND = `
+const append = (derived: readonly Derived[]): string => `
   with added as (
     insert into kontrol.log (revision, kind, data)
     select revision, kind, data from jsonb_to_recordset($1) as entry (revision bigint, kind text, data jsonb)
+    returning revision, kind, data
   ), moved as (
     update kontrol.head set revision = $2
-  )
+  )${derived.map(({ name, text }) => `, ${name} as (${text})`).join("")}
   select pg_notify('kontrol', $2::text)`;
-const COMMIT: QueryConfig = { text: "commit" };
 
 async function inTransaction<T>(client: PoolClient, known: number, change: (tx: LogTransaction) => Promise<T>) {
   const results = (await client.query(beginAtHead(known))) as unknown as [QueryResult, QueryResult<{ revision: number; unheard: boolean }>];
   const [head] = results[1].rows;
   if (head?.unheard) throw unheard();
-  let revision = head?.revision ?? 0;
+  const before = head?.revision ?? 0;
+  let revision = before;
   const entries: Entry[] = [];
-  const last: QueryConfig[] = [];
+  const derived: Derived[] = [];
   const result = await change({
+    head: before,
     query: (text, values) => client.query(text, values),
-    send: (statement) => void last.push(statement),
+    derive: (table) => void derived.push(table),
     append: (change) => {
       entries.push({ revision: ++revision, change });
       return revision;
     },
   });
-  if (entries.length > 0) {
-    const rows = entries.map(({ revision, change: { kind, ...data } }) => ({ revision, kind, data }));
-    last.push({ name: "append", text: APPEND, values: [JSON.stringify(rows), revision] });
+  if (entries.length === 0) {
+    await client.query("commit");
+    return { result, revision, entries };
   }
-  // In one go. When one of them fails, so do those behind it, and at the commit PostgreSQL takes everything back.
-  await Promise.all([...last, COMMIT].map((statement) => client.query(statement)));
+  const rows = entries.map(({ revision, change: { kind, ...data } }) => ({ revision, kind, data }));
+  const name = ["append", ...derived.map(({ name }) => name)].join(" ");
+  const appended = { name, text: append(derived), values: [JSON.stringify(rows), revision] };
+  // In one go. When the first of them fails, PostgreSQL takes everything back at the commit.
+  await Promise.all([client.query(appended), client.query("commit")]);
   return { result, revision, entries };
 }
 

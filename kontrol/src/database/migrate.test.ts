@@ -118,7 +118,8 @@ test("what the version before wrote is read after its database was expanded, and
 
   expect(directory.kite("math-1")).toMatchObject({ generation: 2, kite: { version: "2.0.0" }, holder });
   expect(await new Replicas({ pool, holder: other, heartbeatMs: 10_000 }).find(holder)).toBe("http://10.0.0.1:4000");
-  const leases = new Leases({ log: new Log(pool), logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const onWritten = (revision: number) => follower.reached(revision);
+  const leases = new Leases({ log: new Log(pool), present: directory, logger: silent, onWritten });
   const lease = { ...(directory.kite("math-1") as KiteRecord), holder: other, instance: "newer", again: true };
   expect(await leases.enter(lease)).toMatchObject({ generation: 3 });
   await asBefore(databaseUrl, { holder, generation: 4, version: "2.0.0" });

@@ -17,8 +17,8 @@ export interface KiteRecord {
   readonly holder: string;
   /** In milliseconds since the epoch. */
   readonly registeredAt: number;
-  /** Which process it is of, as far as that said so. Here it is from the log alone: a directory that was read from the tables does not know it. */
-  readonly instance?: string;
+  /** Which process it is of, as far as that said so. */
+  readonly instance?: string | null;
 }
 
 // Times are cut to milliseconds before they are taken apart: before PostgreSQL 14 `extract` answers in floating point, and a

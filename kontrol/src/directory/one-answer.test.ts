@@ -1,11 +1,12 @@
-import { formatQuery, matcher, type Query, type Role } from "@kite-mesh/kite";
+import { type FoundKites, formatIdentity, formatQuery, type Identity, matcher, type Query, type Role } from "@kite-mesh/kite";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
 import { CONSTRAINTS, EXPRESSIONS, Model, means, VERSIONS } from "../test-history-model.ts";
 import { Directory } from "./directory.ts";
-import { findKites, type QueryOptions, writeKites } from "./query.ts";
+import { findKites, type QueryOptions } from "./query.ts";
 import { Watchers } from "./watch.ts";
+import { writeKites } from "./written-answers.ts";
 
 // A query is answered once, or watched: what a watcher has put together at any time is what the answer would be then, and
 // both are what the model says, which reads neither grammar.
@@ -141,10 +142,18 @@ function openMesh() {
     }
   };
   // What is signed is not looked at here, and not by whom.
+  const tokens = new Map<string, { token: string; expiresAt: number }>();
+  const issue = ({ username, role, audience }: { username: string; role: Role; audience: Identity }) => {
+    const key = `${username} ${role} ${formatIdentity(audience)}`;
+    const token = tokens.get(key) ?? { token: "", expiresAt: 1 };
+    tokens.set(key, token);
+    return token;
+  };
   const unsigned = {
-    tokens: { issue: () => Promise.resolve({ token: "", expiresAt: 1 }) },
+    tokens: { issue },
     keys: { get: () => undefined, current: { kid: "" } },
   };
+  const kept = new Map<string, FoundKites>();
   const options = { directory, now: () => 0, random: Math.random, ...unsigned } as unknown as QueryOptions;
   return {
     watchers,
@@ -159,7 +168,15 @@ function openMesh() {
       const call = { caller: { username, credential: { jti: "j" } } } as unknown as Parameters<typeof findKites>[1];
       const once = answerOf((await findKites(query, call, options)).kites);
       // Written, and given once more: neither may differ.
-      for (let time = 0; time < 2; time++) expect(answerOf(written(await writeKites(query, call, options)).kites)).toEqual(once);
+      for (let time = 0; time < 2; time++) {
+        const full: FoundKites = written(await writeKites({ query }, call, options));
+        expect(answerOf(full.kites)).toEqual(once);
+        // What an asker has kept since the answer before is either said to be it, or replaced.
+        const known = kept.get(username);
+        const { unchanged, kites }: FoundKites = written(await writeKites({ query, known: known?.tag }, call, options));
+        expect(answerOf(unchanged ? (known?.kites ?? []) : kites)).toEqual(once);
+        kept.set(username, full);
+      }
       return once;
     },
   };

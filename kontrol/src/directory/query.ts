@@ -9,7 +9,6 @@ import {
   type Narrower,
   type Query,
   roleAllows,
-  writtenJson,
 } from "@kite-mesh/kite";
 import type { Pool } from "pg";
 import type { WhyFound } from "../contract.ts";
@@ -19,7 +18,6 @@ import { type Pulse, seconds } from "../presence/pulse.ts";
 import type { SigningKey, SigningKeys } from "../trust/signing-keys.ts";
 import type { Tokens } from "../trust/tokens.ts";
 import type { Access } from "./access.ts";
-import { Answers } from "./answers.ts";
 import type { Directory } from "./directory.ts";
 import { describeKite } from "./watch.ts";
 
@@ -45,46 +43,7 @@ export async function findKites(query: Query, { caller }: Call, options: QueryOp
   return { kites: await Promise.all(kites), revision };
 }
 
-/**
- * As {@link findKites}, for the wire: what is said of a kite is written once for as long as its token is given out, and
- * an {@link Answers answer} that was given a moment ago is only shuffled, since most questions are asked again and again.
- */
-export async function writeKites(query: Query, { caller }: Call, options: QueryOptions): Promise<{ kites: FoundKite[]; revision: string }> {
-  const { directory, now, random } = options;
-  const { revision } = directory;
-  const answers = answersOf(directory);
-  const key = askedAs(query, caller, options);
-  const known = answers.get(key, now());
-  if (known !== undefined) return writtenAnswer(shuffled(known, random), revision);
-  const found = matching(query, caller, options);
-  const tokens = found.map(({ record, access }) => issue(record, access, caller, options));
-  const issued = tokens.every((token) => "token" in token) ? tokens : await Promise.all(tokens);
-  const texts = found.map((kite, index) => textOf(kite, issued[index] as IssuedToken, caller, options));
-  // An older kite's token counts in whole seconds, and after a revocation the first may be refused: the next has to be another.
-  const lasting = found.every(({ record }) => signerFor(record, caller, options.keys).alg !== "RS256");
-  if (lasting) answers.keep(key, texts, { revision, endsAt: Math.min(...issued.map(({ expiresAt }) => expiresAt)) });
-  return writtenAnswer(texts, revision);
-}
-
-function writtenAnswer(texts: readonly string[], revision: number): { kites: FoundKite[]; revision: string } {
-  return writtenJson(`{"kites":[${texts.join(",")}],"revision":"${revision}"}`);
-}
-
-const answers = new WeakMap<Directory, Answers>();
-
-function answersOf(directory: Directory): Answers {
-  const known = answers.get(directory) ?? new Answers(directory);
-  answers.set(directory, known);
-  return known;
-}
-
-/** Everything that an answer depends on but the directory: who asks with which credential, and what signs. */
-function askedAs(query: Query, { username, credential, expiresAt }: Call["caller"], { keys }: QueryOptions): string {
-  // As JSON: a name may contain what stands between two of them.
-  return JSON.stringify([credential?.jti, credential?.kid, username, expiresAt, keys.current.kid, query]);
-}
-
-function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
+export function matching(query: Query, caller: Call["caller"], { directory, now, random }: QueryOptions): Found[] {
   const found: Found[] = [];
   for (const match of directory.find(query, caller.username, now())) {
     if (found.length === MOST) {
@@ -98,7 +57,7 @@ function matching(query: Query, caller: Call["caller"], { directory, now, random
   return shuffled(found, random);
 }
 
-function describeFound(
+export function describeFound(
   { record, access }: Found,
   { token, expiresAt }: IssuedToken,
   caller: Call["caller"],
@@ -108,20 +67,6 @@ function describeFound(
   const url = urlFor(described.url, caller, keys);
   // The name of the key is for older kites, which keep it with the token.
   return { ...described, url, token, tokenExpiresAt: expiresAt, keyId: signerFor(record, caller, keys).kid } as FoundKite;
-}
-
-/** By the token, which says who asks, for which kite and in which role; they go when it does. */
-const texts = new WeakMap<IssuedToken, { readonly record: KiteRecord; readonly url: string; readonly text: string }>();
-
-function textOf(found: Found, token: IssuedToken, caller: Call["caller"], options: QueryOptions): string {
-  const { record } = found;
-  const url = urlFor(record.url, caller, options.keys);
-  const known = texts.get(token);
-  // Labels and address may change while the token stays.
-  if (known?.record === record && known.url === url) return known.text;
-  const text = JSON.stringify(describeFound(found, token, caller, options));
-  texts.set(token, { record, url, text });
-  return text;
 }
 
 /**
@@ -142,7 +87,7 @@ export async function findToken(
   if (others.length > 0) {
     throw new KiteError("failed_precondition", `${others.length + 1} kites match ${formatQuery(query)}; a token is for one: add its id`);
   }
-  checkNarrower(less, first, identity);
+  checkNarrower(less, first, caller, identity);
   const { role = first.access.role, ttlMs, methods } = less;
   const until = ttlMs === undefined ? first.access.until : Math.min(now() + ttlMs, first.access.until ?? Number.POSITIVE_INFINITY);
   return issue(first.record, { role, until }, caller, { ...options, methods });
@@ -160,7 +105,7 @@ const GIVE_TOKENS = [
   "people.setPassword",
 ];
 
-function checkNarrower({ role, methods }: Narrower, { record, access }: Found, kontrol: Identity): void {
+function checkNarrower({ role, methods }: Narrower, { record, access }: Found, caller: Call["caller"], kontrol: Identity): void {
   if (role !== undefined && !roleAllows(access.role, role))
     throw new KiteError("permission_denied", `you are ${access.role} of ${record.kite.name}; a token gives no higher role, got "${role}"`);
   if (record.kite.id !== kontrol.id || (role === undefined && methods === undefined)) return;
@@ -169,6 +114,9 @@ function checkNarrower({ role, methods }: Narrower, { record, access }: Found, k
       "invalid_argument",
       "a token for kontrol is narrowed by methods; with a lower role alone it could be exchanged for a full one",
     );
+  const beyond = methods.find((name) => caller.methods?.includes(name) === false);
+  if (beyond !== undefined)
+    throw new KiteError("permission_denied", `your own token does not open ${beyond}, so none that is made from it does`);
   const giving = methods.find((name) => GIVE_TOKENS.includes(name));
   if (giving !== undefined)
     throw new KiteError("invalid_argument", `${giving} gives credentials, so a narrowed token for kontrol cannot be for it`);
@@ -181,7 +129,7 @@ function* ownOfMachine(query: Query, { username, credential }: Call["caller"], d
   }
 }
 
-interface Found {
+export interface Found {
   readonly record: KiteRecord;
   readonly access: Access;
 }
@@ -213,7 +161,8 @@ export async function why(
 ) {
   const mayKnow = knowledge(caller, directory, now());
   const present = directory.kite(id);
-  if (present !== undefined) return mayKnow(present) ? explainPresent(present, pulse(id), pool) : ({ found: false } as const);
+  // One that the caller may not know of takes the way of one that never was: neither the time nor a database that is away tells of it.
+  if (present !== undefined && mayKnow(present)) return explainPresent(present, pulse(id), pool);
   const [last] = (await ask<GoneRecord | Present>(pool, WHY, [id])).rows;
   if (last === undefined || !mayKnow(last)) return { found: false } as const;
   // It has registered again, at another replica, and the log did not bring it here yet.
@@ -294,7 +243,8 @@ export function issue(
     until: ends === Number.POSITIVE_INFINITY ? undefined : ends,
     signingKey: signerFor(record, caller, keys),
     reader: signerOf(record, keys)?.alg === "RS256" ? "older" : "ours",
-    methods,
+    // At kontrol, whose entry has no key: what opens a few of its methods must not become what opens all.
+    methods: methods ?? (record.jti === null ? caller.methods : undefined),
     renew,
   });
 }
@@ -303,7 +253,7 @@ export function issue(
  * The key that a token is signed with. A kite whose kite.key is by an RS256 key verifies with that one, and knows no other;
  * a caller of that kind reads the tokens that it carries, and can read no other.
  */
-function signerFor(record: KiteRecord, { credential }: Call["caller"], keys: SigningKeys): SigningKey {
+export function signerFor(record: KiteRecord, { credential }: Call["caller"], keys: SigningKeys): SigningKey {
   const target = signerOf(record, keys);
   if (target?.alg === "RS256") return target;
   const asking = keys.get(credential?.kid ?? "");
@@ -324,7 +274,7 @@ function signerOf({ kid }: KiteRecord, keys: SigningKeys): SigningKey | undefine
 }
 
 /** Fisher and Yates. */
-function shuffled<T>(items: readonly T[], random: () => number): T[] {
+export function shuffled<T>(items: readonly T[], random: () => number): T[] {
   const shuffled = [...items];
   for (let last = shuffled.length - 1; last > 0; last--) {
     const other = Math.floor(random() * (last + 1));

@@ -81,7 +81,7 @@ async function openMesh(databaseUrl: string) {
   const log = new Log(pool, (entries) => {
     for (const entry of entries) heard.apply(entry);
   });
-  const leases = new Leases({ log, logger: silent, onWritten: async () => {} });
+  const leases = new Leases({ log, present: heard, logger: silent, onWritten: async () => {} });
   await ensureAccount(log, { username: "alice", kind: "person", admin: false });
   return {
     pool,

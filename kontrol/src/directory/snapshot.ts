@@ -15,7 +15,9 @@ import { retrace } from "./retrace.ts";
 const HEAD = "select revision::float8 as revision from kontrol.head";
 const ACCOUNTS = "select username, kind, admin, state from kontrol.accounts";
 const KEYS = "select jti, username, revoked_at is not null as revoked, machine from kontrol.kite_keys";
-const KITES = `select ${RECORD} from kontrol.kites k where gone_at is null`;
+// An instance that was written with another generation is not of this registration: a version that knows none went over it.
+const KITES = `
+  select ${RECORD}, case when instance_at = generation then instance end as instance from kontrol.kites k where gone_at is null`;
 const GRANTS = `
   select id, owner, username, role, query, round(extract(epoch from date_trunc('milliseconds', expires_at)) * 1000)::float8 as "expiresAt"
     from kontrol.grants where removed_at is null`;

@@ -88,7 +88,7 @@ async function makeWorld(databaseUrl: string, seed: number): Promise<World> {
     follower.offer(entries);
   });
   for (const username of PEOPLE) await ensureAccount(log, { username, kind: "person", admin: username === "root" });
-  const leases = new Leases({ log, logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const leases = new Leases({ log, present: directory, logger: silent, onWritten: (revision) => follower.reached(revision) });
   for (const username of PEOPLE) for (const name of ["math", "disk"]) await enter(leases, username, name);
   const watchers = new Watchers(directory, () => clock.nowMs);
   const client = await pool.connect();

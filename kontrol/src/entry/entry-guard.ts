@@ -161,8 +161,13 @@ export class EntryGuard {
       this.#good.delete(oldest);
     }
     this.#good.add(digest);
-    this.#attempts.handshakes.giveBack(source);
+    this.admitted(source);
     return verified;
+  }
+
+  /** A connection from there has shown what opens it, and is no stranger's. */
+  admitted(source: string): void {
+    this.#attempts.handshakes.giveBack(source);
   }
 
   async #counting<T>(limit: Limit, source: string, work: () => Promise<T>): Promise<T> {

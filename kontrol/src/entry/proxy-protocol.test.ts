@@ -130,7 +130,8 @@ describe("kontrol behind a balancer", async () => {
 
     await using local = await behind(["127.0.0.1"]);
 
-    expect(await said(local, line(4, "127.0.0.1", "10.0.0.2", 1, 2), "GET /metrics")).toContain(" 403 ");
+    for (const over of [line(4, "127.0.0.1", "10.0.0.2", 1, 2), ...UNNAMED])
+      expect(await said(local, over, "GET /metrics")).toContain(" 403 ");
   });
 });
 
@@ -155,6 +156,12 @@ async function said({ kontrol }: TestKontrol, before: Buffer, request: string): 
 }
 
 const SIGNATURE = signature();
+/** Headers of balancers that do not say, or do not know, for whom they speak. */
+const UNNAMED = [
+  Buffer.from("PROXY UNKNOWN\r\n"),
+  Buffer.concat([SIGNATURE, Buffer.from([0x20, 0x00, 0, 0])]),
+  Buffer.concat([SIGNATURE, Buffer.from([0x21, 0x00, 0, 0])]),
+];
 
 function signature(): Buffer {
   return Buffer.from("0d0a0d0a000d0a515549540a", "hex");

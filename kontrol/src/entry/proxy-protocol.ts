@@ -89,8 +89,10 @@ const LIMIT_MS = 5_000;
 export interface Announced {
   /** Takes the header off, and passes the connection on; one without a good header, from where there must be one, is dropped. */
   prelude(socket: Socket, pass: () => void): void;
-  /** Who connected to the balancer; undefined for a connection that came from nobody else. */
+  /** Who connected to the balancer; undefined where it did not say, and for a connection that came over none. */
   sourceOf(socket: object): string | undefined;
+  /** Whether a balancer began the connection, for whomever: its address says nothing of who is at the other end. */
+  isPassedOn(socket: object): boolean;
 }
 
 /**
@@ -101,16 +103,17 @@ export interface Announced {
  */
 export function announcedBy(ranges: readonly string[], limitMs = LIMIT_MS): Announced {
   const isBalancer = rangesOf(ranges);
-  const sources = new WeakMap<object, string>();
+  const sources = new WeakMap<object, string | undefined>();
   return {
     prelude: (socket, pass) => {
       if (!isBalancer(socket.remoteAddress ?? "")) return pass();
       void readFrom(socket, limitMs, (source) => {
-        if (source !== undefined) sources.set(socket, source);
+        sources.set(socket, source);
         pass();
       });
     },
     sourceOf: (socket) => sources.get(socket),
+    isPassedOn: (socket) => sources.has(socket),
   };
 }
 

@@ -20,7 +20,7 @@ export interface HttpOptions {
   readonly guard: EntryGuard;
   readonly sourceOf: SourceOf;
   /** Which connections balancers have passed on. */
-  readonly announced?: Pick<Announced, "sourceOf"> | undefined;
+  readonly announced?: Pick<Announced, "isPassedOn"> | undefined;
   readonly logger: Logger;
 }
 
@@ -67,7 +67,7 @@ async function tellMetrics(
   { metrics, readers, announced, logger }: HttpOptions,
 ): Promise<void> {
   if (readers === "off") return answer(response, 404, { error: "metrics are switched off: KONTROL_METRICS is off" });
-  if (readers === "loopback" && !(isFromHere(request) && announced?.sourceOf(request.socket) === undefined)) {
+  if (readers === "loopback" && !(isFromHere(request) && announced?.isPassedOn(request.socket) !== true)) {
     return answer(response, 403, {
       error: "metrics are told to this machine alone; KONTROL_METRICS=open tells them to everybody who comes here",
     });

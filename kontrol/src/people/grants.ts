@@ -115,10 +115,17 @@ const END_OF = `
 const END_TEAM_OF = `update kontrol.team_grants set removed_at = now() where owner = $1 and removed_at is null returning ${RETURNING}, team`;
 
 /** Ends what somebody gave and got. */
-export async function endGrantsOf(tx: LogTransaction, username: string, reason: string, now: () => number): Promise<void> {
+export async function endGrantsOf(
+  tx: LogTransaction,
+  username: string,
+  reason: string,
+  now: () => number,
+): Promise<readonly GrantRecord[]> {
   const personal = await tx.query<PersonalGrant>(END_OF, [username]);
   const team = await tx.query<TeamGrant>(END_TEAM_OF, [username]);
-  await ended(tx, [...personal.rows, ...team.rows], reason, now);
+  const grants = [...personal.rows, ...team.rows];
+  await ended(tx, grants, reason, now);
+  return grants;
 }
 
 const END_TO = `update kontrol.team_grants set removed_at = now() where team = $1 and removed_at is null returning ${RETURNING}, team`;

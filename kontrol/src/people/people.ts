@@ -107,7 +107,7 @@ const LOOK = "select username, kind, admin from kontrol.accounts where username 
 const REMOVE = "update kontrol.accounts set state = 'removed', admin = false, removed_at = now() where username = $1";
 const END_KEYS = "update kontrol.kite_keys set revoked_at = now() where username = $1 and revoked_at is null";
 const END_PASSWORD = "delete from kontrol.passwords where username = $1";
-const LEAVE_TEAMS = "delete from kontrol.memberships where username = $1";
+const LEAVE_TEAMS = "delete from kontrol.memberships where username = $1 returning team";
 
 /** Ends a person's access: account, keys, grants, memberships and kites in one transaction, and everybody who holds a session is told. */
 export async function removePerson(log: Log, who: { username: string } | { external: ExternalIdentity }, by: string, now: () => number) {
@@ -123,11 +123,12 @@ export async function removePerson(log: Log, who: { username: string } | { exter
     await tx.query(END_PASSWORD, [username]);
     const reason = "the person was removed";
     tx.append({ kind: "account.changed", account: { username, kind: "person", admin: false, state: "removed" } });
-    await endGrantsOf(tx, username, reason, now);
-    await tx.query(LEAVE_TEAMS, [username]);
+    const grants = await endGrantsOf(tx, username, reason, now);
+    const left = await tx.query<{ team: string }>(LEAVE_TEAMS, [username]);
     await revoke(tx, { username, reason }, now());
     await removeKites(tx, { username }, reason);
-    await audit(tx, by, "people.remove", username);
+    // Each was given by an entry of its own, and ends by this one.
+    await audit(tx, by, "people.remove", username, { grants: grants.map(({ id }) => id), teams: left.rows.map(({ team }) => team) });
     return { removed: true, username };
   });
 }

@@ -4,8 +4,11 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { freshDatabase } from "../../../test/postgres.ts";
 import { openDatabase } from "../database/database.ts";
 import { Log } from "../database/log.ts";
+import { Directory } from "../directory/directory.ts";
+import { Follower } from "../directory/follower.ts";
 import { silent } from "../testing.ts";
 import { Leases, type NewLease } from "./leases.ts";
+import type { Present } from "./standing.ts";
 
 vi.setConfig({ testTimeout: 20_000 });
 const databaseUrl = await freshDatabase();
@@ -33,46 +36,82 @@ test("the generation of a kite grows, and a late word about an older one removes
   expect(await state("k1")).toMatchObject({ reason: "its session closed" });
 });
 
-test("a kite of somebody else keeps its id, and the others of the batch are entered", async () => {
-  const leases = open();
-  await leases.enter(lease("mine"));
+test.each(["the table", "the directory"])(
+  "a kite of somebody else keeps its id, and the others of the batch are entered, by %s",
+  async (by) => {
+    await using mesh = await follow(by);
+    const { leases } = mesh;
+    const [mine, fine] = [`mine by ${by}`, `fine by ${by}`] as const;
+    await leases.enter(lease(mine));
 
-  const [stolen, fine] = await Promise.allSettled([leases.enter(lease("mine", "mallory")), leases.enter(lease("fine", "mallory"))]);
+    const [stolen, entered] = await Promise.allSettled([leases.enter(lease(mine, "mallory")), leases.enter(lease(fine, "mallory"))]);
 
-  expect(stolen).toMatchObject({ status: "rejected", reason: { code: "already_exists" } });
-  expect(fine.status).toBe("fulfilled");
-  expect(await state("mine")).toMatchObject({ username: "alice" });
+    expect(stolen).toMatchObject({ status: "rejected", reason: { code: "already_exists" } });
+    expect(entered.status).toBe("fulfilled");
+    expect(await state(mine)).toMatchObject({ username: "alice" });
+    expect(mesh.asked.has(fine)).toBe(by === "the directory");
+  },
+);
+
+test.each(["the table", "the directory"])(
+  "a process that stood still with a registration in its hands does not overwrite the one that came after, by %s",
+  async (by) => {
+    await using mesh = await follow(by);
+    const { leases } = mesh;
+    const id = `fenced by ${by}`;
+    const { generation } = await leases.enter(lease(id));
+    const stale = { ...lease(id), known: generation };
+    const successor = await leases.enter({ ...lease(id), holder: randomUUID(), known: generation });
+
+    await expect(leases.enter({ ...stale, holder: randomUUID() })).rejects.toMatchObject({ code: "disconnected" });
+    expect(await state(id)).toMatchObject({ generation: successor.generation, reason: null });
+
+    const back = await leases.enter({ ...stale, known: successor.generation });
+    expect(await state(id)).toMatchObject({ generation: back.generation });
+  },
+);
+
+test.each(["the table", "the directory"])(
+  "a process that comes back leaves its place to another with its id, and has it again when that is gone, by %s",
+  async (by) => {
+    await using mesh = await follow(by);
+    const { leases } = mesh;
+    const id = `shared by ${by}`;
+    const [older, newer] = ["older", "newer"].map((instance) => ({ ...lease(id), instance }) as NewLease) as [NewLease, NewLease];
+    await leases.enter(older);
+    const { generation } = await leases.enter(newer);
+
+    const refused = leases.enter({ ...older, again: true });
+    await expect(refused).rejects.toMatchObject({ code: "already_exists", details: { hostname: "h", url: "http://127.0.0.1:1" } });
+    await expect(refused).rejects.toThrow(
+      /another process .* "shared by the \w+": math 1\.0\.0 on h, at http:\/\/127\.0\.0\.1:1, since \d{4}-.*id of its own/,
+    );
+    expect(await state(id)).toMatchObject({ generation, reason: null });
+
+    const again = await leases.enter({ ...newer, again: true });
+    leases.leave({ id, generation: again.generation, reason: "its session closed" });
+    expect(await leases.enter({ ...older, again: true })).toMatchObject({ instance: "older" });
+  },
+);
+
+test("a directory that was read anew knows whose process has an id", async () => {
+  const { generation } = await open().enter({ ...lease("reread"), instance: "there" });
+  await using mesh = await follow("the directory");
+
+  const refused = mesh.leases.enter({ ...lease("reread"), instance: "another", again: true });
+
+  await expect(refused).rejects.toMatchObject({ code: "already_exists" });
+  expect(mesh.asked.has("reread")).toBe(true);
+  expect(await state("reread")).toMatchObject({ generation });
 });
 
-test("a process that stood still with a registration in its hands does not overwrite the one that came after", async () => {
-  const leases = open();
-  const { generation } = await leases.enter(lease("fenced"));
-  const stale = { ...lease("fenced"), known: generation };
-  const successor = await leases.enter({ ...lease("fenced"), holder: randomUUID(), known: generation });
+test("what another process wrote since the directory had its last word is found in the table", async () => {
+  const { rows } = await pool.query<Pick<Present, "revision">>("select revision::float8 as revision from kontrol.head");
+  const present = { ...(rows[0] as Pick<Present, "revision">), kite: vi.fn() };
+  await open().enter(lease("elsewhere", "mallory"));
 
-  await expect(leases.enter({ ...stale, holder: randomUUID() })).rejects.toMatchObject({ code: "disconnected" });
-  expect(await state("fenced")).toMatchObject({ generation: successor.generation, reason: null });
-
-  const back = await leases.enter({ ...stale, known: successor.generation });
-  expect(await state("fenced")).toMatchObject({ generation: back.generation });
-});
-
-test("a process that comes back leaves its place to another with its id, and has it again when that is gone", async () => {
-  const leases = open();
-  const [older, newer] = ["older", "newer"].map((instance) => ({ ...lease("shared"), instance }) as NewLease) as [NewLease, NewLease];
-  await leases.enter(older);
-  const { generation } = await leases.enter(newer);
-
-  const refused = leases.enter({ ...older, again: true });
-  await expect(refused).rejects.toMatchObject({ code: "already_exists", details: { hostname: "h", url: "http://127.0.0.1:1" } });
-  await expect(refused).rejects.toThrow(
-    /another process .* "shared": math 1\.0\.0 on h, at http:\/\/127\.0\.0\.1:1, since \d{4}-.*id of its own/,
-  );
-  expect(await state("shared")).toMatchObject({ generation, reason: null });
-
-  const again = await leases.enter({ ...newer, again: true });
-  leases.leave({ id: "shared", generation: again.generation, reason: "its session closed" });
-  expect(await leases.enter({ ...older, again: true })).toMatchObject({ instance: "older" });
+  await expect(open(present).enter(lease("elsewhere"))).rejects.toMatchObject({ code: "already_exists" });
+  expect(present.kite).not.toHaveBeenCalled();
 });
 
 test("a process that has just started takes the place of one that has not left yet", async () => {
@@ -132,8 +171,31 @@ test("3,000 kites that register at once are written in a few batches", async () 
   expect(rows[0].writes).toBeLessThan(20);
 });
 
-function open(): Leases {
-  return new Leases({ log: new Log(pool), logger: silent, onWritten: async () => {} });
+// Everything has to be asked of the table.
+const NOTHING_KNOWN: Present = { revision: Number.NaN, kite: () => undefined };
+
+function open(present = NOTHING_KNOWN): Leases {
+  return new Leases({ log: new Log(pool), present, logger: silent, onWritten: async () => {} });
+}
+
+/** With a directory, and whose ids were looked for there. */
+async function follow(by: string) {
+  const directory = new Directory({ revocationsMs: 600_000 });
+  const follower = await Follower.start({ databaseUrl, directory, revocationsMs: 600_000, log: silent });
+  const asked = new Set<string>();
+  const present = {
+    get revision() {
+      return by === "the directory" ? directory.revision : Number.NaN;
+    },
+    kite: (id: string) => directory.kite(asked.add(id) && id),
+  };
+  const log = new Log(pool, (entries) => follower.offer(entries));
+  const leases = new Leases({ log, present, logger: silent, onWritten: (revision) => follower.reached(revision) });
+  const close = async () => {
+    await leases.close();
+    await follower.close();
+  };
+  return { leases, asked, [Symbol.asyncDispose]: close };
 }
 
 function lease(id: string, username = "alice"): NewLease {

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
-import { type Identity, KiteError, type Labels, type Logger } from "@kite-mesh/kite";
-import type { Log, LogTransaction } from "../database/log.ts";
+import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
+import type { Derived, Log, LogTransaction } from "../database/log.ts";
 import { Outage } from "../database/outage.ts";
-import { type KiteRecord, RECORD, type Replaced } from "../database/record.ts";
+import { type KiteRecord, RECORD } from "../database/record.ts";
+import { type Present, refusal, replacedBy, standingOf, taken } from "./standing.ts";
 
 /** A registration before the log has given it its generation. */
 export interface NewLease extends Omit<KiteRecord, "generation"> {
@@ -47,6 +47,7 @@ type Work =
  */
 export class Leases {
   readonly #log: Log;
+  readonly #present: Present;
   readonly #outage: Outage;
   readonly #onWritten: (revision: number) => Promise<void>;
   readonly #closing = new AbortController();
@@ -54,9 +55,10 @@ export class Leases {
   #busy = false;
   #written: Promise<void> = Promise.resolve();
 
-  /** `onWritten` settles when the directory has what was written; registrants are answered after it. */
-  constructor(options: { log: Log; logger: Logger; onWritten: (revision: number) => Promise<void> }) {
+  /** `present` is the directory. `onWritten` settles when that has what was written; registrants are answered after it. */
+  constructor(options: { log: Log; present: Present; logger: Logger; onWritten: (revision: number) => Promise<void> }) {
     this.#log = options.log;
+    this.#present = options.present;
     this.#outage = new Outage(options.logger);
     this.#onWritten = options.onWritten;
   }
@@ -163,6 +165,7 @@ export class Leases {
       const entered = await addLeases(
         tx,
         entering.map(({ lease }) => lease),
+        this.#present,
       );
       return { labelled, entered };
     });
@@ -182,98 +185,46 @@ export class Leases {
   }
 }
 
-// To a machine those that are gone count, too: tokens for them may still be around, and they may come back. Not a prepared
-// statement: a plan from when there were no kites would read all of them.
-const STANDING = `
-  select * from (
-    select k.gone_at is null as here, (k.gone_at is null and k.username <> wanted.username) or (wanted.machine and k.jti is distinct from wanted.jti) as taken,
-           k.gone_at is null and k.generation > wanted.known and k.holder <> wanted.holder as later,
-           k.gone_at is null and wanted.again and k.instance_at = k.generation and k.instance <> wanted.instance as other,
-           k.id, k.username, k.environment, k.name, k.version, k.region, k.hostname, k.url, k.visibility, k.labels,
-           k.registered_at as "registeredAt"
-      from kontrol.kites k
-      join jsonb_to_recordset($1) as wanted (id text, username text, machine boolean, jti uuid, known bigint, holder uuid, instance text,
-           again boolean) on wanted.id = k.id
-  ) as found where here or taken`;
-const ENTER = `
-  insert into kontrol.kites as k (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder, registered_at,
-         instance, instance_at)
-  select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
-         to_timestamp("registeredAt" / 1000), instance, generation
-    from jsonb_to_recordset($1) as lease (id text, username text, environment text, name text, version text, region text, hostname text, url text,
-         visibility text, labels jsonb, jti uuid, kid text, generation bigint, holder uuid, "registeredAt" float8, instance text)
-  on conflict (id) do update set
-    username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
-    region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
-    jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
-    instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`;
-
-/** What has the id that somebody asks for: the columns as they are, since PostgreSQL takes longer to make a record of them. */
-interface Standing extends Identity, Pick<KiteRecord, "url" | "visibility" | "labels"> {
-  readonly registeredAt: Date;
-  readonly here: boolean;
-  readonly taken: boolean;
-  readonly later: boolean;
-  readonly other: boolean;
-}
-
-function refusal(standing: Standing): KiteError | undefined {
-  if (standing.taken) return taken(standing.id);
-  if (standing.later) return overtaken();
-  return standing.other ? displaced(replacedIn(standing)) : undefined;
-}
-
-function replacedIn({ id, username, environment, name, version, region, hostname, ...standing }: Standing): Required<Replaced> {
-  const { url, visibility, labels, registeredAt } = standing;
-  const kite = { username, environment, name, version, region, hostname, id };
-  return { kite, url, visibility, labels, registeredAt: registeredAt.getTime() };
-}
-
-/** Most come back as what they were, and the log has to say no more than that. */
-function replacedBy(record: KiteRecord, before: Standing): Replaced {
-  const { kite, url, visibility, labels, registeredAt } = replacedIn(before);
-  return {
-    ...(isDeepStrictEqual(kite, record.kite) ? {} : { kite }),
-    ...(url === record.url ? {} : { url }),
-    ...(registeredAt === record.registeredAt ? {} : { registeredAt }),
-    ...(visibility === record.visibility ? {} : { visibility }),
-    ...(isDeepStrictEqual(labels, record.labels) ? {} : { labels }),
-  };
-}
+const ENTERED: Derived = {
+  name: "entered",
+  text: `
+    insert into kontrol.kites (id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, generation, holder,
+           registered_at, instance, instance_at)
+    select id, username, environment, name, version, region, hostname, url, visibility, labels, jti, kid, revision, holder,
+           to_timestamp("registeredAt" / 1000), instance, revision
+      from added,
+           jsonb_to_record(data -> 'record') as lease (kite jsonb, url text, visibility text, labels jsonb, jti uuid, kid text, holder uuid,
+             "registeredAt" float8, instance text),
+           jsonb_to_record(lease.kite) as identity (id text, username text, environment text, name text, version text, region text, hostname text)
+     where kind = 'kite.registered'
+    on conflict (id) do update set
+      username = excluded.username, environment = excluded.environment, name = excluded.name, version = excluded.version,
+      region = excluded.region, hostname = excluded.hostname, url = excluded.url, visibility = excluded.visibility, labels = excluded.labels,
+      jti = excluded.jti, kid = excluded.kid, generation = excluded.generation, holder = excluded.holder, registered_at = excluded.registered_at,
+      instance = excluded.instance, instance_at = excluded.instance_at, gone_at = null, gone_reason = null`,
+};
 
 /** Answers for each id with what was entered, or why it was not. The log's lock makes the look before safe. */
-async function addLeases(tx: LogTransaction, leases: readonly NewLease[]): Promise<Map<string, KiteRecord | KiteError>> {
-  const entered = new Map<string, KiteRecord>();
-  if (leases.length === 0) return new Map();
-  const wanted = leases.map(({ kite: { id, username }, machine = false, jti, known, holder, instance, again = false }) => ({
-    id,
-    username,
-    machine,
-    jti,
-    known,
-    holder,
-    instance,
-    again,
-  }));
-  const { rows } = await tx.query<Standing>(STANDING, [JSON.stringify(wanted)]);
-  const standing = new Map(rows.map((row) => [row.id, row]));
+async function addLeases(tx: LogTransaction, leases: readonly NewLease[], present: Present): Promise<Map<string, KiteRecord | KiteError>> {
   const outcomes = new Map<string, KiteRecord | KiteError>();
-  for (const { machine: _, known: __, again: ___, ...lease } of leases) {
+  if (leases.length === 0) return outcomes;
+  const standing = await standingOf(leases, tx, present);
+  for (const lease of leases) {
     const { id } = lease.kite;
-    const before = standing.get(id);
-    const refused = before && refusal(before);
+    const before = standing(id);
+    const refused = before && refusal(lease, before);
     if (refused !== undefined) {
       outcomes.set(id, refused);
       continue;
     }
+    const { machine: _, known: __, again: ___, ...entered } = lease;
     // The log gives the generation, and the log contains it: first the place, then the record in it.
-    const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...lease, generation: 0 };
-    record.generation = tx.append({ kind: "kite.registered", record, before: before?.here ? replacedBy(record, before) : null });
-    entered.set(record.kite.id, record);
+    const record: { -readonly [K in keyof KiteRecord]: KiteRecord[K] } = { ...entered, generation: 0 };
+    const replaced = before === undefined || before.gone ? null : replacedBy(record, before);
+    record.generation = tx.append({ kind: "kite.registered", record, before: replaced });
+    outcomes.set(id, record);
   }
-  const columns = [...entered.values()].map(({ kite, ...rest }) => ({ ...kite, ...rest }));
-  if (columns.length > 0) tx.send({ name: "enter", text: ENTER, values: [JSON.stringify(columns)] });
-  for (const [id, record] of entered) outcomes.set(id, record);
+  tx.derive(ENTERED);
   return outcomes;
 }
 
@@ -307,29 +258,4 @@ async function labelLeases(tx: LogTransaction, labelled: readonly LabelledLease[
 
 function ended(): KiteError {
   return new KiteError("disconnected", "the registration has ended, and its labels with it; register again");
-}
-
-function overtaken(): KiteError {
-  return new KiteError(
-    "disconnected",
-    "the kite has registered at another kontrol since it asked here; register again if it should be here",
-  );
-}
-
-function taken(id: string): KiteError {
-  return new KiteError(
-    "already_exists",
-    `another kite is registered with the id "${id}", by somebody else or on another machine; every kite needs an id of its own`,
-  );
-}
-
-/** Said to a process whose id another one has: when it loses its place, and whenever it asks while that one is there. */
-export function displaced({ kite, url, registeredAt }: Pick<KiteRecord, "kite" | "url" | "registeredAt">): KiteError {
-  const since = new Date(registeredAt).toISOString();
-  return new KiteError(
-    "already_exists",
-    `another process has registered with the id "${kite.id}": ${kite.name} ${kite.version} on ${kite.hostname}, at ${url}, since ${since}; ` +
-      "this one is out of the directory while that one is there. Give each process an id of its own, or stop one of them",
-    { details: { hostname: kite.hostname, url, since } },
-  );
 }

@@ -14,9 +14,10 @@ import type { KiteRecord } from "../database/record.ts";
 import { type Applied, type Directory, revokedBy } from "../directory/directory.ts";
 import { Feed } from "../directory/feed.ts";
 import type { RenewedKiteKey } from "../trust/kite-keys.ts";
-import { displaced, type Leases, type NewLease } from "./leases.ts";
+import type { Leases, NewLease } from "./leases.ts";
 import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { Slots } from "./slots.ts";
+import { displaced } from "./standing.ts";
 
 export interface RegistrarOptions {
   readonly directory: Directory;
@@ -341,7 +342,7 @@ export class Registrar {
    * when the other is gone, so the two do not take turns.
    */
   #whyReplaced({ record: before }: Held, after: KiteRecord): KiteError | undefined {
-    if (before.instance === undefined || after.instance === undefined || before.instance === after.instance) return undefined;
+    if (!before.instance || !after.instance || before.instance === after.instance) return undefined;
     const [from, to] = [before, after].map(({ kite, url }) => ({ hostname: kite.hostname, url }));
     this.#options.logger.info(
       { kite: before.kite.id, username: before.kite.username, from, to },

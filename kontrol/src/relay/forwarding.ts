@@ -18,6 +18,8 @@ export interface ForwarderOptions {
   readonly fresh: Fresh;
   /** Whether what asks may be passed on; all else is refused where it came, and counts there. */
   readonly admits: (request: IncomingMessage) => Promise<boolean>;
+  /** Hears of what the other replica took: who showed what opens it there is no stranger here. Default: nobody does. */
+  readonly onTaken?: ((request: IncomingMessage) => void) | undefined;
   readonly logger: Logger;
   /** How long another replica may take to answer. Default two seconds. */
   readonly timeoutMs?: number | undefined;
@@ -104,6 +106,7 @@ export class Forwarder {
     if (!(await this.#options.admits(request))) return false;
     const far = await this.#reach(kiteOf(request) ?? "", (at) => ask(at, requestText(request), head, this.#timeoutMs));
     if (far === undefined) return false;
+    if (isWelcome(far)) this.#options.onTaken?.(request);
     join(near, this.#track(far));
     return true;
   }
@@ -183,6 +186,16 @@ function ask(at: string, request: string, head: Buffer, timeoutMs: number): Prom
     });
   });
 }
+
+/** Whether what it began to answer with is the upgrade: for beats their ticket is looked at before that, for links the token was here. */
+function isWelcome(far: Socket): boolean {
+  const begun = far.read() as Buffer | null;
+  if (begun === null) return false;
+  far.unshift(begun);
+  return begun.toString("latin1", 0, WELCOME.length) === WELCOME;
+}
+
+const WELCOME = "HTTP/1.1 101";
 
 /** Everything that comes in on one side goes out on the other, at the pace of the slower; they end together. */
 function join(near: Duplex, far: Socket): void {

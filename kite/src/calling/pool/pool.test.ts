@@ -37,6 +37,12 @@ test("sessions are opened with the first call, and to no more kites than the poo
   expect(new Set(mesh.open())).toEqual(called);
 });
 
+test("a pool that is given no size calls sixteen kites", async () => {
+  await using pool = kites(...Array.from({ length: 40 }, (_, index) => `kite-${index}`)).pool("round-robin");
+
+  expect(new Set(await calls(pool, 80)).size).toBe(16);
+});
+
 test("callers spread over more kites than one of them calls", async () => {
   const mesh = kites(...Array.from({ length: 20 }, (_, index) => `kite-${index}`));
   const called = new Set<string>();
