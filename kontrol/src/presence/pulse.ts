@@ -27,6 +27,7 @@ export class Pulse {
   loop: Loop | undefined;
   /** Whether the session, too, was asked for a sign of life, and gave none; see `SessionSigns`. */
   sign: "asked" | "silent" | undefined;
+  askedAtMs = Number.NEGATIVE_INFINITY;
   /** The socket that beats now. */
   link: BeatLink | undefined;
   readonly #heartbeatMs: number;
