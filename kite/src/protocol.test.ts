@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { z } from "zod";
 import { KiteError } from "./errors.ts";
 import { LIMITS } from "./limits.ts";
+import { method } from "./method.ts";
 import { type Hello, readHello, readWelcome, writeHello } from "./session/handshake.ts";
 import { acceptor, connect, greet } from "./session/test-stranger.ts";
-import { until } from "./testing.ts";
+import { connectedPair, until } from "./testing.ts";
 import { CLOSE } from "./transport/transport.ts";
 import { MESSAGE } from "./wire/v1.ts";
 
@@ -84,6 +86,31 @@ test.each([
   ["given up message", `[${MESSAGE.drop},3]`],
 ])("a %s begins a row of the page's table", (_, frame) => {
   expect(page).toMatch(new RegExp(`^\\| \`${escaped(frame)}\``, "m"));
+});
+
+const values: [what: string, value: () => unknown, shown: string, sent?: string][] = [
+  ["undefined", () => undefined, '{"$":["u"]}'],
+  ["a bigint", () => 12n, '{"$":["n","12"]}'],
+  ["a Date", () => new Date(1_700_000_000_000), '{"$":["d",1700000000000]}'],
+  ["NaN", () => Number.NaN, '{"$":["x","NaN"]}'],
+  ["bytes", () => new Uint8Array(3), '{"$":["b",0]}'],
+  ["an Error", () => new KiteError("internal", "…"), '{"$":["e",{"code":"internal","message":"…"}]}'],
+  ["a Blob", () => new Blob(["text"], { type: "text/plain" }), '{"$":["B",0,"text/plain"]}'],
+  // Ids begin with 1.
+  ["a function", () => () => 1, '{"$":["f",9]}', '{"$":["f",1]}'],
+  ["a function that the receiver had sent", () => () => 1, '{"$":["r",9]}', '{"$":["r",1]}'],
+  ["a stream", () => new ReadableStream(), '{"$":["s",4]}', '{"$":["s",1]}'],
+  ["an object that has a key $", () => ({ $: 1 }), '{"$":["o",{"$":1}]}'],
+];
+
+test.each(values)("%s travels as the page shows it", async (_, value, shown, sent = shown) => {
+  await using pair = await connectedPair({ echo: method({ input: z.unknown() }, (given) => given) });
+
+  await pair.client.echo(value());
+
+  const frames = pair.frames.map(({ raw }) => (typeof raw === "string" ? raw : new TextDecoder().decode(raw)));
+  expect(frames.join("\n")).toContain(sent);
+  expect(page).toContain(`| \`${shown}\``);
 });
 
 test.each([

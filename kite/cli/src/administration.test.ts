@@ -27,6 +27,8 @@ function kontrolMethods(): Methods {
       asked.push(input);
       return result;
     });
+  const removal = (known: string) =>
+    method({ role: "viewer", input: any }, (input) => ({ removed: Object.values(input as object).includes(known) }));
   const key = { kid: "k2", alg: "EdDSA", state: "active", createdAt: Date.parse(at), retiredAt: null };
   return {
     keys: {
@@ -38,10 +40,15 @@ function kontrolMethods(): Methods {
         return { kiteKey: `credential of ${input.username}` };
       }),
       issued: answers([{ jti: "j1", username: "bob", machine: true, issuedAt: at, revokedAt: null }]),
-      revoke: answers({ revoked: true }),
+      revoke: method({ role: "viewer", input: any }, ({ jti }) => ({ revoked: jti === "j1" })),
     },
     audit: { list: answers({ entries: [{ id: 7, at, actor: "alice", action: "people.create", subject: "bob", details: {} }], next: 7 }) },
-    people: { list: answers([{ username: "bob", name: "Bob", kind: "person", admin: false, state: "active", external: [] }]) },
+    teams: { remove: removal("ops"), removeMember: removal("ops") },
+    grants: { remove: removal("g1") },
+    people: {
+      remove: removal("bob"),
+      list: answers([{ username: "bob", name: "Bob", kind: "person", admin: false, state: "active", external: [] }]),
+    },
   };
 }
 
@@ -53,7 +60,7 @@ test.each<[string[], RegExp, unknown]>([
     /^ID +USERNAME +FOR +ISSUED +REVOKED\nj1 +bob +a machine +.* -\n$/,
     { username: "bob", limit: 5 },
   ],
-  [["key", "revoke", "j1"], /^the kite\.key j1 opens nothing any more\n$/, { jti: "j1" }],
+  [["key", "revoke", "j1"], /^the kite\.key j1 opens nothing any more\n$/, undefined],
   [["key", "issue", "bob", "--print"], /^credential of bob\n$/, undefined],
   [
     ["audit", "--actor", "alice", "--before", "9"],
@@ -68,6 +75,24 @@ test.each<[string[], RegExp, unknown]>([
   expect([status, stderr.replace(/^there is more: --before 7\n$/, "")]).toEqual([0, ""]);
   expect(stdout).toMatch(shown);
   if (question !== undefined) expect(asked).toEqual([question]);
+});
+
+test.each<[string[], string, string]>([
+  [["person", "remove"], "bob", "there is nobody called x; kite person list shows everybody"],
+  [["team", "remove"], "ops", "there is no team x, or you are not in it; kite team list shows yours"],
+  [["team", "leave"], "ops", "you are in no team x; kite team list shows yours"],
+  [["grant", "remove"], "g1", "you gave no grant x; kite grant list shows those that you did"],
+  [["key", "revoke"], "j1", "there is no kite.key x that you could revoke; kite key issued shows those that were issued"],
+])("%j says whether it did anything, to people, to programs and by its status", async (command, known, nothing) => {
+  const [done, told, failed] = await Promise.all([
+    mesh.run(...command, known),
+    mesh.run(...command, known, "--json"),
+    mesh.run(...command, "x", "--json"),
+  ]);
+
+  expect([done.status, done.stderr, told.status]).toEqual([0, "", 0]);
+  expect(JSON.parse(told.stdout)).toEqual({ [command[1] === "revoke" ? "revoked" : "removed"]: true });
+  expect(failed).toEqual({ status: 1, stdout: "", stderr: `kite: ${nothing}\n` });
 });
 
 test("a kite.key goes into a file for its owner alone, and not over another one", async () => {

@@ -161,6 +161,20 @@ test("with --stdin-stream a method reads the lines as they come", async () => {
   expect((await mesh.feed("12345", "call", "lab", "sum", "-", "--stdin-stream", "--binary")).stdout).toBe("5\n");
 });
 
+test("a method that there is not, and that is like none, is answered with those that there are", async () => {
+  expect(await mesh.run("call", "lab", "xyz")).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^kite: Method not found: xyz; lab has chunks, count, echo, .*; kite docs lab says more\n$/),
+  });
+});
+
+test.each(["", "/alice/local"])("%j names no kite, and so none is called", async (name) => {
+  expect(await mesh.run("call", name, "echo", "1")).toMatchObject({
+    status: 2,
+    stderr: `kite: a kite's name was expected, such as math or math@^1.2, got "${name}"\n`,
+  });
+});
+
 test("negative numbers are arguments, and so is what stands after --", async () => {
   expect((await mesh.run("call", "lab", "echo", "-12.5")).stdout).toBe("-12.5\n");
   expect((await mesh.run("call", "lab", "echo", "--", "--json")).stdout).toBe('"--json"\n');

@@ -59,7 +59,7 @@ interface CallOptions {
 const ANSWER_LIMIT_MS = 60_000;
 
 async function call(name: string, method: string | undefined, words: string[], options: CallOptions): Promise<void> {
-  if (method === undefined) throw await missingMethod(name);
+  if (method === undefined) throw new Failure(`missing required argument 'method'; ${await methodsOf(name)}`, EXIT.usage);
   using whole = new TimeLimit(options.timeout === undefined ? Number.POSITIVE_INFINITY : readSeconds("--timeout", options.timeout));
   try {
     await callWithin(whole, { name, method, words }, options);
@@ -87,12 +87,9 @@ async function callWithin(whole: TimeLimit, { name, method, words }: Asked, opti
   const { closed } = peerOf(remote).session;
   using answer = options.timeout === undefined ? new TimeLimit(ANSWER_LIMIT_MS) : undefined;
   const limit = answer ?? whole;
-  const asked = callWith(remote, { timeoutMs: limit.leftMs, signal: interrupt });
-  const result = await methodOf(
-    asked,
-    method,
-  )(...args).catch((cause: unknown) => {
-    throw limit.passed ? unanswered(limit, method, cause) : cause;
+  const run = methodOf(callWith(remote, { timeoutMs: limit.leftMs, signal: interrupt }), method);
+  const result = await run(...args).catch(async (cause: unknown) => {
+    throw limit.passed ? unanswered(limit, method, cause) : await unknownMethod(name, method, cause);
   });
   const signal = AbortSignal.any([interrupt, whole.signal]);
   const inTime = (what: string) => {
@@ -111,11 +108,17 @@ function unanswered(limit: TimeLimit, method: string, cause: unknown): unknown {
   return limit.failure(`${method} did not answer`, hint, { cause });
 }
 
+/** Where nothing that is there is like the method, it helps to see all. */
+async function unknownMethod(name: string, method: string, cause: unknown): Promise<unknown> {
+  if (!isKiteError(cause) || cause.message !== `Method not found: ${method}`) return cause;
+  return new Failure(`${cause.message}; ${await methodsOf(name)}`, EXIT.error, { cause });
+}
+
 // More do not fit what a person reads in an error.
 const MOST_NAMED = 20;
 
-/** Who names no method is told which there are, as far as the kite can be asked. */
-async function missingMethod(name: string): Promise<Failure> {
+/** Which methods there are, as far as the kite can be asked. */
+async function methodsOf(name: string): Promise<string> {
   const found = await methodNames(name).catch((cause: unknown) => {
     // Whether there is such a kite is worth knowing; that nobody could be asked is not what went wrong.
     if (cause instanceof Failure && cause.exitCode === EXIT.error) throw cause;
@@ -123,8 +126,7 @@ async function missingMethod(name: string): Promise<Failure> {
   });
   const own = found.filter((method) => !method.startsWith("kite.")).sort();
   const listed = `${own.slice(0, MOST_NAMED).join(", ")}${own.length > MOST_NAMED ? ", …" : ""}`;
-  const hint = own.length === 0 ? `kite docs ${name} says which there are` : `${name} has ${listed}; kite docs ${name} says more`;
-  return new Failure(`missing required argument 'method'; ${hint}`, EXIT.usage);
+  return own.length === 0 ? `kite docs ${name} says which there are` : `${name} has ${listed}; kite docs ${name} says more`;
 }
 
 /** A function that the other side may call for as long as this command runs. */

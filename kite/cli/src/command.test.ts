@@ -77,6 +77,7 @@ test.each([
   [["audit", "--before", "0"], /^kite: --before is a whole number from 1, got "0"/],
   [["key", "issued", "--limit", "1001"], /^kite: --limit is a whole number from 1 to 1000, got "1001"/],
   [["key", "add", "--alg", "foo"], /^kite: option '--alg <algorithm>' argument 'foo' is invalid. Allowed choices are EdDSA, RS256/],
+  [["completion"], /^kite: a shell was expected \(bash, zsh, fish\), got ""/],
   [["completion", "csh"], /^kite: a shell was expected \(bash, zsh, fish\), got "csh"/],
   [["call", "--timeout", "soon", "math", "square"], /^kite: --timeout is a number of seconds above 0, at most 1728000, got "soon"/],
   [["call", "--timeout", "0", "math", "square"], /^kite: --timeout is a number of seconds above 0.*got "0"/],

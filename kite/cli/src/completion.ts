@@ -8,10 +8,10 @@ import { print } from "./output.ts";
 export function addCompletionCommand(program: Command): void {
   program
     .command("completion")
-    .argument("<shell>", SHELLS.join(", "))
+    .argument("[shell]", SHELLS.join(", "))
     .description("a script that completes commands and options")
     .addHelpText("after", EXAMPLES)
-    .action((shell: string) => print(completionScript(program, shell)));
+    .action((shell = "") => print(completionScript(program, shell)));
 }
 
 const EXAMPLES = `

@@ -15,7 +15,12 @@ export function addGitlabCommands(program: Command): void {
     .option("--json", "JSON on one line")
     .description("the newest first")
     .action(list);
-  deliveries.command("replay").argument("<id>").description("handle a dead or finished delivery once more").action(replay);
+  deliveries
+    .command("replay")
+    .argument("<id>", "as kite gitlab deliveries list shows it")
+    .option("--json", "JSON on one line")
+    .description("handle a dead or finished delivery once more")
+    .action(replay);
 }
 
 async function list(options: { state?: DeliveryState; limit: string; json?: boolean }): Promise<void> {
@@ -38,8 +43,8 @@ async function list(options: { state?: DeliveryState; limit: string; json?: bool
   print(table(["ID", "KIND", "STATE", "TRIES", "RECEIVED", "LAST ERROR"], rows));
 }
 
-async function replay(id: string): Promise<void> {
+async function replay(id: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const delivery = await (await mesh.gateway()).deliveries.replay({ id });
-  print(`${delivery.id} (${delivery.kind}) is ${delivery.state}`);
+  print(options.json ? json(delivery) : `${delivery.id} (${delivery.kind}) is ${delivery.state}`);
 }

@@ -29,7 +29,12 @@ export function addGrantCommands(program: Command): void {
     .option("--json", "JSON on one line")
     .description("what you gave, and what was given to you and your teams")
     .action(list);
-  grant.command("remove").argument("<id>").description("take a grant back; what it opened ends at once").action(remove);
+  grant
+    .command("remove")
+    .argument("<id>", "as kite grant list shows it")
+    .option("--json", "JSON on one line")
+    .description("take a grant back; what it opened ends at once")
+    .action(remove);
 }
 
 const ROLES: readonly Role[] = ["viewer", "operator", "owner"];
@@ -89,11 +94,11 @@ async function list(options: { json?: boolean }): Promise<void> {
   print(grants.length === 0 ? "no grants; kite grant add gives one" : await grantTable(grants));
 }
 
-async function remove(id: string): Promise<void> {
+async function remove(id: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { removed } = await mesh.kontrol.grants.remove({ id });
   if (!removed) throw new Failure(`you gave no grant ${id}; kite grant list shows those that you did`);
-  print(`${id} is taken back`);
+  print(options.json ? json({ removed }) : `${id} is taken back`);
 }
 
 /** Grants for people to read. */

@@ -74,12 +74,8 @@ async function add(options: Options & { alg?: Alg }): Promise<void> {
 async function retire(kid: string, options: Options): Promise<void> {
   await using mesh = await openMesh();
   const answer = await mesh.kontrol.keys.retire({ kid });
-  if (options.json) return print(json(answer));
-  print(
-    answer.retired
-      ? `${kid} signs no more; what it signed is believed until ${when(answer.refusedAfter)}`
-      : `there is no active key ${kid}`,
-  );
+  if (!answer.retired) throw new Failure(`there is no active key ${kid}; kite key list shows those that there are`);
+  print(options.json ? json(answer) : `${kid} signs no more; what it signed is believed until ${when(answer.refusedAfter)}`);
 }
 
 interface IssueOptions {
@@ -117,6 +113,6 @@ async function issued(username: string | undefined, options: Options & { limit?:
 async function revoke(jti: string, options: Options): Promise<void> {
   await using mesh = await openMesh();
   const { revoked } = await mesh.kontrol.keys.revoke({ jti });
-  if (options.json) return print(json({ revoked }));
-  print(revoked ? `the kite.key ${jti} opens nothing any more` : `there is no kite.key ${jti} that you could revoke`);
+  if (!revoked) throw new Failure(`there is no kite.key ${jti} that you could revoke; kite key issued shows those that were issued`);
+  print(options.json ? json({ revoked }) : `the kite.key ${jti} opens nothing any more`);
 }

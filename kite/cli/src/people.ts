@@ -1,5 +1,6 @@
 import type { Person } from "@kite-mesh/kontrol/contract";
 import type { Command } from "commander";
+import { Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { clock, json, plain, print, table } from "./output.ts";
 
@@ -19,7 +20,12 @@ export function addPeopleCommands(program: Command): void {
     .option("--json", "JSON on one line")
     .description("make an account; send them a link to sign in with")
     .action(add);
-  people.command("remove").argument("<username>").description("end a person's access everywhere, at once").action(remove);
+  people
+    .command("remove")
+    .argument("<username>")
+    .option("--json", "JSON on one line")
+    .description("end a person's access everywhere, at once")
+    .action(remove);
   people
     .command("link")
     .argument("[username]", "default: yourself")
@@ -58,10 +64,11 @@ async function add(username: string, options: { name?: string; email?: string; j
   );
 }
 
-async function remove(username: string): Promise<void> {
+async function remove(username: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { removed } = await mesh.kontrol.people.remove({ username });
-  print(removed ? `${username} has no access any more` : `there is nobody called ${username}`);
+  if (!removed) throw new Failure(`there is nobody called ${username}; kite person list shows everybody`);
+  print(options.json ? json({ removed }) : `${username} has no access any more`);
 }
 
 async function link(username: string | undefined, options: { json?: boolean }): Promise<void> {

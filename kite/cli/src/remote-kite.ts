@@ -13,11 +13,13 @@ export type RemoteMethod = (...args: unknown[]) => Promise<unknown>;
 /**
  * Opens a session with the kite that a person means.
  *
- * @throws {Failure} naming what was probably meant when no kite matches.
+ * @throws {Failure} naming what was probably meant when no kite matches, or for what names none.
  */
 export async function connectTo(mesh: Mesh, text: string): Promise<Remote<Callable>> {
   const { parseQuery } = await import("@kite-mesh/kite");
   const query = parseQuery(text);
+  // Every kite would match: what a variable was to hold that is empty must not call any one of them.
+  if (query.name === undefined) throw new Failure(`a kite's name was expected, such as math or math@^1.2, got "${text}"`, EXIT.usage);
   return mesh.kite.connect<Callable>(query).catch((cause: unknown) => unknownKite(mesh, text, query.name ?? "", cause));
 }
 

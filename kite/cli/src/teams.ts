@@ -1,5 +1,6 @@
 import type { TeamRole } from "@kite-mesh/kontrol/contract";
 import { type Command, Option } from "commander";
+import { Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { json, note, print, table } from "./output.ts";
 
@@ -26,6 +27,7 @@ export function addTeamCommands(program: Command): void {
   team
     .command("remove")
     .argument("<team>")
+    .option("--json", "JSON on one line")
     .description("end a team, and what was given to it, at once (for its maintainers)")
     .action(remove);
   team
@@ -38,11 +40,17 @@ export function addTeamCommands(program: Command): void {
     .option("--json", "JSON on one line")
     .description("add somebody to a team, or change the role there (for its maintainers)")
     .action(add);
-  team.command("leave").argument("<team>").description("leave a team, and what it was given, at once").action(leave);
+  team
+    .command("leave")
+    .argument("<team>")
+    .option("--json", "JSON on one line")
+    .description("leave a team, and what it was given, at once")
+    .action(leave);
   team
     .command("remove-member")
     .argument("<team>")
     .argument("<username>")
+    .option("--json", "JSON on one line")
     .description("take somebody out of a team, at once (for its maintainers)")
     .action(removeMember);
 }
@@ -85,10 +93,11 @@ async function create(name: string, options: { maintainer?: string; json?: boole
   );
 }
 
-async function remove(name: string): Promise<void> {
+async function remove(name: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { removed } = await mesh.kontrol.teams.remove({ name });
-  print(removed ? `${name} is no team any more, and nobody has anything by it` : `there is no team ${name}, or you are not in it`);
+  if (!removed) throw new Failure(`there is no team ${name}, or you are not in it; kite team list shows yours`);
+  print(options.json ? json({ removed }) : `${name} is no team any more, and nobody has anything by it`);
 }
 
 async function add(team: string, username: string, options: { role?: TeamRole; json?: boolean }): Promise<void> {
@@ -98,14 +107,16 @@ async function add(team: string, username: string, options: { role?: TeamRole; j
   print(`${username} ${member.added ? "was added to" : "is in"} ${team}, as a ${member.role}`);
 }
 
-async function leave(team: string): Promise<void> {
+async function leave(team: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { removed } = await mesh.kontrol.teams.removeMember({ team, username: mesh.username });
-  print(removed ? `you are not in ${team} any more` : `you are in no team ${team}`);
+  if (!removed) throw new Failure(`you are in no team ${team}; kite team list shows yours`);
+  print(options.json ? json({ removed }) : `you are not in ${team} any more`);
 }
 
-async function removeMember(team: string, username: string): Promise<void> {
+async function removeMember(team: string, username: string, options: { json?: boolean }): Promise<void> {
   await using mesh = await openMesh();
   const { removed } = await mesh.kontrol.teams.removeMember({ team, username });
-  print(removed ? `${username} is not in ${team} any more` : `${username} is not in a team ${team} that you can see`);
+  if (!removed) throw new Failure(`${username} is not in a team ${team} that you can see; kite team show ${team} says who is`);
+  print(options.json ? json({ removed }) : `${username} is not in ${team} any more`);
 }

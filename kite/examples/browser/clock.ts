@@ -17,7 +17,7 @@ const methods = {
 };
 export type ClockContract = ContractOf<typeof methods>;
 
-const page = `<!doctype html><meta charset="utf-8"><title>kite in a page</title>
+const page = `<!doctype html><meta charset="utf-8"><title>kite in a page</title><link rel="icon" href="data:,">
 <h1 id="greeting"></h1><p>It is <time id="time"></time>.</p><p>Counted to <output id="count"></output>.</p>
 <script type="module" src="/page.js"></script>`;
 const { outputFiles } = await build({

@@ -51,6 +51,14 @@ test("invented key ids make the kite ask at most once in a few seconds", async (
   expect(fetchKeys).toHaveBeenCalledTimes(2);
 });
 
+test("of what is published no more than 32 keys are kept", async () => {
+  const named = Array.from({ length: 40 }, (_, index) => ({ ...published, kid: `key-${index}` }));
+  const keys = new KeySet({ fetchKeys: async () => named });
+
+  expect(await keys.find("key-31", "EdDSA")).toBeDefined();
+  expect(await keys.find("key-32", "EdDSA")).toBeUndefined();
+});
+
 test("a key that kontrol no longer publishes is not trusted for longer than a token lives", async () => {
   let now = 0;
   const keys = new KeySet({ trusted: [first], fetchKeys: async () => [published], now: () => now });

@@ -171,6 +171,29 @@ test("without a context manager calls are still of one trace, each beside the on
   ]);
 });
 
+test("each try of a call has a span of its own, and one that failed says whether it may have run", async () => {
+  startSdk();
+  let tries = 0;
+  const methods = {
+    busy: method({ role: "viewer" }, () => {
+      if (++tries === 1) throw new KiteError("overloaded", "come again", { outcome: "not_run" });
+      return "done";
+    }),
+  };
+  const observers = [tracing()];
+  await using kite = new Kite({ name: "math", version: "1.0.0", authenticate: async () => testCaller(), methods, observers });
+  await using web = new Kite({ name: "web", version: "1.0.0", observers });
+
+  expect(await web.dial<ContractOf<typeof methods>>(await kite.listen()).busy()).toBe("done");
+
+  const made = exporter.getFinishedSpans().filter(({ kind }) => kind === SpanKind.CLIENT);
+  expect(made.map(({ attributes }) => [attributes["error.type"], attributes["kite.outcome"]])).toEqual([
+    ["overloaded", "not_run"],
+    [undefined, undefined],
+  ]);
+  expect(exporter.getFinishedSpans().filter(({ kind }) => kind === SpanKind.SERVER)).toHaveLength(2);
+});
+
 test("methods that a kite does not have share one name", async () => {
   startSdk();
   await using kites = await chain();

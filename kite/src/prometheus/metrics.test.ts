@@ -139,6 +139,16 @@ test("a session that waits for its peer is counted as suspended, on both sides",
   expect(await read(register, "kite_sessions")).toContain('{direction="dialled",state="suspended"} 1');
 });
 
+test("a call that reached nobody is counted, for a peer without a name", async () => {
+  const register = new Registry();
+  await using client = new Kite({ name: "web", version: "1.0.0", observers: [metrics({ register })] });
+  const nobody = client.dial<Contract>({ url: "memory:nobody", retry: false });
+
+  await expect(nobody.square(1)).rejects.toMatchObject({ outcome: "not_run" });
+
+  expect(await read(register, "kite_calls_made_total")).toEqual(['{peer_name="unreached",method="square",code="failed_precondition"} 1']);
+});
+
 test("several kites share one set of metrics, and one that has closed has nothing open", async () => {
   const register = new Registry();
   const observers = [metrics({ register })];

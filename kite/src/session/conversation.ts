@@ -53,7 +53,7 @@ export class Conversation {
         invoking === undefined
           ? (fn, args) => this.#invoke(fn, args)
           : (fn, args) => invoking("function", FOREVER, (seen) => this.#invoke(fn, args, seen)),
-      release: (id, count) => this.#release(id, count),
+      release: (id, count) => this.#push(`[${MESSAGE.release},${id},${count}]`),
     });
     this.#parcels = new OutgoingParcels(limits, outbox);
     const wires = {
@@ -224,10 +224,6 @@ export class Conversation {
     if (this.#over === undefined) this.#outbox.push(message);
   }
 
-  #release(id: number, count: number): void {
-    this.#push(`[${MESSAGE.release},${id},${count}]`);
-  }
-
   #replyError(id: number, error: KiteError): void {
     this.#push(`[${MESSAGE.error},${id},${errorText(error)}]`);
   }
@@ -326,7 +322,7 @@ export class Conversation {
     return {
       maxDepth: this.#limits.depth,
       // One copy alone: others may be held here.
-      importFunction: (id) => (wanted ? this.#imported.get(id) : this.#release(id, 1)),
+      importFunction: (id) => (wanted ? this.#imported.get(id) : this.#push(`[${MESSAGE.release},${id},1]`)),
       ownFunction: (id) => this.#exported.get(id),
       importStream: (id) => {
         const stream = this.#receiving.add(id);

@@ -91,6 +91,17 @@ test("chunks of 64 KiB leave four in a frame, without waiting for the tick's end
   ]);
 });
 
+test("a full frame is no message too large for a frame of the session that relays it", () => {
+  const [inner, outer] = [newOutbox(), newOutbox()];
+  const transport = recorded();
+  inner.attach(transport, 0);
+  for (let chunk = 0; chunk < 4; chunk++) inner.push(`[7,1,["b",${inner.addSegment(new Uint8Array(64 * 1024))}]]`);
+
+  const segment = outer.addSegment(transport.frames[0] as Uint8Array);
+
+  expect(outer.fits(`[7,1,["b",${segment}]]`)).toBe(true);
+});
+
 test.each([
   ["of a few bytes", 1, 10],
   ["of a few bytes behind a long text", 1, 10, 2_000],

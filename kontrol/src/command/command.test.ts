@@ -101,6 +101,7 @@ test("signing keys are listed, added and retired, and the last one stays", async
     [added.kid, "active"],
     [first?.kid, "retired"],
   ]);
+  expect(await said("key", "list")).toMatch(/^KEY +ALGORITHM +STATE +MADE +RETIRED\n\S+ +EdDSA +signs .*\n\S+ +EdDSA +retired .*\n$/);
   expect(await run("key", "retire", added.kid)).toMatchObject({ code: 1, stderr: expect.stringContaining("the only active EdDSA key") });
 });
 

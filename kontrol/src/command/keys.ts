@@ -67,12 +67,10 @@ async function list(options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const keys = await kontrol.call.keys.list();
   if (options.json) return print(json(keys));
-  print(
-    table(
-      ["KEY", "ALGORITHM", "STATE", "MADE", "RETIRED"],
-      keys.map((key) => [key.kid, key.alg, key.state, when(key.createdAt), when(key.retiredAt)]),
-    ),
-  );
+  // The newest first: of each algorithm the first that is active signs, and the others only verify.
+  const signing = new Set(ALGORITHMS.map((alg) => keys.find((key) => key.alg === alg && key.state === "active")?.kid));
+  const rows = keys.map((key) => [key.kid, key.alg, signing.has(key.kid) ? "signs" : key.state, when(key.createdAt), when(key.retiredAt)]);
+  print(table(["KEY", "ALGORITHM", "STATE", "MADE", "RETIRED"], rows));
 }
 
 async function add({ alg, ...options }: Options & { alg?: Algorithm }): Promise<void> {

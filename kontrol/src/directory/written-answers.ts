@@ -58,9 +58,11 @@ function writtenAnswer(
 const answers = new WeakMap<Directory, Answers>();
 
 function answersOf(directory: Directory): Answers {
-  const known = answers.get(directory) ?? new Answers(directory);
-  answers.set(directory, known);
-  return known;
+  const known = answers.get(directory);
+  if (known !== undefined) return known;
+  const made = new Answers(directory);
+  answers.set(directory, made);
+  return made;
 }
 
 /** Everything that an answer depends on but the directory: who asks with which credential, and what signs. */

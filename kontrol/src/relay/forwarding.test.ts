@@ -11,6 +11,8 @@ import { only, startTestKontrol, type TestKontrol, type TestPerson, type WhoCont
 
 vi.setConfig({ testTimeout: 30_000 });
 const BEAT_MS = 500;
+// For how long one replica waits for another: for an answer, and for the end of a link.
+const GOODBYE_MS = 2_000;
 const databaseUrl = await freshDatabase();
 let replicas: TestKontrol[];
 let alice: TestPerson;
@@ -86,6 +88,24 @@ test("what was passed on once is not passed on again, whoever says so", async ()
     const [refusal] = await refused(1, kite, token, { "kontrol-forwarded": "1" });
     expect(refusal).toMatchObject({ refused: { code: "unavailable", message: expect.stringContaining("will be back") } });
   });
+});
+
+test("a link that has ended leaves no wait behind, for which a kontrol that stops would go on", async () => {
+  const kite = await hidden(0);
+  const [set, cleared] = [vi.spyOn(globalThis, "setTimeout"), vi.spyOn(globalThis, "clearTimeout")];
+  const waits = () => set.mock.results.flatMap(({ value }, index) => (set.mock.calls[index]?.[1] === GOODBYE_MS ? [value] : []));
+
+  const links = await Promise.all(Array.from({ length: 5 }, () => opened(1, kite, alice)));
+  for (const link of links) link.terminate();
+  await through(1, kite, alice).then((remote) => remote.who());
+
+  // One for the answer of the other replica, one for its goodbye.
+  await vi.waitFor(() => {
+    expect(waits().length).toBeGreaterThanOrEqual(2 * links.length + 1);
+    const over = new Set(cleared.mock.calls.map(([timer]) => timer));
+    expect(waits().filter((timer) => !over.has(timer as NodeJS.Timeout))).toEqual([]);
+  });
+  for (const spy of [set, cleared]) spy.mockRestore();
 });
 
 test("a grant that ends takes the links with it that were passed on", async () => {

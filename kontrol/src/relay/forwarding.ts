@@ -208,6 +208,8 @@ function join(near: Duplex, far: Socket): void {
   ] as const) {
     one.on("error", () => one.destroy());
     one.once("close", () => {
+      // The second to close: nobody would end the wait, and a kontrol that stops would go on for as long.
+      if (other.destroyed) return;
       other.end();
       const late = setTimeout(() => other.destroy(), GOODBYE_MS);
       other.once("close", () => clearTimeout(late));

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { Kite, type Registered } from "@kite-mesh/kite";
+import { Kite, type Query, type Registered } from "@kite-mesh/kite";
 import { type Measured, measure } from "../../in-flight.ts";
 import type { Load } from "../outcome.ts";
 
@@ -76,14 +76,29 @@ export async function ask({ kiteKey, sessions }: { kiteKey: string; sessions: nu
   await Promise.all(asking.map((kite) => kite.kontrol().getKey()));
 }
 
+interface Search extends Load {
+  names: string[];
+  wanted: number;
+}
+
 /** Finds kites by name, through the library; what comes back opens each of them. */
-export function find({ names, wanted, ...load }: Load & { names: string[]; wanted: number }): Promise<Measured> {
+export function find(search: Search): Promise<Measured> {
+  return searching(search, (kite, query) => kite.find(query));
+}
+
+/** As {@link find}, for somebody who has no answer from before. */
+export function findInFull(search: Search): Promise<Measured> {
+  return searching(search, async (kite, query) => (await kite.kontrol().getKites({ query })).kites);
+}
+
+function searching({ names, wanted, ...load }: Search, ask: (kite: Kite, query: Query) => Promise<unknown[]>): Promise<Measured> {
   let turn = 0;
   return under(load, async () => {
     // Those who ask the same at the same time share one question; there are more names than questions in flight.
     const name = names[turn % names.length] ?? "";
-    const found = await asking[turn++ % asking.length]?.find({ name });
-    if (found?.length !== wanted) throw new Error(`expected ${wanted} kites called ${name}, found ${found?.length}`);
+    const kite = asking[turn++ % asking.length];
+    const found = kite === undefined ? [] : await ask(kite, { name });
+    if (found.length !== wanted) throw new Error(`expected ${wanted} kites called ${name}, found ${found.length}`);
   });
 }
 

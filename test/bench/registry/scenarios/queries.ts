@@ -6,7 +6,10 @@ const IN_FLIGHT = 64;
 const KITES = 1_000;
 const SESSIONS = 4;
 
-/** Who is there, asked through the wire. kontrol's answer also has a token for each kite; etcd's keys are only read. */
+/**
+ * Who is there, asked through the wire. kontrol's answer also has a token for each kite; etcd's keys are only read. Whoever asks the
+ * same again is told by kontrol that nothing has changed, so there is the question of somebody who has no answer yet beside it.
+ */
 export const queries: Scenario = {
   name: "queries",
   async open(bench) {
@@ -14,9 +17,11 @@ export const queries: Scenario = {
   },
 };
 
-const SIZES = [
-  { what: WHAT.query, wanted: 10 },
-  { what: WHAT.single, wanted: 1 },
+const SIZES = [10, 1] as const;
+const QUESTIONS = [
+  { what: WHAT.query, wanted: 10, task: "find" },
+  { what: WHAT.full, wanted: 10, task: "findInFull" },
+  { what: WHAT.single, wanted: 1, task: "find" },
 ] as const;
 
 async function kontrolSides(bench: Bench): Promise<Contender[]> {
@@ -24,32 +29,33 @@ async function kontrolSides(bench: Bench): Promise<Contender[]> {
   const kites = bench.worker("queries-kites");
   const asking = bench.worker("queries-asking");
   await asking.ask("ask", { kiteKey, sessions: SESSIONS });
-  for (const { wanted } of SIZES) await kites.ask("enter", { kiteKey, names: namesOf(wanted), count: KITES });
-  return SIZES.map(({ what, wanted }) => ({
+  for (const wanted of SIZES) await kites.ask("enter", { kiteKey, names: namesOf(wanted), count: KITES });
+  return QUESTIONS.map(({ what, wanted, task }) => ({
     what,
     side: "kontrol",
     pids: { server: pids.server, clients: [asking.pid] },
     measure: async () =>
-      outcomeOf(await asking.ask("find", { names: namesOf(wanted), wanted, inFlight: IN_FLIGHT, forMs: bench.options.forMs })),
+      outcomeOf(await asking.ask(task, { names: namesOf(wanted), wanted, inFlight: IN_FLIGHT, forMs: bench.options.forMs })),
   }));
 }
 
 async function etcdSides(bench: Bench): Promise<Contender[]> {
-  return Promise.all(
-    SIZES.map(async ({ what, wanted }) => {
+  const sides = await Promise.all(
+    SIZES.map(async (wanted) => {
       const server = await bench.etcd();
       const client = bench.worker(`queries-etcd-${wanted}`);
       await client.ask("etcdConnect", { hosts: server.address });
       const names = KITES / wanted;
       await client.ask("etcdFill", { names, count: KITES });
-      return {
+      return QUESTIONS.filter((question) => question.wanted === wanted).map(({ what }) => ({
         what,
         side: "etcd",
         pids: { server: [server.pid], clients: [client.pid] },
         measure: async () => outcomeOf(await client.ask("etcdRange", { names, wanted, inFlight: IN_FLIGHT, forMs: bench.options.forMs })),
-      };
+      }));
     }),
   );
+  return sides.flat();
 }
 
 function namesOf(wanted: number): string[] {
