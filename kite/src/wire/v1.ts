@@ -60,8 +60,8 @@ export function writeFrame(sequence: number, ack: number, messages: readonly str
 }
 
 /** What `join` makes is the frame as it leaves: brackets put around it afterwards would cost a second copy of the whole. */
-function textFrame(sequence: number, ack: number, [first = "", ...further]: readonly string[]): string {
-  const parts = [`[${sequence},${ack},${first}`, ...further];
+function textFrame(sequence: number, ack: number, messages: readonly string[]): string {
+  const parts = [`[${sequence},${ack}`, ...messages];
   parts[parts.length - 1] += "]";
   return parts.join(",");
 }
