@@ -7,8 +7,8 @@ import { Log } from "../database/log.ts";
 import { Directory } from "../directory/directory.ts";
 import { Follower } from "../directory/follower.ts";
 import { silent } from "../testing.ts";
-import { Leases, type NewLease } from "./leases.ts";
-import type { Present } from "./standing.ts";
+import { Leases } from "./leases.ts";
+import type { NewLease, Present } from "./standing.ts";
 
 vi.setConfig({ testTimeout: 20_000 });
 const databaseUrl = await freshDatabase();

@@ -3,20 +3,7 @@ import { KiteError, type Labels, type Logger } from "@kite-mesh/kite";
 import type { Derived, Log, LogTransaction } from "../database/log.ts";
 import { Outage } from "../database/outage.ts";
 import { type KiteRecord, RECORD } from "../database/record.ts";
-import { type Present, refusal, replacedBy, standingOf, taken } from "./standing.ts";
-
-/** A registration before the log has given it its generation. */
-export interface NewLease extends Omit<KiteRecord, "generation"> {
-  /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
-  readonly machine?: boolean;
-  /**
-   * The revision that this process knew when the kite asked. A registration at another process that is later than that is
-   * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
-   */
-  readonly known?: number;
-  /** It comes back: another instance that is there keeps its place. One that has just started takes it. */
-  readonly again?: boolean;
-}
+import { type NewLease, type Present, refusal, replacedBy, standingOf, taken } from "./standing.ts";
 
 export interface LeavingLease {
   readonly id: string;

@@ -3,9 +3,10 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Change, KiteRecord } from "../database/record.ts";
 import { Directory } from "../directory/directory.ts";
 import { silent } from "../testing.ts";
-import type { LeavingLease, NewLease } from "./leases.ts";
+import type { LeavingLease } from "./leases.ts";
 import { type Held, Registrar } from "./registrar.ts";
 import { Slots } from "./slots.ts";
+import type { NewLease } from "./standing.ts";
 
 // What a kontrol does with the registrations that it looks after, by a clock of the test's.
 

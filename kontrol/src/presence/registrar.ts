@@ -14,9 +14,10 @@ import type { KiteRecord } from "../database/record.ts";
 import { type Applied, type Directory, revokedBy } from "../directory/directory.ts";
 import { Feed } from "../directory/feed.ts";
 import type { RenewedKiteKey } from "../trust/kite-keys.ts";
-import type { Leases, NewLease } from "./leases.ts";
+import type { Leases } from "./leases.ts";
 import { type Loop, Pulse, seconds } from "./pulse.ts";
 import type { Slots } from "./slots.ts";
+import type { NewLease } from "./standing.ts";
 import { displaced } from "./standing.ts";
 
 export interface RegistrarOptions {

@@ -2,7 +2,19 @@ import { isDeepStrictEqual } from "node:util";
 import { type Identity, KiteError } from "@kite-mesh/kite";
 import type { LogTransaction } from "../database/log.ts";
 import type { KiteRecord, Replaced } from "../database/record.ts";
-import type { NewLease } from "./leases.ts";
+
+/** A registration before the log has given it its generation. */
+export interface NewLease extends Omit<KiteRecord, "generation"> {
+  /** It comes with a machine's kite.key, which cannot take the place of a kite that came with another. */
+  readonly machine?: boolean;
+  /**
+   * The revision that this process knew when the kite asked. A registration at another process that is later than that is
+   * not replaced: whoever stood still, with this one in its hands, must not overwrite what came after it. Default: no matter.
+   */
+  readonly known?: number;
+  /** It comes back: another instance that is there keeps its place. One that has just started takes it. */
+  readonly again?: boolean;
+}
 
 /** What has the id that somebody asks for, or had it last. */
 export interface Standing extends KiteRecord {

@@ -5,8 +5,9 @@ import { Outage } from "../database/outage.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { Follower } from "../directory/follower.ts";
 import { expireGrants } from "../people/grants.ts";
-import type { Leases, NewLease } from "./leases.ts";
+import type { Leases } from "./leases.ts";
 import { type Replicas, silenceOf } from "./replicas.ts";
+import type { NewLease } from "./standing.ts";
 
 export interface UpkeepOptions {
   readonly pool: Pool;
