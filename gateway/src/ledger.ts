@@ -53,7 +53,10 @@ export async function replayDelivery(database: Database, id: string): Promise<De
   const replayed = /^\d{1,18}$/.test(id) ? await database.query<DeliveryRow>(REPLAY, [id]) : undefined;
   const row = replayed?.rows[0];
   if (row === undefined)
-    throw new KiteError("not_found", `the ledger has no delivery ${JSON.stringify(id.slice(0, 40))}; list them with deliveries.list`);
+    throw new KiteError(
+      "not_found",
+      `the ledger has no delivery ${JSON.stringify(id.slice(0, 40))}; kite gitlab deliveries list shows those that there are`,
+    );
   return toDelivery(row);
 }
 
