@@ -14,6 +14,11 @@ export function wrongUse(message: string): KiteError {
   return new KiteError("invalid_argument", message, { reason: WRONG_USE });
 }
 
+/** There was nothing to end. A script with a misspelt id would take it for done otherwise. */
+export function nothingThere(message: string): KiteError {
+  return new KiteError("not_found", message);
+}
+
 /** One line, whatever was thrown, and what to exit with; no line when it has been said already. */
 export function explain(thrown: unknown): { line: string | undefined; exitCode: number } {
   // Help and versions come as errors, too.

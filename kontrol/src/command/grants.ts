@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { Grant, GrantReceiver } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
-import { wrongUse } from "./failure.ts";
+import { nothingThere, wrongUse } from "./failure.ts";
 import { json, print, table, when } from "./output.ts";
 
 type Options = Flags & { readonly json?: boolean };
@@ -100,8 +100,8 @@ function receiver({ username, team }: Grant): string {
 async function remove(id: string, options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const { removed } = await kontrol.call.grants.remove({ id });
-  if (options.json) return print(json({ removed }));
-  print(removed ? `grant ${id} has ended` : `there is no grant ${id}`);
+  if (!removed) throw nothingThere(`there is no grant ${id}; kontrol grant list shows those that there are`);
+  print(options.json ? json({ removed }) : `grant ${id} has ended`);
 }
 
 const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };

@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { Flags } from "../options.ts";
 import { ALGORITHMS, type Algorithm } from "../trust/signing-keys.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
-import { wrongUse } from "./failure.ts";
+import { nothingThere, wrongUse } from "./failure.ts";
 import { json, note, print, table, when } from "./output.ts";
 import { wholeNumber } from "./whole-number.ts";
 
@@ -82,13 +82,12 @@ async function add({ alg, ...options }: Options & { alg?: Algorithm }): Promise<
 async function retire(kid: string, { now = false, ...options }: Options & { now?: boolean }): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const answer = await kontrol.call.keys.retire({ kid, now });
-  if (options.json) return print(json(answer));
   const { retired, refusedAfter, kiteKeys } = answer;
-  if (now)
-    return print(
-      retired ? `nothing that ${kid} signed is believed any more; ${toIssue(kiteKeys)}` : `there is no key ${kid} that could be ended`,
-    );
-  print(retired ? `${kid} signs no more; what it signed is believed until ${when(refusedAfter)}` : `there is no active key ${kid}`);
+  const could = now ? `key ${kid} that could be ended` : `active key ${kid}`;
+  if (!retired) throw nothingThere(`there is no ${could}; kontrol key list shows those that there are`);
+  if (options.json) return print(json(answer));
+  if (now) return print(`nothing that ${kid} signed is believed any more; ${toIssue(kiteKeys)}`);
+  print(`${kid} signs no more; what it signed is believed until ${when(refusedAfter)}`);
 }
 
 function toIssue(count: number): string {
@@ -130,6 +129,6 @@ async function issued(username: string | undefined, { limit, ...options }: Optio
 async function revoke(jti: string, options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const { revoked } = await kontrol.call.keys.revoke({ jti });
-  if (options.json) return print(json({ revoked }));
-  print(revoked ? `the kite.key ${jti} opens nothing any more` : `there is no kite.key ${jti} that could be revoked`);
+  if (!revoked) throw nothingThere(`there is no kite.key ${jti} that could be revoked; kontrol key issued shows those that were issued`);
+  print(options.json ? json({ revoked }) : `the kite.key ${jti} opens nothing any more`);
 }

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { Person } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
-import { wrongUse } from "./failure.ts";
+import { nothingThere, wrongUse } from "./failure.ts";
 import { json, plain, print, table, when } from "./output.ts";
 
 type Options = Flags & { readonly json?: boolean };
@@ -85,8 +85,8 @@ async function add(username: string, { name, email, admin: asked, service = fals
 async function remove(username: string, options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const { removed } = await kontrol.call.people.remove({ username });
-  if (options.json) return print(json({ removed }));
-  print(removed ? `${username} has no access any more` : `there is nobody called ${username}`);
+  if (!removed) throw nothingThere(`there is nobody called ${username}; kontrol person list shows everybody`);
+  print(options.json ? json({ removed }) : `${username} has no access any more`);
 }
 
 function rank({ admin }: Person): string {

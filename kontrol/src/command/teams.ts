@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import type { TeamRole } from "../contract.ts";
 import type { Flags } from "../options.ts";
 import { openDatabaseCommand, withSettings } from "./database-command.ts";
+import { nothingThere } from "./failure.ts";
 import { json, print, table } from "./output.ts";
 
 const ROLES: readonly TeamRole[] = ["member", "maintainer"];
@@ -63,8 +64,8 @@ async function create(name: string, { maintainer, ...options }: Options & { main
 async function remove(name: string, options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const answer = await kontrol.call.teams.remove({ name });
-  if (options.json) return print(json(answer));
-  print(answer.removed ? `the team ${name} has ended, and what was given to it` : `there is no team ${name}`);
+  if (!answer.removed) throw nothingThere(`there is no team ${name}; kontrol team list shows those that there are`);
+  print(options.json ? json(answer) : `the team ${name} has ended, and what was given to it`);
 }
 
 async function add(team: string, username: string, { role, ...options }: Options & { role?: TeamRole }): Promise<void> {
@@ -77,6 +78,6 @@ async function add(team: string, username: string, { role, ...options }: Options
 async function removeMember(team: string, username: string, options: Options): Promise<void> {
   await using kontrol = await openDatabaseCommand(options);
   const answer = await kontrol.call.teams.removeMember({ team, username });
-  if (options.json) return print(json(answer));
-  print(answer.removed ? `${username} is not in ${team} any more` : `${username} is not in ${team}`);
+  if (!answer.removed) throw nothingThere(`${username} is in no team ${team}; kontrol team list shows those that there are`);
+  print(options.json ? json(answer) : `${username} is not in ${team} any more`);
 }
