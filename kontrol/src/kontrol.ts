@@ -150,7 +150,7 @@ async function start(options: KontrolOptions, opened: Closers, close: () => Prom
   const holds = (id: string) => registrar.held(id) !== undefined;
   const admits = (asking: IncomingMessage) => relay.admits(asking);
   const forwarder = new Forwarder({ directory, replicas, holder, holds, fresh, logger, admits, onTaken: door.admitted });
-  const beatElsewhere = (id: string) => forwarder.beat(id);
+  const beatElsewhere = (id: string, source: string) => door.sought(source, () => forwarder.beat(id));
   const older = new OlderRegistrations({ directory, registrar, authenticate, beatElsewhere, heartbeatMs, logger });
   const spend = (username: string) => guard.spend("kiteKeysPerAccount", username);
   const counted = { kiteKeys: () => ({ ...kiteKeys(), spend }) };
@@ -204,6 +204,7 @@ function openDoor(options: KontrolOptions, { pool, log, keys, directory, fresh, 
     check,
     announced,
     sourceOf,
+    sought: <T>(source: string, beat: () => Promise<T>) => guard.unlessFailing("beats", source, beat, (answer) => answer === "pong"),
     admitted: (asking: IncomingMessage) => guard.admitted(sourceOfAddress(sourceOf(asking))),
     passwords: new Passwords(pool, log, options.passwordCost),
     deviceCodes: new DeviceCodes({ pool, log, directory, now }),

@@ -23,7 +23,7 @@ beforeAll(async () => {
   const often = { tries: 1_000_000, perMs: 1_000 };
   const entryLimits = {
     ...{ credentials: often, joinTokens: often, deviceCodes: often, passwordsPerSource: often, passwordsPerAccount: often },
-    ...{ userCodesPerSource: often, userCodesPerAccount: often, logins: often, handshakes: often, registrations: often },
+    ...{ userCodesPerSource: often, userCodesPerAccount: often, logins: often, handshakes: often, registrations: often, beats: often },
   };
   mesh = await startTestKontrol(databaseUrl, { entryLimits, passwordCost: 4 });
   alice = await mesh.person("alice");

@@ -19,6 +19,8 @@ export interface EntryLimits {
   readonly handshakes: Rate;
   /** Registrations by HTTP that came to nothing, by source. */
   readonly registrations: Rate;
+  /** Beats by HTTP that were for no kite of another kontrol, by source. Each is looked for there. */
+  readonly beats: Rate;
   /** kite.keys that an account got, by whatever it showed. Each is kept for good, and by every kontrol in memory. */
   readonly kiteKeysPerAccount: Rate;
   /** Join tokens that were made for an account. */
@@ -42,6 +44,8 @@ const ENTRY_LIMITS: EntryLimits = {
   // More kites than one machine holds may start at once; a good credential gives its try back.
   handshakes: { tries: 2_000, perMs: 20_000 },
   registrations: { tries: 300, perMs: MINUTE_MS },
+  // A quarter of those that are looked for at once: more sources than one would be needed to keep others' beats out.
+  beats: { tries: 60, perMs: 5_000 },
   // A thousand machines of one account may be made at once; more of them is a program that runs in a circle.
   kiteKeysPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
   joinTokensPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
@@ -96,11 +100,17 @@ export class EntryGuard {
   /**
    * Does what only a flood makes dear, such as looking for a secret that nobody guesses; only what fails with
    * `unauthenticated` counts. Each counts until it is known to be right, so no more than the limit are tried at once; what is
-   * over it waits for those instead of being refused, since good ones come in numbers. `work` calls `right` when it knows early.
+   * over it waits for those instead of being refused, since good ones come in numbers. `work` calls `right` when it knows early;
+   * where an answer may be wrong, too, `isRight` tells.
    *
    * @throws {KiteError} what `work` throws, or `overloaded` with `details.retryAfterMs`.
    */
-  async unlessFailing<T>(limit: Limit, source: string, work: (right: () => void) => Promise<T>): Promise<T> {
+  async unlessFailing<T>(
+    limit: Limit,
+    source: string,
+    work: (right: () => void) => Promise<T>,
+    isRight: (done: T) => boolean = () => true,
+  ): Promise<T> {
     const line = `${limit} ${source}`;
     await this.#turn(limit, source, line);
     let known = false;
@@ -112,7 +122,7 @@ export class EntryGuard {
     };
     try {
       const done = await work(right);
-      right();
+      if (isRight(done)) right();
       return done;
     } catch (thrown) {
       if (KiteError.from(thrown).code !== "unauthenticated") right();

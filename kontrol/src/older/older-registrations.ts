@@ -18,8 +18,8 @@ export interface OlderRegistrationsOptions {
   readonly directory: Directory;
   readonly registrar: Registrar;
   readonly authenticate: Authenticate;
-  /** Takes a beat to the replica that has the kite; undefined when there is none that answers. */
-  readonly beatElsewhere: (id: string) => Promise<"pong" | "registeragain" | undefined>;
+  /** Takes a beat from `source` to the replica that has the kite; undefined when there is none that answers. */
+  readonly beatElsewhere: (id: string, source: string) => Promise<"pong" | "registeragain" | undefined>;
   readonly heartbeatMs: number;
   readonly logger: Logger;
 }
@@ -90,18 +90,21 @@ export class OlderRegistrations {
   /**
    * Takes the beat of a kite that came by HTTP. One with a session beats there, and is not told from one that is unknown, also not by
    * how long it takes: this address is open to everybody, and who may not see a kite must not learn here that it is there. A beat for
-   * the kite of another replica goes there, unless it was `forwarded`; when that one does not answer, the kite registers here.
+   * the kite of another replica goes there, unless it comes from one, and so from no `source`; when that one does not answer, the
+   * kite registers here.
+   *
+   * @throws {KiteError} `overloaded` when too many came from there for kites that no replica has: not one to register again for.
    */
-  async heartbeat(id: string, forwarded: boolean): Promise<"pong" | "registeragain"> {
+  async heartbeat(id: string, source: string | undefined): Promise<"pong" | "registeragain"> {
     const { registrar, beatElsewhere } = this.#options;
     const held = registrar.held(id);
     if (held !== undefined && held.sessionId === undefined) {
       registrar.beat(held);
       return "pong";
     }
-    if (forwarded) return "registeragain";
+    if (source === undefined) return "registeragain";
     // The same is done for all of them; what is left, such as the way to another replica, disappears in the wait.
-    const [answer] = await Promise.all([beatElsewhere(id), delay(SAME_FOR_ALL_MS)]);
+    const [answer] = await Promise.all([beatElsewhere(id, source), delay(SAME_FOR_ALL_MS)]);
     return answer ?? "registeragain";
   }
 

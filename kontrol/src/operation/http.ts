@@ -89,11 +89,17 @@ function isFromHere({ socket: { remoteAddress = "" }, headers }: IncomingMessage
 
 const PROXY_HEADERS = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
-async function beat(request: IncomingMessage, response: ServerResponse, { older }: HttpOptions): Promise<void> {
-  const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");
-  if (!id) return answer(response, 400, { err: "query id is empty" });
-  const answered = await older.heartbeat(id, FORWARDED in request.headers);
-  response.writeHead(200, { "content-type": "text/plain" }).end(answered);
+/** Never rejects: whatever goes wrong is an answer. */
+async function beat(request: IncomingMessage, response: ServerResponse, { older, sourceOf, logger }: HttpOptions): Promise<void> {
+  try {
+    const id = new URL(request.url ?? "/", "http://kontrol").searchParams.get("id");
+    if (!id) return answer(response, 400, { err: "query id is empty" });
+    const source = FORWARDED in request.headers ? undefined : sourceOfAddress(sourceOf(request));
+    const answered = await older.heartbeat(id, source);
+    response.writeHead(200, { "content-type": "text/plain" }).end(answered);
+  } catch (thrown) {
+    refuse(response, thrown, "heartbeat", logger);
+  }
 }
 
 /** Never rejects: whatever goes wrong is an answer. */
@@ -107,13 +113,17 @@ async function register(request: IncomingMessage, response: ServerResponse, opti
     answer(response, 200, await older.registerByHttp(parsed.data, { remoteAddress }));
     done();
   } catch (thrown) {
-    const error = KiteError.from(thrown);
-    const status = STATUS[error.code] ?? 500;
-    const { retryAfterMs } = error.details ?? {};
-    if (typeof retryAfterMs === "number") response.setHeader("retry-after", Math.ceil(retryAfterMs / 1000));
-    if (status === 500) logger.error({ err: error }, "a registration by HTTP failed");
-    answer(response, status, { err: status === 500 ? "internal error - register" : error.message });
+    refuse(response, thrown, "register", logger);
   }
+}
+
+function refuse(response: ServerResponse, thrown: unknown, asked: "register" | "heartbeat", logger: Logger): void {
+  const error = KiteError.from(thrown);
+  const status = STATUS[error.code] ?? 500;
+  const { retryAfterMs } = error.details ?? {};
+  if (typeof retryAfterMs === "number") response.setHeader("retry-after", Math.ceil(retryAfterMs / 1000));
+  if (status === 500) logger.error({ err: error, asked }, "what a kite asked by HTTP failed");
+  answer(response, status, { err: status === 500 ? `internal error - ${asked}` : error.message });
 }
 
 const STATUS: Partial<Record<KiteErrorCode, number>> = {

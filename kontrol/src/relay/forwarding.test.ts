@@ -177,6 +177,36 @@ test("an older kite beats at any replica, and registers anew where it beats when
   expect([await beat(at(1)), await beat(at(2))]).toEqual(["pong", "pong"]);
 });
 
+test("a flood of beats from one source, for kites that are nowhere, keeps nobody else's beat from another replica", async () => {
+  const own = await freshDatabase();
+  await using far = await startTestKontrol(own);
+  await using near = await startTestKontrol(own, { trustedProxies: ["127.0.0.1"] });
+  await far.person("alice");
+  const { kiteKey } = await far.root.keys.issue({ username: "alice", alg: "RS256" });
+  const kite = { username: "alice", environment: "e", name: "older", version: "1.0.0", region: "r", hostname: "h", id: "older-1" };
+  const body = JSON.stringify({ url: "http://10.0.0.7:3636/kite", kite, auth: { type: "kiteKey", key: kiteKey } });
+  expect((await fetch(`${far.kontrol.url}/register`, { method: "POST", body })).status).toBe(200);
+  const beat = (from: string, id: string) => fetch(`${near.kontrol.url}/heartbeat?id=${id}`, { headers: { "x-forwarded-for": from } });
+  expect(await (await beat("192.0.2.2", kite.id)).text()).toBe("pong");
+  const client = new pg.Client({ connectionString: own });
+  await client.connect();
+  // Whoever is looked for in the log stays at work for as long.
+  await client.query("begin; lock table kontrol.head in access exclusive mode");
+
+  const flood = Array.from({ length: 400 }, (_, n) => beat("192.0.2.1", `nobody-${n}`));
+  await fetch(`${near.kontrol.url}/healthz`);
+  const others = await Promise.all([beat("192.0.2.2", kite.id), beat("192.0.2.3", kite.id)].map(async (asked) => (await asked).text()));
+  await client.query("commit");
+  await client.end();
+
+  expect(others).toEqual(["pong", "pong"]);
+  const answers = await Promise.all(flood);
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]));
+  const refused = answers.find(({ status }) => status === 429);
+  expect(Number(refused?.headers.get("retry-after"))).toBeGreaterThan(0);
+  expect(await refused?.json()).toEqual({ err: expect.stringContaining("the limit beats is 60 in 5 s") });
+});
+
 test("a stopped replica's kites stay for two beats, kontrol itself for good, and others know whose sessions are open", async () => {
   const own = await freshDatabase();
   await using staying = await startTestKontrol(own, { heartbeatMs: BEAT_MS });
