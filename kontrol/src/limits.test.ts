@@ -45,6 +45,45 @@ test("for an account so many join tokens are made in an hour, and for the others
   await expect(make("bob")).resolves.toMatchObject({ joinToken: expect.any(String) });
 });
 
+test("who gives a grant and takes it back without end fills nobody's memory with revocations: only so many are given in an hour", async () => {
+  await using mesh = await startTestKontrol(await freshDatabase(), { entryLimits: { grantsPerAccount: TWO } });
+  const [alice, bob] = [await mesh.person("alice"), await mesh.person("bob")];
+  const toAndFro = async () => {
+    const { id } = await alice.kontrol.grants.add({ username: "bob", role: "viewer", query: {} });
+    return alice.kontrol.grants.remove({ id });
+  };
+  await toAndFro();
+  const kept = await alice.kontrol.grants.add({ username: "bob", role: "viewer", query: {} });
+
+  await expect(toAndFro()).rejects.toMatchObject({
+    code: "overloaded",
+    message: expect.stringMatching(/^the limit grantsPerAccount is 2 in 3600 s, and was reached; try again in \d+ s$/),
+    details: { limit: "grantsPerAccount", retryAfterMs: expect.any(Number) },
+  });
+
+  // To take back is never refused, and others give theirs.
+  expect(await alice.kontrol.grants.remove({ id: kept.id })).toEqual({ removed: true });
+  await expect(bob.kontrol.grants.add({ username: "alice", role: "viewer", query: {} })).resolves.toMatchObject({ owner: "bob" });
+});
+
+test("who adds somebody to a team and puts him out without end fills nobody's memory with revocations either", async () => {
+  await using mesh = await startTestKontrol(await freshDatabase(), { entryLimits: { membersPerAccount: TWO } });
+  const [alice, bob] = [await mesh.person("alice"), await mesh.person("bob")];
+  for (const { kontrol, username } of [alice, bob]) await kontrol.teams.create({ name: `team-of-${username}` });
+  const member = { team: "team-of-alice", username: "bob" };
+  await alice.kontrol.teams.add(member);
+  await alice.kontrol.teams.removeMember(member);
+  await alice.kontrol.teams.add(member);
+
+  await expect(alice.kontrol.teams.add({ ...member, username: "root" })).rejects.toMatchObject({
+    code: "overloaded",
+    details: { limit: "membersPerAccount", retryAfterMs: expect.any(Number) },
+  });
+
+  expect(await alice.kontrol.teams.removeMember(member)).toEqual({ removed: true });
+  await expect(bob.kontrol.teams.add({ team: "team-of-bob", username: "alice" })).resolves.toMatchObject({ added: true });
+});
+
 test.each<[string, number, (kontrol: Remote<KontrolContract>) => Promise<unknown>]>([
   ["what has left", 52, (kontrol) => kontrol.departed({ query: {} })],
   ["why a kite left", 503, (kontrol) => kontrol.why({ id: "nobody" })],

@@ -242,10 +242,11 @@ async function tokenFor(
 }
 
 /** Gives a grant on the kites of `owner`; `done` says who did it when that was whoever runs kontrol. */
-export async function giveGrant(grant: NewGrant, owner: Actor, { log, follower, now }: Administered, done = owner.username) {
+export async function giveGrant(grant: NewGrant, owner: Actor, { log, follower, guard, now }: Administered, done = owner.username) {
   if (grant.expiresAt !== undefined && grant.expiresAt <= now()) {
     throw new KiteError("invalid_argument", "expiresAt is in the past; it is in milliseconds since the epoch");
   }
+  guard.spend("grantsPerAccount", owner.username);
   const { result, revision } = await addGrant(log, owner, grant, done);
   await follower.reached(revision);
   return result;

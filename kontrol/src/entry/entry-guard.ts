@@ -25,6 +25,10 @@ export interface EntryLimits {
   readonly kiteKeysPerAccount: Rate;
   /** Join tokens that were made for an account. */
   readonly joinTokensPerAccount: Rate;
+  /** Grants that an account gave. What each one ends with is told to every kite it covered, and kept by all kontrols for an hour. */
+  readonly grantsPerAccount: Rate;
+  /** Members that an account added to teams: what a team was given ends for each who leaves. */
+  readonly membersPerAccount: Rate;
 }
 
 const MINUTE_MS = 60_000;
@@ -49,6 +53,9 @@ const ENTRY_LIMITS: EntryLimits = {
   // A thousand machines of one account may be made at once; more of them is a program that runs in a circle.
   kiteKeysPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
   joinTokensPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
+  // All the grants that an account may have, and two full teams, at once. To take back has no limit: what ends was given before.
+  grantsPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
+  membersPerAccount: { tries: 1_000, perMs: 60 * MINUTE_MS },
 };
 
 // A kite.key's 32 bytes and their place in the map: 2 MB. A mesh with more kites has some of them wait with the bad ones.

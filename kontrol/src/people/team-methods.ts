@@ -4,6 +4,7 @@ import type { Actor } from "../database/audit.ts";
 import type { Log } from "../database/log.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { Follower } from "../directory/follower.ts";
+import type { EntryGuard } from "../entry/entry-guard.ts";
 import * as schemas from "../schemas.ts";
 import { noTeam } from "./grants.ts";
 import { addMember, createTeam, removeMember, removeTeam } from "./teams.ts";
@@ -12,12 +13,13 @@ export interface TeamServices {
   readonly log: Log;
   readonly directory: Directory;
   readonly follower: Follower;
+  readonly guard: EntryGuard;
   /** Milliseconds, as `Date.now`. */
   readonly now: () => number;
 }
 
 /** `teams` of the contract: questions are answered from memory, changes when the directory has them. */
-export function teamMethods({ log, directory, follower, now }: TeamServices) {
+export function teamMethods({ log, directory, follower, guard, now }: TeamServices) {
   const written = async <T>(writing: Promise<{ result: T; revision: number }>): Promise<T> => {
     const { result, revision } = await writing;
     await follower.reached(revision);
@@ -28,7 +30,10 @@ export function teamMethods({ log, directory, follower, now }: TeamServices) {
     get: method({ role: "viewer", input: schemas.team }, ({ name }, { caller }) => getTeam(directory, name, actor(caller))),
     create: method({ role: "viewer", input: schemas.newTeam }, (team, { caller }) => written(createTeam(log, team, actor(caller)))),
     remove: method({ role: "viewer", input: schemas.team }, ({ name }, { caller }) => written(removeTeam(log, name, actor(caller), now))),
-    add: method({ role: "viewer", input: schemas.newMember }, (member, { caller }) => written(addMember(log, member, actor(caller)))),
+    add: method({ role: "viewer", input: schemas.newMember }, (member, { caller }) => {
+      guard.spend("membersPerAccount", caller.username);
+      return written(addMember(log, member, actor(caller)));
+    }),
     removeMember: method({ role: "viewer", input: schemas.member }, (member, { caller }) =>
       written(removeMember(log, member, actor(caller), now)),
     ),
