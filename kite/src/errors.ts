@@ -105,8 +105,15 @@ export class KiteError extends Error {
     return new KiteError(fallback, typeof thrown === "string" ? thrown : "something that is not an error was thrown", { cause: thrown });
   }
 
-  /** Reads an error that a peer sent. A code this version does not know becomes `internal`, and keeps its message. */
+  /**
+   * Reads an error that a peer sent. A code this version does not know becomes `internal`, and keeps its message. Its `stack` is
+   * one line: it is made where frames are read, which says neither who threw it nor who called.
+   */
   static fromWire(sent: unknown): KiteError {
+    return withoutFrames(() => KiteError.#read(sent));
+  }
+
+  static #read(sent: unknown): KiteError {
     if (typeof sent !== "object" || sent === null) return new KiteError("internal", "the peer sent an error without a message");
     const { code, message, outcome, reason, details } = sent as Partial<Record<keyof WireError, unknown>>;
     const known = typeof code === "string" && CODES.has(code) ? (code as KiteErrorCode) : "internal";
@@ -139,6 +146,18 @@ export class KiteError extends Error {
     if (this.reason !== undefined) wire.reason = this.reason;
     if (this.details !== undefined) wire.details = this.details;
     return wire;
+  }
+}
+
+/** Makes an error without looking through the stack, which costs several times what the rest of an error from a peer does. */
+function withoutFrames(make: () => KiteError): KiteError {
+  const { stackTraceLimit } = Error;
+  // Where a program has frozen it the error has its frames: this answers false, and an assignment would throw.
+  Reflect.set(Error, "stackTraceLimit", 0);
+  try {
+    return make();
+  } finally {
+    Reflect.set(Error, "stackTraceLimit", stackTraceLimit);
   }
 }
 
