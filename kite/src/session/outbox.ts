@@ -1,7 +1,7 @@
 import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
+import { type RawFrame, writeControl, writeTextFrame } from "../wire/v1.ts";
 import { FRAME_BYTES, FrameDraft, isReusable, returnFrameBytes } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
@@ -251,7 +251,7 @@ export class Outbox implements Flushable {
   }
 
   #write(sequence: number): RawFrame {
-    if (this.#draft === undefined || this.#draft.count === 0) return writeFrame(sequence, this.#received, this.#messages, NO_SEGMENTS);
+    if (this.#draft === undefined || this.#draft.count === 0) return writeTextFrame(sequence, this.#received, this.#messages);
     return this.#draft.finish(sequence, this.#received, this.#messages);
   }
 
