@@ -28,6 +28,8 @@ import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import type { Serve } from "./session/calls.ts";
+import { reuseFrames } from "./session/frame-buffers.ts";
+import { framePool } from "./session/frame-pool.ts";
 import { probe } from "./session/probe.ts";
 import type { Session } from "./session/session.ts";
 import { StrangerCount } from "./session/stranger-count.ts";
@@ -93,6 +95,7 @@ export class Kite extends NodeClient {
   constructor(options: KiteOptions) {
     super({ hostname: hostname(), ...options });
     offerCallFollower(asyncCallFollower);
+    reuseFrames(framePool);
     const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
     this.#options = options;
     this.#dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
