@@ -102,6 +102,7 @@ export class Conversation {
     if (this.#agreed) return;
     this.#agreed = true;
     const agreed = agreedLimits(this.#limits, peer);
+    this.#outbox.agree(agreed.messageBytes);
     this.#receiving.agree(agreed.streamWindow);
     this.#sending.agree(agreed.streamWindow);
     this.#parcels.agree(agreed);

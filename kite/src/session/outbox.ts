@@ -22,7 +22,7 @@ export interface OutboxOptions {
 export class Outbox implements Flushable {
   readonly #options: OutboxOptions;
   readonly #limits: Limits;
-  readonly #largest: number;
+  #largest: number;
   #transport: Transport | undefined;
   #messages: string[] = [];
   /** Made when the first bytes are sent: most sessions send none. */
@@ -66,6 +66,11 @@ export class Outbox implements Flushable {
       this.#limits,
       `${this.#unackedBytes + this.#pendingBytes} bytes wait for a peer that acknowledges none of them`,
     );
+  }
+
+  /** The peer takes in messages of this many bytes at most, and none in one piece that is larger. */
+  agree(messageBytes: number): void {
+    this.#largest = Math.min(this.#largest, messageBytes);
   }
 
   /** Whether a message, with the bytes that were added for it, may travel in a frame; a larger one goes in pieces. */
