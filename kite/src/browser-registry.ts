@@ -2,9 +2,6 @@ import { KiteClient } from "./client.ts";
 import type { ClientOptions } from "./client-options.ts";
 import { dialBrowserSocket } from "./transport/browser-websocket.ts";
 
-/** A page has no kite.key, and is looked at with the browser's own tools. */
-export type BrowserOptions = Omit<ClientOptions, "kiteKey" | "observers">;
-
 /**
  * The browser's kite that also finds others through kontrol: `connect`, `find` and `watch`.
  *
@@ -13,15 +10,15 @@ export type BrowserOptions = Omit<ClientOptions, "kiteKey" | "observers">;
  * const math = await kite.connect<MathContract>({ name: "math", version: "^1.2" });
  */
 export class Kite extends KiteClient {
-  constructor(options: BrowserOptions) {
-    super(options, { dial: dialBrowserSocket });
+  constructor(options: ClientOptions) {
+    super(options, dialBrowserSocket);
   }
 }
 
 export type { Guard, GuardedCall } from "./calling/guard.ts";
 export { callWith, peerOf, type Remote, type RemoteOptions } from "./calling/remote.ts";
 export type { RetryOptions } from "./calling/retry-options.ts";
-export type { ConnectOptions, DialOptions, RemotePolicies } from "./client-options.ts";
+export type { ClientOptions as BrowserOptions, ConnectOptions, DialOptions, RemotePolicies } from "./client-options.ts";
 export { KiteError, type KiteErrorCode } from "./errors.ts";
 export { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 export type { CallOptions } from "./method.ts";

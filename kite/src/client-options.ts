@@ -1,20 +1,14 @@
-import type { keyClaim } from "./auth/key-claim.ts";
 import type { Balance } from "./calling/balance.ts";
-import type { Connection } from "./calling/connection.ts";
 import type { Dialers } from "./calling/dialers.ts";
 import type { Guard } from "./calling/guard.ts";
-import type { PoolOptions } from "./calling/pool/pool.ts";
 import type { RetryOptions } from "./calling/retry-options.ts";
-import type { DialDnode } from "./dnode/peer.ts";
 import type { Limits } from "./limits.ts";
 import type { Logger } from "./log.ts";
 import type { Methods } from "./method.ts";
-import type { Observer, watchKite } from "./observe.ts";
+import type { Observer } from "./observe.ts";
 import type { FoundKite } from "./registry/registry.ts";
-import type { Serve } from "./session/calls.ts";
 import type { ExposeErrors } from "./session/failure.ts";
 import type { Auth } from "./session/handshake.ts";
-import type { DialSocket } from "./transport/websocket.ts";
 
 /** What a kite is, wherever it runs. */
 export interface DiallerOptions {
@@ -45,8 +39,6 @@ export interface DiallerOptions {
 
 /** A kite that calls others, found through kontrol or at an address that it knows. */
 export interface ClientOptions extends DiallerOptions {
-  /** The credential of the user whose kite this is; see `readKiteKey`. */
-  readonly kiteKey?: string | undefined;
   /** What is shown to kontrol in place of a kite.key, such as a browser's token. */
   readonly auth?: (() => Promise<Auth & { expiresAt?: number }>) | undefined;
   /** Default: the one that the kite.key names. */
@@ -55,6 +47,12 @@ export interface ClientOptions extends DiallerOptions {
   readonly route?: ((found: FoundKite) => string) | undefined;
   /** Further ways to dial, by the scheme of a kite's url; WebSockets are built in. */
   readonly dialers?: Dialers | undefined;
+}
+
+/** What goes for Node alone: a page has no kite.key, and is looked at with the browser's own tools. */
+export interface NodeClientOptions extends ClientOptions {
+  /** The credential of the user whose kite this is; see `readKiteKey`. */
+  readonly kiteKey?: string | undefined;
   /** Told of every call that the kite serves or makes, such as `tracing()` and `metrics()`. */
   readonly observers?: readonly Observer[] | undefined;
 }
@@ -107,15 +105,4 @@ export interface DialOptions extends AddressOptions, RemotePolicies {
    * else over a plain WebSocket. Default `kite.v1`.
    */
   readonly dialect?: "kite.v1" | "dnode" | undefined;
-}
-
-/** What a client is made of besides itself; a browser leaves out what it does not need, so that it does not load it. */
-export interface ClientParts {
-  readonly dial: DialSocket;
-  readonly pool?: ((options: PoolOptions) => Connection) | undefined;
-  readonly retry?: ((connection: Connection, options: RetryOptions | undefined, closing: AbortSignal) => Connection) | undefined;
-  readonly dialDnode?: DialDnode | undefined;
-  readonly serve?: ((methods: Methods) => Serve) | undefined;
-  readonly watch?: typeof watchKite | undefined;
-  readonly keyClaim?: typeof keyClaim | undefined;
 }

@@ -2,45 +2,34 @@ import { Chooser, type PooledBalance } from "./calling/balance.ts";
 import type { Connection } from "./calling/connection.ts";
 import { followCalls } from "./calling/context.ts";
 import { DialTable } from "./calling/dialers.ts";
-import type { OpenMember } from "./calling/pool/member.ts";
 import { callWith, type Remote, remote } from "./calling/remote.ts";
-import type { ClientOptions, ClientParts, ConnectOptions, DialOptions, FindOptions, RemotePolicies } from "./client-options.ts";
+import type { AddressOptions, ClientOptions, ConnectOptions, DialOptions, FindOptions, RemotePolicies } from "./client-options.ts";
 import { dialled, guarded, KiteDialler, pathOf } from "./dialler.ts";
-import type { DnodePeer } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity, formatQuery, type Identity, type Query } from "./identity.ts";
 import type { Caller, CallOptions } from "./method.ts";
-import type { ObservedSession, Watch } from "./observe.ts";
 import type { DirectoryWatch } from "./registry/directory-watch.ts";
 import { type Found, RegistryClient } from "./registry/kontrol.ts";
 import type { FoundKite, RegistryContract } from "./registry/registry.ts";
 import type { Serve } from "./session/calls.ts";
-import type { Auth } from "./session/handshake.ts";
-import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
+import type { Peer, Target } from "./session/peer.ts";
+import type { DialSocket } from "./transport/websocket.ts";
 
 /**
- * The side of a kite that calls others: at an address, or found through kontrol. {@link Kite} adds the side that serves.
- * A page that dials one address has {@link KiteDialler} alone.
+ * The side of a kite that calls others: at an address, or found through kontrol. It is what a page needs and no more; {@link NodeClient}
+ * adds what is for Node alone. A page that dials one address has {@link KiteDialler}.
  */
 export class KiteClient extends KiteDialler {
-  protected readonly observed: Watch | undefined;
   readonly #options: ClientOptions;
-  readonly #parts: ClientParts;
   readonly #dialers: DialTable;
-  readonly #pools = new Set<Connection>();
   #kontrol: Remote<RegistryContract> | undefined;
   #registry: RegistryClient | undefined;
-  #kiteKey: string | undefined;
 
-  constructor(options: ClientOptions, parts: ClientParts) {
-    const dialers = new DialTable(parts.dial, options.dialers);
-    const username = options.username ?? parts.keyClaim?.(options.kiteKey, "sub");
-    super({ ...options, username }, dialers.dial);
+  constructor(options: ClientOptions, dial: DialSocket) {
+    const dialers = new DialTable(dial, options.dialers);
+    super(options, dialers.dial);
     this.#options = options;
-    this.#kiteKey = options.kiteKey;
-    this.#parts = parts;
     this.#dialers = dialers;
-    this.observed = parts.watch?.({ identity: this.identity, sessions: () => this.openSessions() }, options.observers ?? [], this.log);
   }
 
   /**
@@ -57,7 +46,7 @@ export class KiteClient extends KiteDialler {
   async connect<C>(query: Query, options: ConnectOptions = {}): Promise<Remote<C>> {
     followCalls();
     const { balance = "one" } = options;
-    return balance === "one" ? this.#connectOne<C>(query, options) : this.#connectSome<C>(query, balance, options);
+    return balance === "one" ? this.#connectOne<C>(query, options) : this.connectSome<C>(query, balance, options);
   }
 
   /**
@@ -67,17 +56,9 @@ export class KiteClient extends KiteDialler {
    */
   override dial<C>(options: DialOptions): Remote<C> {
     followCalls();
-    const { url, dialect, guard } = options;
-    if (dialect === "dnode")
-      return this.#face<C>(
-        guarded(this.#dnodePeer(options), guard, () => url),
-        options,
-      );
-    const peer = this.#peer(dialled(options, offeredTo(undefined)), this.#served(options));
-    return this.#face<C>(
-      guarded(peer, guard, () => pathOf(peer) ?? url),
-      options,
-    );
+    if (options.dialect === "dnode") return this.dialDnode<C>(options);
+    const peer = this.open(dialled(options, offeredTo(undefined)), this.served(options));
+    return this.#guarded<C>(peer, options, () => options.url);
   }
 
   /** The kites that match now, each with a token; while kontrol is away, those of its last answer, marked with its age. */
@@ -93,33 +74,26 @@ export class KiteClient extends KiteDialler {
   /** kontrol itself, called as this kite. The connection is shared, and closed with the kite. */
   kontrol<C extends RegistryContract = RegistryContract>(): Remote<C> {
     // Without retries: what keeps the kite registered has its own, and people want to hear of a kontrol that is away.
-    this.#kontrol ??= remote<RegistryContract>(
-      this.#peer(dialled({ url: this.kontrolUrl, auth: this.#options.auth ?? this.#kiteKeyAuth() })),
-    );
+    this.#kontrol ??= remote<RegistryContract>(this.open(dialled({ url: this.kontrolUrl, auth: this.kontrolAuth })));
     return this.#kontrol as Remote<C>;
   }
 
   override async close(): Promise<void> {
     this.closing.abort();
-    for (const pool of [...this.#pools]) await pool[Symbol.asyncDispose]();
     await this.#registry?.[Symbol.asyncDispose]();
     await super.close();
-    this.observed?.close();
   }
 
   protected get kontrolUrl(): string {
-    const url = this.#options.kontrolUrl ?? this.#parts.keyClaim?.(this.#options.kiteKey, "kontrolURL");
-    if (url === undefined) throw new KiteError("failed_precondition", "no kontrol is known; give this kite a kite.key or a kontrolUrl");
-    return url;
+    const { kontrolUrl } = this.#options;
+    if (kontrolUrl === undefined)
+      throw new KiteError("failed_precondition", "no kontrol is known; give this kite a kite.key or a kontrolUrl");
+    return kontrolUrl;
   }
 
-  protected get kiteKey(): string | undefined {
-    return this.#kiteKey;
-  }
-
-  /** Shown to kontrol from the next connection on. */
-  protected set kiteKey(kiteKey: string) {
-    this.#kiteKey = kiteKey;
+  /** What is shown to kontrol. */
+  protected get kontrolAuth(): AddressOptions["auth"] {
+    return this.#options.auth;
   }
 
   protected get registry(): RegistryClient {
@@ -141,19 +115,23 @@ export class KiteClient extends KiteDialler {
     return callWith(this.kontrol(), { ...options, detached: true });
   }
 
-  /** Every session that there is, for observers. */
-  protected *openSessions(): Iterable<ObservedSession> {
-    for (const peer of this.peers) {
-      const { session } = peer;
-      if (session !== undefined)
-        yield { direction: "dialled", state: peer instanceof Peer ? peer.state : session.state, counts: session.counts };
-    }
+  /** Calls go to several of the kites that match. */
+  protected connectSome<C>(_query: Query, _balance: PooledBalance, _options: ConnectOptions): Promise<Remote<C>> {
+    throw new KiteError("failed_precondition", 'a browser\'s kite calls one kite at a time: balance is "one"');
   }
 
-  /** Asked with every connection: kontrol may have signed the key anew. */
-  #kiteKeyAuth(): (() => Promise<Auth>) | undefined {
-    const first = this.kiteKey;
-    return first === undefined ? undefined : async () => ({ type: "kiteKey", key: this.kiteKey ?? first });
+  protected dialDnode<C>(_options: DialOptions): Remote<C> {
+    throw new KiteError("failed_precondition", "a kite in a browser speaks kite.v1 only; dial with dnode from a Kite in Node");
+  }
+
+  /** Answers what the called kite may call on its session. */
+  protected served({ methods }: RemotePolicies): Serve | undefined {
+    if (methods === undefined) return undefined;
+    throw new KiteError("failed_precondition", "a browser's kite serves no methods; pass functions as arguments");
+  }
+
+  protected face<C>(connection: Connection, _policies: RemotePolicies): Remote<C> {
+    return remote<C>(connection);
   }
 
   async #connectOne<C>(query: Query, options: ConnectOptions): Promise<Remote<C>> {
@@ -161,23 +139,20 @@ export class KiteClient extends KiteDialler {
     const chooser = new Chooser();
     let matches = 0;
     let called: Identity | undefined;
-    const peer: Peer = this.#peer(async (limited, last) => {
+    const peer: Peer = this.open(async (limited, last) => {
       if (last === "failed") chooser.failed();
       else chooser.succeeded();
-      const kites = this.#reachable(await this.find(query, { signal: limited }));
+      const kites = this.reachable(await this.find(query, { signal: limited }));
       matches = kites.length;
       const found = chooser.choose(kites);
-      if (found === undefined) throw await this.#outOfSight(peer.identity && called, nobody(query));
+      if (found === undefined) throw await this.outOfSight(peer.identity && called, nobody(query));
       called = found.kite;
-      return this.#targetOf(found);
-    }, this.#served(options));
+      return this.targetOf(found);
+    }, this.served(options));
     for (let tries = 1; ; tries++) {
       try {
         await peer.connect(signal);
-        return this.#face<C>(
-          guarded(peer, options.guard, () => pathOf(peer) ?? formatQuery(query)),
-          options,
-        );
+        return this.#guarded<C>(peer, options, () => formatQuery(query));
       } catch (thrown) {
         // A kite that was killed stays in the directory for two beats; another one may match and be well.
         if (KiteError.from(thrown).code === "unavailable" && tries < Math.min(matches, MAX_CANDIDATES)) continue;
@@ -187,91 +162,32 @@ export class KiteClient extends KiteDialler {
     }
   }
 
-  async #connectSome<C>(query: Query, balance: PooledBalance, options: ConnectOptions): Promise<Remote<C>> {
-    const { pool: makePool } = this.#parts;
-    if (makePool === undefined) throw new KiteError("failed_precondition", 'a browser\'s kite calls one kite at a time: balance is "one"');
-    const found = this.#reachable(await this.find(query, options));
-    if (found.length === 0) throw nobody(query);
-    this.checkOpen();
-    const pool: Connection = makePool({
-      query: formatQuery(query),
-      balance,
-      size: options.poolSize,
-      caller: this.identity.id,
-      found,
-      watch: (signal) => this.watch(query, { signal }),
-      open: this.#openMember(options),
-      onClosed: () => void this.#pools.delete(pool),
-      log: this.log,
-    });
-    this.#pools.add(pool);
-    return this.#face<C>(pool, options);
-  }
-
-  #openMember(options: ConnectOptions): OpenMember {
-    return ({ kite, refused }) => {
-      const peer = this.#peer(async () => {
-        const found = kite();
-        const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() }).catch(async (thrown: unknown) => {
-          const error = KiteError.from(thrown);
-          throw error.code === "not_found" ? await this.#outOfSight(found.kite, error) : error;
-        });
-        return this.#targetOf({ ...found, token, tokenExpiresAt: expiresAt });
-      }, this.#served(options));
-      const connection = guarded(peer, options.guard, () => formatIdentity(kite().kite));
-      return { connection, isIdle: () => Object.values(peer.session.counts).every((open) => open === 0) };
-    };
-  }
-
   /** A kite that was called is not found any more. It left and may be back, or what allowed the calls was taken back. */
-  async #outOfSight(called: Identity | undefined, left: KiteError): Promise<KiteError> {
+  protected async outOfSight(called: Identity | undefined, left: KiteError): Promise<KiteError> {
     if (called === undefined || (await this.registry.knows(called.id))) return left;
     return new KiteError("permission_denied", `${formatIdentity(called)} may not be called any more: what allowed it was taken back`);
   }
 
   /** Those whose url this kite can dial; when there are only others, that is worth an error of its own. */
-  #reachable<K extends FoundKite>(kites: readonly K[]): readonly K[] {
+  protected reachable<K extends FoundKite>(kites: readonly K[]): readonly K[] {
     const reachable = kites.filter((found) => this.#dialers.canDial(this.#urlOf(found)));
     const [other] = kites;
     if (reachable.length > 0 || other === undefined) return reachable;
     throw this.#dialers.unknown(this.#urlOf(other));
   }
 
-  #face<C>(connection: Connection, { retry }: RemotePolicies): Remote<C> {
-    const { retry: again } = this.#parts;
-    return remote<C>(again === undefined || retry === false ? connection : again(connection, retry, this.closing.signal));
-  }
-
-  #served({ methods }: RemotePolicies): Serve | undefined {
-    if (methods === undefined) return undefined;
-    const { serve } = this.#parts;
-    if (serve === undefined) throw new KiteError("failed_precondition", "a browser's kite serves no methods; pass functions as arguments");
-    return serve(methods);
-  }
-
-  #dnodePeer({ url, auth, methods }: DialOptions): DnodePeer {
-    this.checkOpen();
-    const { dialDnode } = this.#parts;
-    if (dialDnode === undefined) {
-      throw new KiteError("failed_precondition", "a kite in a browser speaks kite.v1 only; dial with dnode from a Kite in Node");
-    }
-    const { limits, identity, log, explain, observed: watch } = this;
-    const show = typeof auth === "function" ? auth : async () => auth;
-    const peer = dialDnode({ url, auth: show, serve: this.#parts.serve?.(methods ?? {}), limits, identity, log, explain, watch });
-    this.peers.add(peer);
-    peer.onClosed(() => this.peers.delete(peer));
-    return peer;
-  }
-
-  #peer(target: PeerOptions["target"], serve?: Serve): Peer {
-    return this.open(target, { serve, watch: this.observed });
+  #guarded<C>(peer: Peer, options: RemotePolicies, unknown: () => string): Remote<C> {
+    return this.face<C>(
+      guarded(peer, options.guard, () => pathOf(peer) ?? unknown()),
+      options,
+    );
   }
 
   #urlOf(found: FoundKite): string {
     return this.#options.route?.(found) ?? found.url;
   }
 
-  #targetOf(found: FoundKite): Target {
+  protected targetOf(found: FoundKite): Target {
     // The relay must know who asks before it passes anything on; the session inside shows the token once more, to the kite.
     const protocols = found.url.includes("/relay/") ? [`kite.token.${found.token}`] : [];
     const auth = { type: "token", key: found.token };
@@ -293,7 +209,7 @@ function offeredTo(kite: Identity | undefined): Caller {
   return { username, role: "owner", kite, expiresAt: undefined, methods: undefined, credential: undefined };
 }
 
-function nobody(query: Query): KiteError {
+export function nobody(query: Query): KiteError {
   return new KiteError("not_found", `no kite matches ${asTyped(query)}; see who is there with: kite list`);
 }
 

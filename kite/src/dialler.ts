@@ -8,6 +8,8 @@ import { checkIdentity, formatIdentity, type Identity } from "./identity.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { type Logger, silent } from "./log.ts";
 import type { Caller } from "./method.ts";
+import type { Watch } from "./observe.ts";
+import type { Serve } from "./session/calls.ts";
 import { type Explain, explaining } from "./session/failure.ts";
 import { Peer, type PeerOptions } from "./session/peer.ts";
 import { sharedController } from "./session/shared-signal.ts";
@@ -63,10 +65,10 @@ export class KiteDialler implements AsyncDisposable {
   }
 
   /** A connection that ends with this kite; it is dialled when somebody calls. */
-  protected open(target: PeerOptions["target"], more?: Pick<PeerOptions, "serve" | "watch">): Peer {
+  protected open(target: PeerOptions["target"], serve?: Serve, watch?: Watch): Peer {
     this.checkOpen();
     const { limits, identity, log, explain, peers } = this;
-    const peer = new Peer({ ...more, target, dial: this.#dial, limits, identity, log, explain });
+    const peer = new Peer({ target, serve, watch, dial: this.#dial, limits, identity, log, explain });
     peers.add(peer);
     peer.onState((state) => {
       if (state === "closed") peers.delete(peer);

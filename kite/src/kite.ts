@@ -1,6 +1,5 @@
 import { hostname } from "node:os";
 import { dnodeAuthenticator, inOriginalWords } from "./auth/dnode-authenticator.ts";
-import { keyClaim } from "./auth/key-claim.ts";
 import { KeySet, publishedKeys } from "./auth/key-set.ts";
 import { parseKiteKey } from "./auth/kite-key.ts";
 import { readKiteKey, writeKiteKey } from "./auth/kite-key-file.ts";
@@ -8,20 +7,17 @@ import { type Revocable, Revocations } from "./auth/revocations.ts";
 import { anonymous, tokenAuthenticator } from "./auth/token.ts";
 import { asyncCallFollower } from "./calling/call-follower.ts";
 import { offerCallFollower } from "./calling/context.ts";
-import { Pool } from "./calling/pool/pool.ts";
 import { peerOf } from "./calling/remote.ts";
-import { Retrying } from "./calling/retry.ts";
-import { KiteClient } from "./client.ts";
-import type { ClientOptions } from "./client-options.ts";
+import type { NodeClientOptions, RemotePolicies } from "./client-options.ts";
 import { DnodeAcceptor } from "./dnode/acceptor.ts";
-import { DnodePeer } from "./dnode/peer.ts";
 import type { DnodeSession } from "./dnode/session.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity } from "./identity.ts";
 import type { LabelChange } from "./labels.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { Caller, Methods } from "./method.ts";
-import { type ObservedSession, watchKite } from "./observe.ts";
+import { NodeClient } from "./node-client.ts";
+import type { ObservedSession } from "./observe.ts";
 import { readEnvironment } from "./options.ts";
 import { beatFromThread } from "./registry/beat-thread.ts";
 import { Registrar } from "./registry/registrar.ts";
@@ -31,19 +27,21 @@ import { builtinMethods } from "./serving/builtin.ts";
 import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
+import type { Serve } from "./session/calls.ts";
+import { reuseFrames } from "./session/frame-buffers.ts";
+import { framePool } from "./session/frame-pool.ts";
 import { probe } from "./session/probe.ts";
 import type { Session } from "./session/session.ts";
 import { StrangerCount } from "./session/stranger-count.ts";
 import { linkTransport } from "./transport/link.ts";
 import type { Transport } from "./transport/transport.ts";
-import { dialWebSocket } from "./transport/websocket.ts";
 import { PROTOCOL } from "./wire/v1.ts";
 
 /**
  * What a kite is, serves and goes by; only `name` and `version` must be given. `openKite` fills in the kite.key and what the
  * environment says.
  */
-export interface KiteOptions extends Omit<ClientOptions, "auth"> {
+export interface KiteOptions extends Omit<NodeClientOptions, "auth"> {
   /** What the kite serves; nested names are called with dots. */
   readonly methods?: Methods | undefined;
   /** Runs around every call of a method, the first one outermost. Default: nothing. */
@@ -81,8 +79,9 @@ export interface RegisterOptions {
  * await kite.listen();
  * await kite.register();
  */
-export class Kite extends KiteClient {
+export class Kite extends NodeClient {
   readonly #options: KiteOptions;
+  readonly #dialects: readonly string[];
   readonly #acceptor: Acceptor;
   readonly #dnode: DnodeAcceptor | undefined;
   readonly #revocations: Revocations;
@@ -94,27 +93,13 @@ export class Kite extends KiteClient {
   #authenticators: Promise<Authenticators> | undefined;
 
   constructor(options: KiteOptions) {
-    super(
-      { hostname: hostname(), ...options },
-      {
-        dial: dialWebSocket,
-        dialDnode: (dnode) => new DnodePeer({ ...dnode, dial: dialWebSocket }),
-        pool: (pool) => new Pool(pool),
-        retry: (connection, retry, closing) => new Retrying(connection, retry, { closing }),
-        watch: watchKite,
-        keyClaim,
-        // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
-        serve: (offered) => {
-          const builtin = builtinMethods({ identity: this.identity, dialects, methods: offered, log: this.log });
-          return serveMethods({ methods: offered, builtin, log: this.log, explain: this.explain, watch: this.observed });
-        },
-      },
-    );
+    super({ hostname: hostname(), ...options });
     offerCallFollower(asyncCallFollower);
+    reuseFrames(framePool);
     const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
-    const dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
-    const builtin = builtinMethods({ identity: this.identity, dialects, methods, host: hostMethods(), log: this.log });
     this.#options = options;
+    this.#dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];
+    const builtin = builtinMethods({ identity: this.identity, dialects: this.#dialects, methods, host: hostMethods(), log: this.log });
     this.#revocations = new Revocations({ kiteId: this.identity.id });
     const shared = {
       limits: this.limits,
@@ -228,6 +213,13 @@ export class Kite extends KiteClient {
   protected override *openSessions(): Iterable<ObservedSession> {
     yield* super.openSessions();
     for (const { state, counts } of this.sessions) yield { direction: "accepted", state, counts };
+  }
+
+  protected override served({ methods }: RemotePolicies): Serve | undefined {
+    if (methods === undefined) return undefined;
+    // Without `host`: a kite that is called must not ask our user for a password, unless it is offered that by name.
+    const builtin = builtinMethods({ identity: this.identity, dialects: this.#dialects, methods, log: this.log });
+    return serveMethods({ methods, builtin, log: this.log, explain: this.explain, watch: this.observed });
   }
 
   protected override get registry(): Registrar {

@@ -8,7 +8,7 @@ import { type Hello, readHello, readWelcome, writeHello } from "./session/handsh
 import { acceptor, connect, greet } from "./session/test-stranger.ts";
 import { connectedPair, until } from "./testing.ts";
 import { CLOSE } from "./transport/transport.ts";
-import { MESSAGE } from "./wire/v1.ts";
+import * as MESSAGE from "./wire/message.ts";
 
 // PROTOCOL.md is what another implementation is written by: what it shows and counts is what this one does.
 const page = readFileSync(new URL("../PROTOCOL.md", import.meta.url), "utf8");

@@ -1,4 +1,4 @@
-import { writeFrame } from "./wire/v1.ts";
+import { writeFrame } from "./wire/test-frame.ts";
 
 /** A frame of kite.v1 before it is written. */
 export interface LooseFrame {

@@ -33,9 +33,6 @@ export interface DnodePeerOptions {
   readonly random?: (() => number) | undefined;
 }
 
-/** How a client makes the connection of another dialect; see {@link DnodePeer}. */
-export type DialDnode = (options: Omit<DnodePeerOptions, "dial">) => DnodePeer;
-
 // As for kite.v1: a kite that does not answer a dial in ten seconds is down or unreachable.
 const DIAL_TIMEOUT_MS = 10_000;
 const DEFAULT_TIMEOUT_MS = 60_000;

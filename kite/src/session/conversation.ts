@@ -1,7 +1,8 @@
 import { KiteError, protocolError } from "../errors.ts";
 import { type AgreedLimits, agreedLimits, type Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallOptions } from "../method.ts";
-import { type Frame, isCount, MESSAGE, readFrame } from "../wire/v1.ts";
+import * as MESSAGE from "../wire/message.ts";
+import { type Frame, isCount, readFrame } from "../wire/v1.ts";
 import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";

@@ -2,24 +2,27 @@ import { expect, test } from "vitest";
 import { LIMITS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, readFrame } from "../wire/v1.ts";
-import { FrameDraft, isReusable, returnFrameBytes, takeFrameBytes } from "./frame-buffers.ts";
+import { FrameDraft, reuseFrames } from "./frame-buffers.ts";
+import { framePool } from "./frame-pool.ts";
 import { Outbox } from "./outbox.ts";
 
-test("bytes that were returned serve the next frame of about that size", () => {
-  const first = takeFrameBytes(64 * 1024);
-  returnFrameBytes(first);
+reuseFrames(framePool);
 
-  const next = takeFrameBytes(40 * 1024);
+test("bytes that were returned serve the next frame of about that size", () => {
+  const first = framePool.take(64 * 1024);
+  framePool.give(first);
+
+  const next = framePool.take(40 * 1024);
 
   expect(next.buffer).toBe(first.buffer);
   expect(next.byteLength).toBe(40 * 1024);
 });
 
 test.each([1_000, 300 * 1024])("a frame of %i bytes gets bytes of exactly its size, and keeps them", (size) => {
-  const frame = takeFrameBytes(size);
+  const frame = framePool.take(size);
 
   expect(frame.buffer.byteLength).toBe(size);
-  expect(isReusable(frame)).toBe(false);
+  expect(framePool.lease(frame)).toBeUndefined();
 });
 
 test("a frame's bytes are kept until its peer has acknowledged it", () => {
@@ -29,10 +32,10 @@ test("a frame's bytes are kept until its peer has acknowledged it", () => {
   const frame = push(outbox, transport);
 
   transport.takeAll();
-  expect(takeFrameBytes(200 * 1024).buffer).not.toBe(frame.buffer);
+  expect(framePool.take(200 * 1024).buffer).not.toBe(frame.buffer);
   outbox.accept(0, 1, 0);
 
-  expect(takeFrameBytes(200 * 1024).buffer).toBe(frame.buffer);
+  expect(framePool.take(200 * 1024).buffer).toBe(frame.buffer);
 });
 
 test("a frame's bytes are kept while any transport has yet to send them, also after a peer claims to have them", () => {
@@ -45,10 +48,10 @@ test("a frame's bytes are kept while any transport has yet to send them, also af
 
   outbox.accept(0, 1, 0);
   after.takeAll();
-  expect(takeFrameBytes(200 * 1024).buffer).not.toBe(frame.buffer);
+  expect(framePool.take(200 * 1024).buffer).not.toBe(frame.buffer);
   before.takeAll();
 
-  expect(takeFrameBytes(200 * 1024).buffer).toBe(frame.buffer);
+  expect(framePool.take(200 * 1024).buffer).toBe(frame.buffer);
 });
 
 test("what was passed is what is sent, also if its owner fills the same bytes again", () => {

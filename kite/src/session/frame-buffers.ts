@@ -1,4 +1,4 @@
-import { frameHead, frameJson, HEADER_BYTES, writeLength } from "../wire/v1.ts";
+import { frameHead, frameJson, HEADER_BYTES, type RawFrame, writeLength } from "../wire/v1.ts";
 
 /**
  * The segments of the next frame, in the bytes that it is sent from: each is copied once, when it is passed, so that its owner
@@ -41,31 +41,42 @@ export class FrameDraft {
     const before = this.#bytes;
     // More of what a stream reads of a file or a socket follows, and would have to be moved.
     const likely = segment < BULKY_BYTES ? 2 * before.byteLength : HEAD_BYTES + FRAME_BYTES;
-    this.#bytes = new Uint8Array(takeFrameBytes(Math.max(size, likely)).buffer);
+    this.#bytes = new Uint8Array(take(Math.max(size, likely)).buffer);
     this.#bytes.set(before.subarray(0, this.#end));
-    returnFrameBytes(before);
+    pool?.give(before);
   }
 }
 
-/**
- * The bytes of a new frame. Frames about as large as a stream's usual chunks, or as a piece of a large message, get a buffer that an earlier
- * frame has left: a fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions
- * share them.
- */
-export function takeFrameBytes(size: number): Uint8Array {
-  const kind = KINDS.find(({ smallest, bytes }) => size >= smallest && size <= bytes);
-  return kind === undefined ? new Uint8Array(size) : new Uint8Array(kind.free.pop() ?? new ArrayBuffer(kind.bytes), 0, size);
+/** Keeps the bytes of frames for further ones. */
+export interface FramePool {
+  /** The bytes of a new frame. */
+  take(size: number): Uint8Array;
+  /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
+  give(frame: Uint8Array): void;
+  /** Returns a frame's bytes when nobody needs them; undefined for those that serve no other one. */
+  lease(frame: Uint8Array): Lease | undefined;
 }
 
-/** Whether a frame's bytes may serve another one, once nobody needs them. */
-export function isReusable({ buffer }: Uint8Array): boolean {
-  return KINDS.some(({ bytes }) => bytes === buffer.byteLength);
+/** Who still needs a frame's bytes: its peer, until `end` is called, and every transport to which it is given. */
+export interface Lease {
+  /** One transport more; it calls the answer when it is done. */
+  begin(): () => void;
+  end(): void;
 }
 
-/** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
-export function returnFrameBytes({ buffer }: Uint8Array): void {
-  const kind = KINDS.find(({ bytes }) => bytes === buffer.byteLength);
-  if (kind !== undefined && kind.free.length < kind.mostFree) kind.free.push(buffer as ArrayBuffer);
+let pool: FramePool | undefined;
+
+/** From now on, frames get bytes that earlier ones have left. Of no use where no transport tells when it has sent them, as in a browser. */
+export function reuseFrames(made: FramePool): void {
+  pool ??= made;
+}
+
+export function leaseOf(frame: RawFrame): Lease | undefined {
+  return typeof frame === "string" ? undefined : pool?.lease(frame);
+}
+
+function take(size: number): Uint8Array {
+  return pool?.take(size) ?? new Uint8Array(size);
 }
 
 /**
@@ -91,25 +102,18 @@ function writeAscii(text: string, bytes: Uint8Array, offset: number): boolean {
 }
 
 function copied(head: Uint8Array, bytes: Uint8Array, end: number): Uint8Array {
-  const frame = takeFrameBytes(head.byteLength + end - HEAD_BYTES);
+  const frame = take(head.byteLength + end - HEAD_BYTES);
   frame.set(head);
   frame.set(bytes.subarray(HEAD_BYTES, end), head.byteLength);
-  returnFrameBytes(bytes);
+  pool?.give(bytes);
   return frame;
 }
 
 const NONE = new Uint8Array(0);
 // The JSON of a few chunks and of what was called beside them; a longer one costs one more copy.
-const HEAD_BYTES = 1024;
+export const HEAD_BYTES = 1024;
 // Smaller frames would waste most of a buffer while they wait to be acknowledged.
-const SMALLEST_BYTES = 8 * 1024;
+export const SMALLEST_BYTES = 8 * 1024;
 
 // From here on a segment looks like one of many.
 const BULKY_BYTES = 32 * 1024;
-
-/** Sizes that are used again: two MiB of the small ones, one of the middle, four of the large ones, which is what two fast streams have on their way. */
-const KINDS: readonly { smallest: number; bytes: number; mostFree: number; free: ArrayBuffer[] }[] = [
-  { smallest: SMALLEST_BYTES, bytes: HEAD_BYTES + PIECE_BYTES, mostFree: 128, free: [] },
-  { smallest: 32 * 1024, bytes: 128 * 1024, mostFree: 8, free: [] },
-  { smallest: 128 * 1024, bytes: HEAD_BYTES + FRAME_BYTES, mostFree: 16, free: [] },
-];

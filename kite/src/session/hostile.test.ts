@@ -7,7 +7,7 @@ import { type Methods, method } from "../method.ts";
 import { watchKite } from "../observe.ts";
 import { serveMethods } from "../serving/serve.ts";
 import { testCaller, testIdentity, until } from "../testing.ts";
-import { writeFrame } from "../wire/v1.ts";
+import { writeFrame } from "../wire/test-frame.ts";
 import { Acceptor } from "./acceptor.ts";
 import { writeHello } from "./handshake.ts";
 import { acceptor, connect, greet, HELLO, type Stranger } from "./test-stranger.ts";

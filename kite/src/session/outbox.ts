@@ -1,8 +1,8 @@
 import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type RawFrame, writeControl, writeFrame } from "../wire/v1.ts";
-import { FRAME_BYTES, FrameDraft, isReusable, returnFrameBytes } from "./frame-buffers.ts";
+import { type RawFrame, writeControl, writeTextFrame } from "../wire/v1.ts";
+import { FRAME_BYTES, FrameDraft, type Lease, leaseOf } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
 export interface OutboxOptions {
@@ -256,7 +256,7 @@ export class Outbox implements Flushable {
   }
 
   #write(sequence: number): RawFrame {
-    if (this.#draft === undefined || this.#draft.count === 0) return writeFrame(sequence, this.#received, this.#messages, NO_SEGMENTS);
+    if (this.#draft === undefined || this.#draft.count === 0) return writeTextFrame(sequence, this.#received, this.#messages);
     return this.#draft.finish(sequence, this.#received, this.#messages);
   }
 
@@ -274,36 +274,9 @@ interface Unacked {
   readonly lease: Lease | undefined;
 }
 
-function leaseOf(raw: RawFrame): Lease | undefined {
-  return typeof raw !== "string" && isReusable(raw) ? new Lease(raw) : undefined;
-}
-
 function give(transport: Transport, { raw, lease }: Unacked): void {
   if (lease === undefined) transport.send(raw);
   else transport.send(raw, lease.begin());
-}
-
-/**
- * Who still needs a frame's bytes: its peer until it acknowledges them, and every transport until it has sent them. The
- * acknowledgement alone is not believed: a peer that sent it early would get what the bytes were written over with.
- */
-class Lease {
-  readonly #frame: Uint8Array;
-  #holders = 1;
-
-  constructor(frame: Uint8Array) {
-    this.#frame = frame;
-  }
-
-  /** One transport more; it calls the answer when it is done. */
-  begin(): () => void {
-    this.#holders++;
-    return this.end;
-  }
-
-  readonly end = (): void => {
-    if (--this.#holders === 0) returnFrameBytes(this.#frame);
-  };
 }
 
 /** Bytes of a message: there, or to be read when their turn comes. */

@@ -4,7 +4,7 @@ import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
 import { method } from "../method.ts";
 import { connectedPair, type PairOptions, until } from "../testing.ts";
-import { writeFrame } from "../wire/v1.ts";
+import { writeFrame } from "../wire/test-frame.ts";
 import { acceptor, greet } from "./test-stranger.ts";
 
 const anything = z.custom<unknown>(() => true);

@@ -1,6 +1,7 @@
 import { KiteError, protocolError } from "../errors.ts";
 import { type AgreedLimits, type Limits, limitError } from "../limits.ts";
-import { isCount, MESSAGE, writeFrameHead } from "../wire/v1.ts";
+import * as MESSAGE from "../wire/message.ts";
+import { isCount, writeFrameHead } from "../wire/v1.ts";
 import { PIECE_BYTES } from "./frame-buffers.ts";
 import { type Outbox, type Segment, sizeOf } from "./outbox.ts";
 

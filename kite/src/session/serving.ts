@@ -3,7 +3,7 @@ import type { Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import type { Through } from "../through.ts";
-import { MESSAGE } from "../wire/v1.ts";
+import * as MESSAGE from "../wire/message.ts";
 import { IncomingCall, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
 import type { OutgoingParcels, Parcel } from "./parcels.ts";

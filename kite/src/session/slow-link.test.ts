@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { LIMITS } from "../limits.ts";
 import { testCaller } from "../testing.ts";
 import type { Transport } from "../transport/transport.ts";
-import { MESSAGE, type RawFrame, readFrame } from "../wire/v1.ts";
+import * as MESSAGE from "../wire/message.ts";
+import { type RawFrame, readFrame } from "../wire/v1.ts";
 import { Session } from "./session.ts";
 
 const KiB = 1024;

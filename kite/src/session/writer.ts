@@ -1,6 +1,6 @@
 import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
-import { MESSAGE } from "../wire/v1.ts";
+import * as MESSAGE from "../wire/message.ts";
 import { carriedWeight, plainWeight, stringifyValue, type ValueSink } from "../wire/values.ts";
 import type { ExportedFunctions, ImportedFunctions } from "./callbacks.ts";
 import type { Outbox, Segment } from "./outbox.ts";

@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KiteError } from "../errors.ts";
-import { readFrame, writeControl, writeFrame, writeFrameHead } from "./v1.ts";
+import { writeFrame } from "./test-frame.ts";
+import { readFrame, writeControl, writeFrameHead } from "./v1.ts";
 
 const protocol = readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
 

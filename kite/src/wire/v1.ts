@@ -5,26 +5,6 @@ import { LIMITS, limitError } from "../limits.ts";
 /** The WebSocket subprotocol's name. */
 export const PROTOCOL = "kite.v1";
 
-/** What a message is; the number is its first element on the wire. See PROTOCOL.md. */
-export const MESSAGE = {
-  call: 0,
-  result: 1,
-  error: 2,
-  cancel: 3,
-  notify: 4,
-  invoke: 5,
-  release: 6,
-  chunk: 7,
-  credit: 8,
-  end: 9,
-  stop: 10,
-  authenticate: 11,
-  ping: 12,
-  goodbye: 13,
-  piece: 14,
-  drop: 15,
-} as const;
-
 /** A frame as read: its sequence number (0: not counted), the peer's acknowledgement, and its messages. */
 export interface Frame {
   readonly sequence: number;
@@ -41,26 +21,9 @@ export const HEADER_BYTES = 4;
 /** A frame as a transport carries it: text, or bytes. */
 export type RawFrame = string | Uint8Array;
 
-/**
- * Writes a frame from messages that are JSON text already. With bytes it becomes a binary frame: its head, then the segments
- * one after the other.
- */
-export function writeFrame(sequence: number, ack: number, messages: readonly string[], segments: readonly Uint8Array[]): RawFrame {
-  if (segments.length === 0) return textFrame(sequence, ack, messages);
-  const lengths = segments.map((segment) => segment.byteLength);
-  const head = writeFrameHead(sequence, ack, messages, lengths);
-  const frame = new Uint8Array(lengths.reduce((sum, length) => sum + length, head.byteLength));
-  frame.set(head);
-  let offset = head.byteLength;
-  for (const segment of segments) {
-    frame.set(segment, offset);
-    offset += segment.byteLength;
-  }
-  return frame;
-}
-
-/** What `join` makes is the frame as it leaves: brackets put around it afterwards would cost a second copy of the whole. */
-function textFrame(sequence: number, ack: number, messages: readonly string[]): string {
+/** Writes a frame without bytes from messages that are JSON text already. */
+export function writeTextFrame(sequence: number, ack: number, messages: readonly string[]): string {
+  // What `join` makes is the frame as it leaves: brackets put around it afterwards would cost a second copy of the whole.
   const parts = [`[${sequence},${ack}`, ...messages];
   parts[parts.length - 1] += "]";
   return parts.join(",");
