@@ -6,8 +6,8 @@ export interface RetryOptions {
   /** Methods that may run twice. */
   readonly idempotent?: readonly string[] | undefined;
   /**
-   * Methods that run once per key in each process of their kite; each call gets a fresh one. Methods that only their kite declares as keyed get keys after
-   * the first failure, which is when it is asked.
+   * Methods that run once per key in each process of their kite; each call gets a fresh one. Methods that only their kite declares
+   * as keyed get keys after the first failure, which is when it is asked.
    */
   readonly keyed?: readonly string[] | undefined;
   /** The first one included. Default 3. */

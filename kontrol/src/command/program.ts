@@ -54,9 +54,9 @@ Examples:
   kontrol grant add alice klient bob --role operator --until 8h
   kontrol audit --actor alice
 
-All but serve and completion work on the database alone, beside kontrols that run or without any. KONTROL_DATABASE_URL names it; every setting is a
-variable as well as a flag, and the flag wins (a password in a flag can be read by everybody on the machine). Exit status: 0 done, 1 failed,
-2 used wrongly or a setting that cannot be, 3 the database does not answer.`;
+All but serve and completion work on the database alone, beside kontrols that run or without any. KONTROL_DATABASE_URL names it; every
+setting is a variable as well as a flag, and the flag wins (a password in a flag can be read by everybody on the machine). Exit status:
+0 done, 1 failed, 2 used wrongly or a setting that cannot be, 3 the database does not answer.`;
 
 /** Commands of commands do not get settings that were made before them. */
 function inherit(command: Command, parent: Command): void {
