@@ -87,7 +87,7 @@ export class Listener {
       const { until, framed, take } = spoken;
       const remoteAddress = sourceOf(request);
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
-        const transport = framed(webSocketTransport(webSocket));
+        const transport = framed(webSocketTransport(webSocket, socket));
         take(strangers.admit({ socket, webSocket, transport, remoteAddress, until }));
       });
     });

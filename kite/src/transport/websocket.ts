@@ -3,8 +3,9 @@ import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import { KiteError } from "../errors.ts";
 import type { RawFrame } from "../wire/v1.ts";
-import { BULKY_BYTES, maskedFrame } from "./masked-frame.ts";
+import { unmaskEarly } from "./early-unmask.ts";
 import { connectRoomy } from "./roomy-socket.ts";
+import { maskedFrame, textFrame } from "./socket-frame.ts";
 import { closeArguments, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
 
 /** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
@@ -46,7 +47,7 @@ export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signa
     });
     socket.once("open", () => {
       signal.removeEventListener("abort", abort);
-      resolve(new WebSocketTransport(socket, connection));
+      resolve(new WebSocketTransport(socket, connection, { masks: true }));
     });
   });
 
@@ -60,12 +61,14 @@ function open(url: string, protocols: string[], maxPayload: number): WebSocket {
 }
 
 /**
- * Carries frames over a socket of `ws`, on either side. The socket belongs to it from now on, and is closed with it.
+ * Carries frames over a socket of `ws`, on either side. The socket belongs to it from now on, and is closed with it. A server may
+ * pass the connection that it upgraded, too: its frames are then read and written faster.
  *
- * @example server.on("connection", (socket) => kite.serve(webSocketTransport(socket)));
+ * @example server.on("connection", (socket, { socket: connection }) => kite.serve(webSocketTransport(socket, connection)));
  */
-export function webSocketTransport(socket: WebSocket): Transport {
-  return new WebSocketTransport(socket);
+export function webSocketTransport(socket: WebSocket, accepted?: Duplex): Transport {
+  if (accepted !== undefined) unmaskEarly(accepted);
+  return new WebSocketTransport(socket, accepted, { masks: false });
 }
 
 // Of all the ways to call `createConnection` only the one with options is used. TLS hands out 16 KiB at a time, whatever room there is.
@@ -78,14 +81,17 @@ function toSocketUrl(url: string): string {
 
 class WebSocketTransport implements Transport {
   readonly #socket: WebSocket;
-  /** What a dialled socket writes to: frames that a client has to mask are masked faster here. */
+  /** What the socket writes to, where it is known: most frames are written faster here. */
   readonly #connection: Duplex | undefined;
+  /** Whether it is the client's end. */
+  readonly #masks: boolean;
   #closing = false;
   #refused: { code: number; reason: string } | undefined;
 
-  constructor(socket: WebSocket, connection?: Duplex) {
+  constructor(socket: WebSocket, connection: Duplex | undefined, { masks }: { masks: boolean }) {
     this.#socket = socket;
     this.#connection = connection;
+    this.#masks = masks;
     // Without a listener an error would end the process. The close event that follows says 1006 for all of them.
     socket.on("error", (error: NodeJS.ErrnoException) => {
       const code = UNREADABLE[error.code ?? ""];
@@ -111,9 +117,12 @@ class WebSocketTransport implements Transport {
   send(frame: RawFrame, taken?: () => void): void {
     if (this.#socket.readyState !== WebSocket.OPEN) return;
     const connection = this.#connection;
+    const masked = this.#masks;
     // In order with what `ws` sends: without compression that is written at once, to the same connection.
-    if (connection === undefined || typeof frame === "string" || frame.byteLength < BULKY_BYTES) this.#socket.send(frame, taken);
-    else connection.write(maskedFrame(frame), taken);
+    if (connection !== undefined && typeof frame === "string") connection.write(textFrame(frame, { masked }), taken);
+    else if (connection !== undefined && masked) connection.write(maskedFrame(frame as Uint8Array), taken);
+    // Bytes that need no mask are written from where they are.
+    else this.#socket.send(frame, taken);
   }
 
   close(code: number, reason: string): void {

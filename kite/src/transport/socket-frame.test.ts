@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { WebSocketServer } from "ws";
 import { until } from "../testing.ts";
-import { maskedFrame } from "./masked-frame.ts";
+import { maskedFrame } from "./socket-frame.ts";
 import { dialWebSocket } from "./websocket.ts";
 
 test.each([0, 1, 2, 3].flatMap((offset) => [4_096, 4_097, 65_535, 65_536, 70_001, 262_266].map((length) => [length, offset])))(
