@@ -100,6 +100,34 @@ test("B2: a call that waits holds up neither the ones after it nor the next conn
   expect([ping, await remote.echo("again")]).toEqual(["ping", "again"]);
 });
 
+test.each([
+  ["is at work", undefined],
+  ["waits for its credential to be verified", () => new Promise<never>(() => {})],
+])(
+  "B2: whose call %s when this side ends the session hears so first, since a client in Go that is not answered never dials again",
+  async (_, authenticate) => {
+    const host = dnodeHost({ wait: method({}, () => new Promise(() => {})) }, authenticate === undefined ? {} : { authenticate });
+    const peer = connectDnode(host);
+    const ids = [peer.call("wait"), peer.call("wait")];
+    await until(() => peer.session.counts.serving === 2);
+
+    end(host);
+    await until(() => peer.closed() !== undefined);
+
+    const told = {
+      type: "disconnect",
+      message: "Remote kite has disconnected: the test is over",
+      code: "",
+      id: expect.stringMatching(/^[0-9a-f]{16}$/),
+    };
+    expect(ids.map((id) => peer.answerTo(id))).toEqual([
+      { error: told, result: null },
+      { error: told, result: null },
+    ]);
+    expect(peer.frames).toHaveLength(2);
+  },
+);
+
 test("B6: a call that lacks its argument hears what was expected", async () => {
   const host = dnodeHost(methods);
   const peer = connectDnode(host);

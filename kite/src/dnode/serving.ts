@@ -8,7 +8,7 @@ import { hideErrors, reasonOf } from "../session/failure.ts";
 import { isThenable } from "../thenable.ts";
 import { CLOSE } from "../transport/transport.ts";
 import type { CallEnvelope } from "../wire/dnode-envelope.ts";
-import { dnodeError } from "../wire/dnode-error.ts";
+import { disconnectError, dnodeError } from "../wire/dnode-error.ts";
 import { beyondStranger, DIALLED, DnodeCredentials, refusal, type Shown } from "./credentials.ts";
 import type { DnodeSessionOptions } from "./session-options.ts";
 
@@ -28,6 +28,8 @@ export class DnodeServing {
   readonly #limits: Limits;
   readonly #credentials: DnodeCredentials | undefined;
   readonly #atWork = new Set<IncomingCall>();
+  /** Where answers go that have not been given yet. */
+  readonly #unanswered = new Set<number>();
   /** Calls whose credential is being verified, and callbacks of the peer's that have not finished. */
   #busy = 0;
   /** Functions of the peer's in calls that are at work; whoever keeps one for longer does so as with any other argument. */
@@ -84,6 +86,7 @@ export class DnodeServing {
       const message = `the limit pendingCalls is ${pendingCalls}; ${method.slice(0, MAX_NAME)} would have been one more`;
       return this.#replyError(response, new KiteError("overloaded", message, { outcome: "not_run" }));
     }
+    if (response !== undefined) this.#unanswered.add(response);
     const shown = this.#credentials?.who(authentication, kite) ?? DIALLED;
     const serve = (verified: Shown): void => {
       const refused = this.#meet(verified.caller, size);
@@ -102,10 +105,28 @@ export class DnodeServing {
     });
   }
 
+  /**
+   * The session is about to end: every caller is told so. A client in Go that is not answered keeps the lock under which it waits,
+   * does not see that its connection has closed, and never dials again.
+   */
+  sayGoodbye(why: KiteError): void {
+    const waiting = [...this.#unanswered];
+    this.#unanswered.clear();
+    try {
+      for (const response of waiting) {
+        if (this.#parts.isOver()) return;
+        this.#parts.answer(response, { error: disconnectError(why, requestId()), result: null });
+      }
+    } catch {
+      // It does not read; nobody can tell it anything.
+    }
+  }
+
   /** The session has ended: methods are told to stop. */
   close(why: KiteError): void {
     for (const call of this.#atWork) call.end(why);
     this.#atWork.clear();
+    this.#unanswered.clear();
   }
 
   #track(work: Promise<unknown>, lent: number): void {
@@ -164,6 +185,7 @@ export class DnodeServing {
 
   #reply(response: number | undefined, call: IncomingCall, result: unknown): void {
     if (response === undefined || this.#parts.isOver()) return;
+    this.#unanswered.delete(response);
     try {
       this.#parts.answer(response, { error: null, result: result ?? null });
     } catch (thrown) {
@@ -181,6 +203,7 @@ export class DnodeServing {
 
   #replyError(response: number | undefined, error: KiteError): void {
     if (response === undefined || this.#parts.isOver()) return;
+    this.#unanswered.delete(response);
     try {
       this.#parts.answer(response, { error: dnodeError(error, requestId()), result: null });
     } catch (thrown) {

@@ -61,7 +61,7 @@ export class DnodeSession implements CallSession {
     this.#options.transport.start({
       frame: (raw) => this.#receive(raw),
       closed: ({ code, reason }) =>
-        this.end(new KiteError("disconnected", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`)),
+        this.#finish(new KiteError("disconnected", `the connection was lost (${code}${reason === "" ? "" : `: ${reason}`})`)),
     });
   }
 
@@ -145,8 +145,16 @@ export class DnodeSession implements CallSession {
     this.#functions.remove(this.#write(method, [this.#envelope(args, undefined, respond)], respond));
   }
 
-  /** Ends the session: calls that wait fail with `disconnected`, methods are told to stop, the transport is closed. */
+  /**
+   * Ends the session: calls that wait fail with `disconnected`, on both sides, methods are told to stop, the transport is
+   * closed.
+   */
   end(why: KiteError, code: number = GO_AWAY.code): void {
+    if (this.#ended === undefined) this.#serving.sayGoodbye(why);
+    this.#finish(why, code);
+  }
+
+  #finish(why: KiteError, code: number = GO_AWAY.code): void {
     if (this.#ended !== undefined) return;
     this.#ended = why;
     this.#options.transport.close(code, code === GO_AWAY.code ? GO_AWAY.reason : why.message);

@@ -121,6 +121,11 @@ describe("answers are read in every shape that kites send", () => {
       { code: "internal", message: "custom", reason: "myType", details: { code: "42", id: "197393106f9c3fd1" } },
     ],
     [
+      "a kite that closes while the call is at work",
+      '[{"error":{"type":"disconnect","message":"Remote kite has disconnected","code":"","id":"1"},"result":null}]',
+      { code: "disconnected", outcome: "unknown", reason: "disconnect" },
+    ],
+    [
       "Go: a bad argument",
       '[{"error":{"type":"argumentError","message":"Cannot unmarshal nil argument","code":"","id":"1"},"result":null}]',
       { code: "invalid_argument", reason: "argumentError" },

@@ -46,6 +46,11 @@ export function dnodeError(error: KiteError, id: string): DnodeError {
   return { type: reason ?? "genericError", message, code: code === "internal" ? "" : code, id };
 }
 
+/** What callers are told whose calls are at work when this side ends the session: the word that a client in Go has for that. */
+export function disconnectError(why: KiteError, id: string): DnodeError {
+  return { type: "disconnect", message: `Remote kite has disconnected: ${why.message}`, code: "", id };
+}
+
 /** Reads an error that a peer sent, in whatever shape: Go's four words, a message alone, or a text. */
 export function readDnodeError(sent: unknown): KiteError {
   if (typeof sent === "string") return new KiteError("internal", sent);
@@ -55,6 +60,8 @@ export function readDnodeError(sent: unknown): KiteError {
   return KiteError.fromWire({
     code: readCode(type, text, code),
     message: text,
+    // Whoever says goodbye does not wait for what is at work.
+    ...(type === "disconnect" ? { outcome: "unknown" } : {}),
     ...(typeof type === "string" && type !== "" ? { reason: type } : {}),
     ...(Object.keys(details).length === 0 ? {} : { details }),
   });

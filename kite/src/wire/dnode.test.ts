@@ -195,7 +195,8 @@ describe("a path of a callback", () => {
 
   test.each([
     ["beyond an array", '[0,"a",2]'],
-    ["beyond an object", '[0,"b"]'],
+    ["beyond an object by number", "[0,7]"],
+    ["through what an object has not", '[0,"b","c"]'],
     ["through a text", '[0,"s",0]'],
     ["through null", '[0,"n","x"]'],
     ["to the length of an array", '[0,"a","length"]'],
@@ -209,6 +210,32 @@ describe("a path of a callback", () => {
 
     expect(got).toEqual([{ a: ["x", "fn 4"], s: "text", n: null }]);
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  // Taken from the wire of a Go client, which was given structs whose methods take what comes.
+  const go = '{"name":"golab","username":"gopher","id":"5682ec3c","environment":"dev","region":"eu","version":"0.0.1","hostname":"vm"}';
+  test.each([
+    ["a struct", '{"name":"w"}', '{"0":[0,"responseCallback"],"1":[0,"withArgs",0,"onEvent"]}', { name: "w", onEvent: "fn 1" }],
+    [
+      "a struct with another inside of it, and one that is embedded and so comes twice",
+      '{"name":"o","deep":{"level":3}}',
+      '{"2":[0,"responseCallback"],"3":[0,"withArgs",0,"onEnd"],"4":[0,"withArgs",0,"deep","onDeep"],"5":[0,"withArgs",0,"onEnd"]}',
+      { name: "o", deep: { level: 3, onDeep: "fn 4" }, onEnd: "fn 5" },
+    ],
+  ])("to a method of Go's, which JSON leaves out, puts it there: %s", (_, arg, callbacks, expected) => {
+    const { args: got } = read(
+      `{"method":"keys","arguments":[{"kite":${go},"authentication":null,"responseCallback":"[Function]","withArgs":[${arg}]}],"callbacks":${callbacks}}`,
+    );
+
+    expect(readCall(got).args).toEqual([expected]);
+  });
+
+  test("into the place of an answer is passed over", () => {
+    const paths = '{"7":[0,"responseCallback"],"8":[0,"responseCallback","id"],"9":[0,"responseCallback","more"]}';
+
+    const { args: got } = read(`{"method":"x","arguments":[{"responseCallback":0}],"callbacks":${paths}}`);
+
+    expect(got).toEqual([{ responseCallback: new ResponseCallback(7) }]);
   });
 
   test("of an answer is not counted as a function that is held", () => {

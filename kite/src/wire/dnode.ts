@@ -44,8 +44,8 @@ export function writeDnode(method: string | number, args: readonly unknown[], ex
 }
 
 /**
- * Reads a message. Whatever stands at a function's place is replaced; a path that leads nowhere is passed over, and `links`,
- * with which kite.js describes cycles, are not followed.
+ * Reads a message. Whatever stands at a function's place is replaced, and where an object has none, it gets one; any other
+ * path that leads nowhere is passed over, and `links`, with which kite.js describes cycles, are not followed.
  *
  * @throws {KiteError} `protocol_error` saying what was expected, `limit_exceeded` naming the limit.
  */
@@ -115,11 +115,16 @@ function put(args: unknown[], path: Path, make: () => unknown): void {
     place = place[part];
   }
   const last = path.at(-1) ?? "";
-  if (has(place, last)) place[last] = make();
+  if (has(place, last) || gains(place, last)) place[last] = make();
+}
+
+/** The methods of a Go struct are in the callbacks alone: JSON has no place for them, so one is made. */
+function gains(place: unknown, part: string | number): place is Record<string, unknown> {
+  return isRecord(place) && !(place instanceof ResponseCallback) && typeof part === "string" && part !== "__proto__";
 }
 
 function has(place: unknown, part: string | number): place is Record<string | number, unknown> {
-  if (typeof place !== "object" || place === null || !Object.hasOwn(place, part)) return false;
+  if (typeof place !== "object" || place === null || place instanceof ResponseCallback || !Object.hasOwn(place, part)) return false;
   return !Array.isArray(place) || part !== "length";
 }
 

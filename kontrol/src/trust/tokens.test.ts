@@ -2,7 +2,8 @@ import { decodeJwt } from "jose";
 import { beforeAll, expect, test } from "vitest";
 import { freshDatabase } from "../../../test/postgres.ts";
 import { openDatabase } from "../database/database.ts";
-import { SigningKeys } from "./signing-keys.ts";
+import { Log } from "../database/log.ts";
+import { type SigningKey, SigningKeys } from "./signing-keys.ts";
 import { Tokens } from "./tokens.ts";
 
 const MINUTE_MS = 60_000;
@@ -10,10 +11,12 @@ const audience = { username: "alice", environment: "dev", name: "math", version:
 const request = { username: "bob", role: "viewer", audience, jti: "key-1" } as const;
 const NOW = 1_700_000_000_000;
 let keys: SigningKeys;
+let older: SigningKey;
 
 beforeAll(async () => {
   const pool = await openDatabase(await freshDatabase(), () => {});
   keys = await SigningKeys.open(pool, { graceMs: MINUTE_MS, now: Date.now });
+  older = await keys.ensure("RS256", new Log(pool));
   await pool.end();
 });
 
@@ -42,6 +45,20 @@ test("what a kontrol signs that has lost the log ends before kites forget what w
   expect(() => tokens.issue({ ...request, renew: true })).toThrow(expect.objectContaining({ code: "unavailable", outcome: "not_run" }));
 });
 
-function tokensOf({ directory = { revision: 1 }, follower = { behindMs: 0 } }) {
-  return new Tokens({ keys, directory, follower, issuer: "kontrol", ttlMs: 10 * MINUTE_MS, now: () => NOW });
+test("a kite in Go that renews thirty seconds before the end gets a new token, however brief they are", async () => {
+  const clock = { now: NOW };
+  const tokens = tokensOf({ ttlMs: 40_000, now: () => clock.now });
+  const signingKey = older;
+  const first = await tokens.issue({ ...request, signingKey, reader: "older" });
+
+  clock.now = first.expiresAt - 31_000;
+  const renewed = await tokens.issue({ ...request, signingKey, reader: "older" });
+
+  expect(renewed.expiresAt - clock.now).toBe(40_000);
+  clock.now += 1_000;
+  expect(await tokens.issue({ ...request, signingKey, reader: "older" })).toBe(renewed);
+});
+
+function tokensOf({ directory = { revision: 1 }, follower = { behindMs: 0 }, ttlMs = 10 * MINUTE_MS, now = () => NOW }) {
+  return new Tokens({ keys, directory, follower, issuer: "kontrol", ttlMs, now });
 }

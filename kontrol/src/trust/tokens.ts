@@ -47,6 +47,10 @@ const MAX_KEPT = 20_000;
 // Kites accept a token for half a minute after its end, clocks differ, and a revocation is written up to ten seconds after its time.
 const CAUTION_MS = 2 * 60_000;
 
+// Kites in Go renew a token when it has thirty seconds left, and at once and again when they get the one that they have; what they
+// read is up to a second earlier, and clocks differ.
+const OLDER_RENEW_MS = 35_000;
+
 /**
  * Signs tokens. The same request gets the same token during the first half of its life: signing takes 70 µs, and
  * a caller who looks up a hundred kites every second must not cost kontrol a processor.
@@ -81,7 +85,7 @@ export class Tokens {
     const token = this.#sign(request, { now, expiresAt, revision: this.#options.directory.revision });
     // In whole seconds it may seem to be from before a revocation that it came after. The next one, a second later, does not.
     if (signingKey?.alg === "RS256" && now - this.#forgottenAtMs < 1_000) return token;
-    this.#keep(key, { username, freshUntil: now + (expiresAt - now) / 2, token });
+    this.#keep(key, { username, freshUntil: now + freshFor(expiresAt - now, signingKey), token });
     return token;
   }
 
@@ -160,6 +164,12 @@ export class Tokens {
     const token = await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     return { token, expiresAt };
   }
+}
+
+/** For how long a token is given out again. One that lives too briefly for kites in Go is renewed by them without pause, whatever is kept. */
+function freshFor(lifeMs: number, signingKey: SigningKey | undefined): number {
+  const older = signingKey?.alg === "RS256" && lifeMs > OLDER_RENEW_MS;
+  return older ? Math.min(lifeMs / 2, lifeMs - OLDER_RENEW_MS) : lifeMs / 2;
 }
 
 // Directory records keep their identities, and are asked about again and again.
