@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { expect, test, vi } from "vitest";
-import { WebSocket } from "ws";
+import { WebSocket, WebSocketServer } from "ws";
 import { z } from "zod";
 import { peerOf } from "../calling/remote.ts";
 import { Kite } from "../kite.ts";
@@ -12,7 +12,7 @@ import { testCaller, until } from "../testing.ts";
 import { PROTOCOL } from "../wire/v1.ts";
 import { maskedFrame } from "./socket-frame.ts";
 import type { Transport } from "./transport.ts";
-import { dialWebSocket } from "./websocket.ts";
+import { dialWebSocket, webSocketTransport } from "./websocket.ts";
 
 const methods = { length: method({ role: "viewer", input: z.string() }, (text) => text.length) };
 type Contract = ContractOf<typeof methods>;
@@ -113,6 +113,32 @@ test("the bytes of a frame are never in Node's pool, where other bytes are besid
   inPieces.destroy();
   dialled.close(1000, "");
   await listener.close();
+});
+
+test("frames stay in order on a server's own socket that compresses", async () => {
+  const sockets = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: true });
+  await once(sockets, "listening");
+  const heard: string[] = [];
+  sockets.on("connection", (socket, { socket: connection }) => {
+    const transport = webSocketTransport(socket, connection);
+    transport.start({ frame: (frame) => void heard.push(`client ${frame.length}`), closed: () => {} });
+    transport.send(new Uint8Array(100_000));
+    transport.send("between");
+    transport.send("x".repeat(2_000));
+  });
+  const client = new WebSocket(`ws://127.0.0.1:${(sockets.address() as AddressInfo).port}`);
+  client.on("message", (data: Buffer) => heard.push(`server ${data.length}`));
+  client.once("open", () => {
+    client.send(new Uint8Array(3_000));
+    client.send("short");
+  });
+
+  await until(() => heard.length === 5);
+
+  expect(heard.filter((each) => each.startsWith("server"))).toEqual(["server 100000", "server 7", "server 2000"]);
+  expect(heard.filter((each) => each.startsWith("client"))).toEqual(["client 3000", "client 5"]);
+  client.terminate();
+  sockets.close();
 });
 
 test("an address that is none is refused as what it is", async () => {
