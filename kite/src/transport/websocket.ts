@@ -146,5 +146,6 @@ function plainBytes({ buffer, byteOffset, byteLength }: Buffer): Uint8Array {
 /** What this side could not take in, by the names of `ws`, as the close code that the peer is told. */
 const UNREADABLE: Record<string, number | undefined> = {
   WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 1009,
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: 1009,
   WS_ERR_INVALID_UTF8: 1007,
 };
