@@ -38,6 +38,18 @@ describe("a stranger who begins a frame that never ends", () => {
     expect([...host.kite.sessions]).toEqual([]);
   });
 
+  test("is cut off when the frame is a message in many small fragments, which take far more room than they have bytes", async () => {
+    await using host = await listeningKite();
+    await using stranger = await upgraded(host, { protocol: PROTOCOL });
+    const codes: unknown[] = [];
+    stranger.socket.on("data", (data: Buffer) => codes.push(data.subarray(-2).readUInt16BE()));
+
+    stranger.socket.write(Buffer.concat([fragment(0x01), ...Array.from({ length: 1_024 }, () => fragment(0x00))]));
+
+    await until(() => codes.length > 0, 20_000);
+    expect(codes).toEqual([1008]);
+  });
+
   test.each(["/", "/kite/1/a/websocket"])("has in dnode, at %s, what all strangers share, and leaves it to the next one", async (path) => {
     await using host = await listeningKite({ frameBytes: 100 * KIB });
     const begin = async () => {
@@ -171,6 +183,11 @@ async function upgraded(host: Host, { path = "/", protocol }: { path?: string; p
 }
 
 /** The header of a frame of text, masked with zeros as a client's must be. */
+/** One byte of a message. */
+function fragment(first: number): Buffer {
+  return Buffer.from([first, 0x81, 0, 0, 0, 0, 0x7b]);
+}
+
 function frameHead(length: number): Buffer {
   const head = Buffer.alloc(14);
   head[0] = 0x81;

@@ -71,6 +71,8 @@ export class Listener {
       perMessageDeflate: false,
       // Room for the frame's own numbers around a message of the largest size, and for the batch before it.
       maxPayload: limits.frameBytes * 2,
+      // Each is kept apart until the last has come, in a hundred bytes for one that has a single byte. A browser sends 64 KiB at a time.
+      maxFragments: 1_024,
       handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
     });
     const answer: typeof http =

@@ -148,6 +148,8 @@ class Run implements Expiring, KeptAnswer {
   }
 
   repeat(call: ServedCall, args: string): unknown {
+    // The method has, or had, those of the first call.
+    call.arrivals?.letGo();
     if (args !== this.#args) {
       const message = `${call.method} was called with this key before, and with other arguments; a key names one effect: use a new one`;
       throw new KiteError("conflict", message, { outcome: "not_run" });

@@ -14,17 +14,19 @@ import {
 } from "../method.ts";
 import { nearest } from "../nearest.ts";
 import type { Watch } from "../observe.ts";
+import type { Arrivals } from "../session/arrivals.ts";
 import type { IncomingCall, Serve } from "../session/calls.ts";
 import { type Explain, explaining, type FailedWork } from "../session/failure.ts";
 import { isThenable } from "../thenable.ts";
 import { Gate } from "./concurrency.ts";
 import { RepeatWindow } from "./repeat.ts";
-import type { Answer, Guard, ServedCall } from "./served-call.ts";
+import { type Answer, begun, type Guard, type ServedCall } from "./served-call.ts";
 import { Throttle } from "./throttle.ts";
 
 /**
  * Runs around every call of a kite: look at it, refuse it by throwing, change what comes back, or just pass it on. It also
- * sees the calls that `throttle` and `concurrency` refuse, and the repeats that `keyed` methods answer without running.
+ * sees the calls that `throttle` and `concurrency` refuse, and the repeats that `keyed` methods answer without running. Functions and
+ * streams in the arguments of a call that fails without its method are let go.
  *
  * @example
  * const timing: Middleware = async (call, args, next) => {
@@ -57,7 +59,7 @@ export function serveMethods(options: ServeOptions): Serve {
     logBreach(thrown, call, log);
     return explain(thrown, call);
   };
-  const serve: Serve = (call) => {
+  const answer: Serve = (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
@@ -73,7 +75,22 @@ export function serveMethods(options: ServeOptions): Serve {
       throw failed(thrown, call);
     }
   };
+  const serve: Serve = (call) => (call.arrivals === undefined ? answer(call) : tidily(call.arrivals, () => answer(call)));
   return watch === undefined ? serve : watch.serving(serve, (method) => served.has(method));
+}
+
+/** What a refused call brought is let go, unless a method has it: that may have kept it, and fails all the same. */
+function tidily(arrivals: Arrivals, answer: () => unknown): unknown {
+  const refused = (thrown: unknown): never => {
+    arrivals.letGo();
+    throw thrown;
+  };
+  try {
+    const result = answer();
+    return isThenable(result) ? Promise.resolve(result).catch(refused) : result;
+  } catch (thrown) {
+    return refused(thrown);
+  }
 }
 
 /** These say of a method itself that something is wrong with it. */
@@ -130,7 +147,7 @@ function guards(name: string, { concurrency, timeoutMs, repetition, throttle }: 
 /** Most methods take one argument; they go without the lists that several need. */
 function withOne(schema: Schema, invoke: (...args: unknown[]) => unknown): Answer {
   return (call) =>
-    after(schema["~standard"].validate(call.args[0]), (result) => invoke(accepted(result as Parsed, "its argument", call), call));
+    after(schema["~standard"].validate(call.args[0]), (result) => invoke(accepted(result as Parsed, "its argument", call), begun(call)));
 }
 
 function withSeveral(schemas: readonly Schema[], invoke: (...args: unknown[]) => unknown): Answer {
@@ -139,7 +156,7 @@ function withSeveral(schemas: readonly Schema[], invoke: (...args: unknown[]) =>
     const all = results.some((result) => result instanceof Promise) ? Promise.all(results) : results;
     return after(all, (parsed) => {
       const args = (parsed as Parsed[]).map((result, index) => accepted(result, `argument ${index + 1}`, call));
-      return invoke(...args, call);
+      return invoke(...args, begun(call));
     });
   };
 }

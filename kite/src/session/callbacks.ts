@@ -135,6 +135,15 @@ export class ImportedFunctions {
     return imported !== undefined && this.#held?.get(imported.id) === imported ? imported : undefined;
   }
 
+  /** One of the times that the function came is of no use to anybody; it stays if it came more often. */
+  letGoOnce(fn: RemoteFunction): void {
+    const held = this.find(fn);
+    if (held === undefined) return;
+    if (held.received === 1) return held.release();
+    held.received--;
+    this.#options.release(held.id, 1);
+  }
+
   clear(): void {
     this.#held = undefined;
   }

@@ -1,6 +1,7 @@
 import { KiteError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Call, Caller, CallMeta, CallOptions, CallSession } from "../method.ts";
+import type { Arrivals } from "./arrivals.ts";
 import { type Deadline, deadlines, type Expiring } from "./deadlines.ts";
 import { IdTable } from "./id-table.ts";
 import { sharedController } from "./shared-signal.ts";
@@ -194,7 +195,7 @@ function cancelled(name: string, signal: AbortSignal, outcome: "not_run" | "unkn
 /** What answers calls: the value, a promise of it, or a throw. */
 export type Serve = (call: IncomingCall) => unknown;
 
-interface IncomingCallParts {
+export interface IncomingCallParts {
   readonly method: string;
   readonly args: readonly unknown[];
   readonly session: CallSession;
@@ -202,6 +203,7 @@ interface IncomingCallParts {
   /** How long the caller waits, in milliseconds; undefined: it did not say. */
   readonly timeoutMs?: number | undefined;
   readonly meta?: CallMeta | undefined;
+  readonly arrivals?: Arrivals | undefined;
 }
 
 const NO_META: CallMeta = {};
@@ -213,17 +215,20 @@ export class IncomingCall implements Call, Expiring {
   readonly session: CallSession;
   readonly caller: Caller;
   readonly meta: CallMeta;
+  /** What the arguments hold that must be let go if no method gets them. */
+  readonly arrivals: Arrivals | undefined;
   readonly #dueAt: number;
   #deadline: Deadline | undefined;
   #controller: AbortController | undefined;
   #ended: KiteError | undefined;
 
-  constructor({ method, args, session, caller, timeoutMs, meta = NO_META }: IncomingCallParts) {
+  constructor({ method, args, session, caller, timeoutMs, meta = NO_META, arrivals }: IncomingCallParts) {
     this.method = method;
     this.args = args;
     this.session = session;
     this.caller = caller;
     this.meta = meta;
+    this.arrivals = arrivals;
     this.#dueAt = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
   }
 

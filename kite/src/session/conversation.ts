@@ -4,6 +4,7 @@ import type { Caller, CallMeta, CallOptions } from "../method.ts";
 import * as MESSAGE from "../wire/message.ts";
 import { type Frame, isCount, readFrame } from "../wire/v1.ts";
 import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
+import { Arrivals } from "./arrivals.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
 import type { FailedWork } from "./failure.ts";
@@ -238,7 +239,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id)));
+        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id) ? undefined : UNWANTED));
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -248,7 +249,7 @@ export class Conversation {
       case MESSAGE.release:
         return this.#onRelease(id, message[2]);
       case MESSAGE.chunk:
-        return this.#receiving.chunk(id, this.#revive(message[2], frame), message[3]);
+        return this.#onChunk(id, message, frame);
       case MESSAGE.credit:
         return this.#sending.credit(id, message[2]);
       case MESSAGE.end:
@@ -256,7 +257,8 @@ export class Conversation {
       case MESSAGE.stop:
         return this.#sending.stop(id);
       case MESSAGE.authenticate:
-        return this.#serving.authenticate(id, this.#revive(message[2], frame));
+        // A credential is text: whatever else is in it has nobody to go to.
+        return this.#serving.authenticate(id, this.#revive(message[2], frame, UNWANTED));
       case MESSAGE.drop:
         return this.#arriving?.drop(id);
       default:
@@ -282,19 +284,25 @@ export class Conversation {
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
       throw protocolError("a call has an id, a method's name and an array of arguments");
     }
-    const args = this.#revive(rawArgs, frame) as unknown[];
+    const arrivals = this.#arrivals(frame);
+    const args = this.#revive(rawArgs, frame, arrivals) as unknown[];
     const meta = rawMeta === undefined ? undefined : readMeta(rawMeta);
-    if (meta !== undefined && !isKey(meta.key)) return this.#replyError(id, badKey(method.slice(0, MAX_NAME)));
-    this.#serving.call(id, method, args, typeof timeoutMs === "number" ? timeoutMs : undefined, meta);
+    if (meta !== undefined && !isKey(meta.key)) {
+      arrivals?.letGo();
+      return this.#replyError(id, badKey(method.slice(0, MAX_NAME)));
+    }
+    const timeout = typeof timeoutMs === "number" ? timeoutMs : undefined;
+    this.#serving.call(id, { method, args, timeoutMs: timeout, meta, arrivals: arrivals?.some });
   }
 
   #onInvoke(id: number, message: readonly unknown[], frame: Frame): void {
     const [, , fn, rawArgs, rawMeta] = message;
     if (!isCount(fn) || !Array.isArray(rawArgs)) throw protocolError("an invocation has an id, a function and an array");
-    const args = this.#revive(rawArgs, frame) as unknown[];
+    const arrivals = this.#arrivals(frame);
+    const args = this.#revive(rawArgs, frame, arrivals) as unknown[];
     // Nothing repeats an invocation: what stands there as a key is none.
     const meta = rawMeta === undefined ? undefined : { ...readMeta(rawMeta), key: undefined };
-    this.#serving.invoke(id, `function ${fn}`, args, meta, () => this.#exported.get(fn));
+    this.#serving.invoke(id, { method: `function ${fn}`, args, meta, arrivals: arrivals?.some }, () => this.#exported.get(fn));
   }
 
   #onRelease(id: number, count: unknown): void {
@@ -307,28 +315,42 @@ export class Conversation {
     if (typeof method !== "string" || !Array.isArray(rawArgs)) {
       throw protocolError("a notification has a method's name and an array");
     }
-    this.#serving.notify(method, this.#revive(rawArgs, frame) as unknown[]);
+    const arrivals = this.#arrivals(frame);
+    this.#serving.notify({ method, args: this.#revive(rawArgs, frame, arrivals) as unknown[], arrivals: arrivals?.some });
   }
 
-  /**
-   * What nobody waits for any more is not `wanted`: its functions and streams are let go as they come. Its producers would
-   * fill their windows, and its functions stay, until garbage is collected here, which may be never.
-   */
-  #revive(value: unknown, frame: Frame, wanted = true): unknown {
-    if (frame.marked) return reviveValue(value, this.#source(frame, wanted));
+  #onChunk(id: number, [, , written, weight]: readonly unknown[], frame: Frame): void {
+    if (!this.#receiving.has(id)) return void this.#revive(written, frame, UNWANTED);
+    const arrivals = this.#arrivals(frame);
+    this.#receiving.chunk(id, { chunk: this.#revive(written, frame, arrivals), weight, arrivals: arrivals?.some });
+  }
+
+  #arrivals(frame: Frame): Arrivals | undefined {
+    return frame.marked ? new Arrivals() : undefined;
+  }
+
+  /** Notes functions and streams among the `arrivals`. Of what is unwanted, since nobody waits any more, they are let go as they come. */
+  #revive(value: unknown, frame: Frame, arrivals: Arrivals | typeof UNWANTED | undefined): unknown {
+    if (frame.marked) return reviveValue(value, this.#source(frame, arrivals));
     checkValue(value, this.#limits.depth);
     return value;
   }
 
-  #source(frame: Frame, wanted: boolean): ValueSource {
+  #source(frame: Frame, arrivals: Arrivals | typeof UNWANTED | undefined): ValueSource {
     return {
       maxDepth: this.#limits.depth,
-      // One copy alone: others may be held here.
-      importFunction: (id) => (wanted ? this.#imported.get(id) : this.#push(`[${MESSAGE.release},${id},1]`)),
+      importFunction: (id) => {
+        // One copy alone: others may be held here.
+        if (arrivals === UNWANTED) return this.#push(`[${MESSAGE.release},${id},1]`);
+        const fn = this.#imported.get(id);
+        arrivals?.add(() => this.#imported.letGoOnce(fn));
+        return fn;
+      },
       ownFunction: (id) => this.#exported.get(id),
       importStream: (id) => {
         const stream = this.#receiving.add(id);
-        if (!wanted) stream.cancel();
+        if (arrivals === UNWANTED) stream.cancel();
+        else arrivals?.add(() => stream.cancel());
         return stream;
       },
       bytes: (segment) => {
@@ -355,6 +377,9 @@ function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}` : "";
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
 }
+
+/** In place of what arrives: nobody waits for it. */
+const UNWANTED = "unwanted";
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;

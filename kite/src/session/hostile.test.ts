@@ -26,7 +26,7 @@ const anything = z.custom<unknown>(() => true);
 const methods: Methods = {
   echo: method({ input: anything }, (value) => value),
   take: method({ input: anything }, () => "taken"),
-  wait: method({}, () => new Promise(() => {})),
+  wait: method({ input: anything }, () => new Promise(() => {})),
   bytes: method({}, async function* () {
     for (;;) yield new Uint8Array(600);
   }),

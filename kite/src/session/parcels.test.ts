@@ -2,9 +2,12 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { callWith } from "../calling/remote.ts";
 import { KiteError } from "../errors.ts";
+import { LIMITS, type Limits } from "../limits.ts";
 import { method } from "../method.ts";
 import { connectedPair, type PairOptions, until } from "../testing.ts";
+import { memoryLink } from "../transport/memory.ts";
 import { writeFrame } from "../wire/test-frame.ts";
+import { Peer } from "./peer.ts";
 import { acceptor, greet } from "./test-stranger.ts";
 
 const anything = z.custom<unknown>(() => true);
@@ -73,6 +76,34 @@ test("a small call overtakes a large one, in both directions", async () => {
   await Promise.all([sent, got]);
 
   expect(order.slice(0, 10)).toEqual(Array(10).fill("ping"));
+});
+
+test.each<[limit: string, limits: Partial<Limits>]>([
+  ["messages of 400,000 bytes", { messageBytes: 400_000 }],
+  ["400,000 bytes of messages", { reassemblyBytes: 400_000 }],
+])("a call that was made before it was known that the peer takes in %s fails when it is, and holds up nothing", async (_, limits) => {
+  const length = method({ input: anything }, (value) => (value as { length: number }).length);
+  const host = acceptor(undefined, { length }, limits);
+  await using peer = new Peer({
+    target: async () => ({ url: "memory:" }),
+    dial: async () => {
+      const [here, there] = memoryLink().ends;
+      host.accept(there);
+      return here;
+    },
+    limits: LIMITS,
+  });
+  const forever = { timeoutMs: Number.POSITIVE_INFINITY };
+  const stream = (async function* () {})();
+
+  const tooLarge = peer.call("length", ["x".repeat(500_000), stream], forever);
+  const behind = peer.call("length", ["x".repeat(300_000)], forever);
+
+  await expect(tooLarge).rejects.toMatchObject({ code: "limit_exceeded", details: { limit: "messageBytes", allowed: 400_000 } });
+  expect(await behind).toBe(300_000);
+  await expect(peer.call("length", ["x".repeat(500_000)], forever)).rejects.toMatchObject({ details: { allowed: 400_000 } });
+  expect(peer.session.counts).toMatchObject({ calls: 0, parcels: 0, sending: 0 });
+  host.close(new KiteError("disconnected", "the test is over"));
 });
 
 test("a large message goes on where it was when the connection was cut", async () => {

@@ -9,7 +9,7 @@ import { type Outbox, type Segment, sizeOf } from "./outbox.ts";
 export interface ParcelEvents {
   /** Its last piece is in this frame. */
   sent?(frame: number): void;
-  /** Its bytes could not be read; the peer will never see it. */
+  /** Its bytes could not be read, or the peer takes in less; it will never see it. */
   failed?(error: KiteError): void;
   /** It was given up, or its session has ended; the peer will never see it. */
   dropped?(): void;
@@ -47,6 +47,11 @@ export class OutgoingParcels {
   /** What the peer takes in is known; what waited for that begins. */
   agree(agreed: AgreedLimits): void {
     this.#agreed = agreed;
+    const tooLarge = this.#waiting.filter(({ size }) => size > this.#largest);
+    for (const parcel of tooLarge) {
+      this.#finish(parcel);
+      parcel.tell((events) => events.failed?.(this.#tooLarge(parcel)));
+    }
     this.#pump();
   }
 
@@ -57,11 +62,8 @@ export class OutgoingParcels {
    */
   add(message: string, segments: readonly Segment[]): Parcel {
     const parcel = new Parcel(this.#next, message, segments);
-    const { messageBytes, reassemblyBytes } = this.#limits;
-    const largest = Math.min(messageBytes, this.#agreed?.messageBytes ?? messageBytes);
-    if (parcel.size > largest) {
-      throw limitError("messageBytes", { ...this.#limits, messageBytes: largest }, `the message has ${parcel.size} bytes; send a stream`);
-    }
+    const { reassemblyBytes } = this.#limits;
+    if (parcel.size > this.#largest) throw this.#tooLarge(parcel);
     if (this.#bytes + parcel.size > reassemblyBytes) {
       throw limitError("reassemblyBytes", this.#limits, `${this.#bytes} bytes of large messages wait to be sent already`);
     }
@@ -92,6 +94,16 @@ export class OutgoingParcels {
       this.#finish(parcel);
       parcel.tell((events) => events.dropped?.());
     }
+  }
+
+  /** What would not fit beside nothing else would wait for its turn for ever, and all others behind it. */
+  get #largest(): number {
+    const { messageBytes } = this.#limits;
+    return this.#agreed === undefined ? messageBytes : Math.min(messageBytes, this.#agreed.messageBytes, this.#agreed.reassemblyBytes);
+  }
+
+  #tooLarge({ size }: Parcel): KiteError {
+    return limitError("messageBytes", { ...this.#limits, messageBytes: this.#largest }, `the message has ${size} bytes; send a stream`);
   }
 
   #giveUp(parcel: Parcel): void {

@@ -2,6 +2,7 @@ import { KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import { isCount } from "../wire/v1.ts";
 import { leastLength, plainWeight } from "../wire/values.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { StreamWires } from "./streams.ts";
 import { toReadable } from "./web-streams.ts";
 
@@ -30,6 +31,11 @@ export class IncomingStreams {
     return this.#open?.size ?? 0;
   }
 
+  /** Whether somebody may still read the stream. */
+  has(id: number): boolean {
+    return this.#open?.has(id) ?? false;
+  }
+
   add(id: number): RemoteStream<unknown> {
     if (this.#open?.has(id)) throw protocolError(`stream ${id} was announced twice`);
     if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
@@ -50,8 +56,8 @@ export class IncomingStreams {
    *
    * @throws {KiteError} `protocol_error` for a weight that it cannot have, or for more than the window.
    */
-  chunk(id: number, chunk: unknown, said: unknown): void {
-    this.#open?.get(id)?.push(chunk, weightOf(chunk, said));
+  chunk(id: number, { chunk, weight, arrivals }: ArrivedChunk): void {
+    this.#open?.get(id)?.push({ chunk, weight: weightOf(chunk, weight), arrivals });
   }
 
   end(id: number, error: KiteError | undefined): void {
@@ -69,6 +75,14 @@ export class IncomingStreams {
   #stop(id: number): void {
     if (this.#open?.delete(id)) this.#wires.stop(id);
   }
+}
+
+interface ArrivedChunk {
+  readonly chunk: unknown;
+  /** As its sender said, if it did. */
+  readonly weight: unknown;
+  /** What it holds that must be let go if nobody reads it. */
+  readonly arrivals: Arrivals | undefined;
 }
 
 /**
@@ -126,7 +140,7 @@ interface Waiting {
 class StreamReader {
   readonly #window: number;
   readonly #events: { consumed(weight: number): void; stopped(): void };
-  #chunks: { readonly chunk: unknown; readonly weight: number }[] = [];
+  #chunks: (ArrivedChunk & { readonly weight: number })[] = [];
   #waiting: Waiting[] = [];
   #inFlight = 0;
   #consumed = 0;
@@ -137,12 +151,13 @@ class StreamReader {
     this.#events = events;
   }
 
-  push(chunk: unknown, weight: number): void {
+  push(arrived: ArrivedChunk & { readonly weight: number }): void {
+    const { chunk, weight } = arrived;
     // One chunk may overdraw the window, whatever its size; the next one must have waited.
     if (this.#inFlight >= this.#window) throw protocolError(`a stream was sent beyond its window of ${this.#window}`);
     this.#inFlight += weight;
     const waiting = this.#waiting.shift();
-    if (waiting === undefined) this.#chunks.push({ chunk, weight });
+    if (waiting === undefined) this.#chunks.push(arrived);
     else {
       this.#consume(weight);
       waiting.resolve({ done: false, value: chunk });
@@ -168,7 +183,7 @@ class StreamReader {
   }
 
   cancel(): void {
-    this.#chunks = [];
+    for (const { arrivals } of this.#chunks.splice(0)) arrivals?.letGo();
     if (this.#ended !== undefined) return;
     this.end(undefined);
     this.#events.stopped();

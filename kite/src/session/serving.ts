@@ -1,10 +1,11 @@
 import { KiteError, protocolError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
-import type { Caller, CallMeta, CallSession } from "../method.ts";
+import type { Caller, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import type { Through } from "../through.ts";
 import * as MESSAGE from "../wire/message.ts";
-import { IncomingCall, type Serve } from "./calls.ts";
+import type { Arrivals } from "./arrivals.ts";
+import { IncomingCall, type IncomingCallParts, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
 import type { OutgoingParcels, Parcel } from "./parcels.ts";
 import type { OutgoingStreams } from "./streams.ts";
@@ -23,6 +24,9 @@ export interface ServingOptions {
   /** What calls of functions go through. */
   readonly through?: Pick<Through, "invoking" | "invoked"> | undefined;
 }
+
+/** A call as it came. */
+type CallParts = Omit<IncomingCallParts, "session" | "caller">;
 
 interface ServingParts {
   readonly writer: MessageWriter;
@@ -53,24 +57,25 @@ export class Serving {
     return this.#atWork.size;
   }
 
-  call(id: number, method: string, args: readonly unknown[], timeoutMs: number | undefined, meta: CallMeta | undefined): void {
-    const call = this.#incoming(method, args, timeoutMs, meta);
+  call(id: number, parts: CallParts): void {
+    const call = this.#incoming(parts);
     this.#answer(id, call, () => this.#options.serve(call));
   }
 
-  invoke(id: number, name: string, args: readonly unknown[], meta: CallMeta | undefined, find: () => (...args: never[]) => unknown): void {
-    const call = this.#incoming(name, args, undefined, meta);
+  invoke(id: number, parts: CallParts, find: () => (...args: never[]) => unknown): void {
+    const { args, arrivals } = parts;
+    const call = this.#incoming(parts);
     this.#answer(id, call, () => {
       const { invoked } = this.#options.through ?? {};
-      const fn = find();
+      const fn = found(find, arrivals);
       return invoked === undefined ? fn(...(args as never[])) : invoked(call, fn.name, () => fn(...(args as never[])));
     });
   }
 
-  notify(method: string, args: readonly unknown[]): void {
+  notify(parts: CallParts): void {
     // Nobody asked to hear what became of it, so one too many is dropped.
-    if (this.#load >= this.#options.limits.pendingCalls) return;
-    const call = this.#incoming(method, args);
+    if (this.#load >= this.#options.limits.pendingCalls) return parts.arrivals?.letGo();
+    const call = this.#incoming(parts);
     try {
       const result = this.#options.serve(call);
       if (!isThenable(result)) return;
@@ -84,7 +89,7 @@ export class Serving {
   }
 
   authenticate(id: number, auth: unknown): void {
-    this.#answer(id, this.#incoming("authenticate", []), async () => {
+    this.#answer(id, this.#incoming({ method: "authenticate", args: [] }), async () => {
       const { authenticate } = this.#options;
       if (authenticate === undefined) throw new KiteError("failed_precondition", "this side asks for no credential");
       this.caller = await authenticate(auth);
@@ -111,8 +116,8 @@ export class Serving {
     this.#results?.clear();
   }
 
-  #incoming(method: string, args: readonly unknown[], timeoutMs?: number, meta?: CallMeta): IncomingCall {
-    return new IncomingCall({ method, args, session: this.#options.session, caller: this.caller, timeoutMs, meta });
+  #incoming({ method, args, timeoutMs, meta, arrivals }: CallParts): IncomingCall {
+    return new IncomingCall({ method, args, session: this.#options.session, caller: this.caller, timeoutMs, meta, arrivals });
   }
 
   /** Runs `work` and answers call `id` with what comes of it. What is finished at once is never kept. */
@@ -120,6 +125,7 @@ export class Serving {
     if (this.#atWork.has(id)) throw protocolError(`call ${id} is being served already`);
     const { pendingCalls } = this.#options.limits;
     if (this.#load >= pendingCalls) {
+      call.arrivals?.letGo();
       const message = `the limit pendingCalls is ${pendingCalls}; ${call.method.slice(0, MAX_NAME)} would have been one more`;
       return this.#parts.replyError(id, new KiteError("overloaded", message, { outcome: "not_run" }));
     }
@@ -171,6 +177,16 @@ export class Serving {
       this.#parts.replyError(id, new KiteError("invalid_result", this.explain(reasonOf(error), call).message, { cause: error }));
     };
     parcel.follow({ sent: over, failed, dropped: over });
+  }
+}
+
+/** The function that is invoked; one that is not there any more gets no arguments. */
+function found<T>(find: () => T, arrivals: Arrivals | undefined): T {
+  try {
+    return find();
+  } catch (thrown) {
+    arrivals?.letGo();
+    throw thrown;
   }
 }
 

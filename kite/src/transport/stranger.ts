@@ -44,7 +44,7 @@ export class Strangers {
       share(0);
     };
     const count = ({ length }: Buffer): void => {
-      begun += length;
+      begun += Math.max(length, LEAST_BYTES);
       const beyond = Math.max(0, begun - OWN_BYTES);
       if (beyond > 0 && (!mayShare || this.#taken - shared + beyond > this.#room)) {
         known();
@@ -119,6 +119,9 @@ class StrangersTransport implements Transport {
     this.#progress = undefined;
   }
 }
+
+// About what it costs to keep the smallest piece of a frame: one sent byte by byte would fill fifty times its room.
+const LEAST_BYTES = 64;
 
 // A hello has at most 64 KiB; the rest is for the frame around it and for a proxy's pings.
 const OWN_BYTES = 68 * 1024;

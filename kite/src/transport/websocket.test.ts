@@ -1,18 +1,18 @@
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { expect, test, vi } from "vitest";
-import { WebSocket } from "ws";
+import { WebSocket, WebSocketServer } from "ws";
 import { z } from "zod";
 import { peerOf } from "../calling/remote.ts";
 import { Kite } from "../kite.ts";
 import { LIMITS } from "../limits.ts";
-import { Listener } from "../listener.ts";
+import { Listener, type ListenOptions } from "../listener.ts";
 import { type ContractOf, method } from "../method.ts";
 import { testCaller, until } from "../testing.ts";
 import { PROTOCOL } from "../wire/v1.ts";
-import { maskedFrame } from "./socket-frame.ts";
+import { maskedFrame, textFrame } from "./socket-frame.ts";
 import type { Transport } from "./transport.ts";
-import { dialWebSocket } from "./websocket.ts";
+import { dialWebSocket, webSocketTransport } from "./websocket.ts";
 
 const methods = { length: method({ role: "viewer", input: z.string() }, (text) => text.length) };
 type Contract = ContractOf<typeof methods>;
@@ -115,6 +115,57 @@ test("the bytes of a frame are never in Node's pool, where other bytes are besid
   await listener.close();
 });
 
+test.each<[where: string, options: ListenOptions, before: string]>([
+  ["behind the request", {}, ""],
+  ["behind a line that a balancer says first", { prelude: passBehindLine }, "PROXY UNKNOWN\r\n"],
+])("frames that come %s, in the same packet, arrive as they were sent", async (_, options, before) => {
+  const heard: string[] = [];
+  const listener = await Listener.open(options, LIMITS, {
+    onTransport: (transport) => transport.start({ frame: (frame) => void heard.push(String(frame)), closed: () => {} }),
+  });
+  const frames = Buffer.concat(["one", "two", "three"].map((each) => textFrame(each, { masked: true })));
+  const sockets: Socket[] = [];
+
+  for (let at = 0; at <= frames.length; at++) {
+    const socket = connect(listener.port, "127.0.0.1");
+    socket.write(Buffer.concat([Buffer.from(before + UPGRADE), frames.subarray(0, at)]));
+    await once(socket, "data");
+    socket.write(frames.subarray(at));
+    sockets.push(socket);
+  }
+
+  await until(() => heard.length === 3 * sockets.length);
+  expect(new Set(heard)).toEqual(new Set(["one", "two", "three"]));
+  for (const socket of sockets) socket.destroy();
+  await listener.close();
+});
+
+test("frames stay in order on a server's own socket that compresses", async () => {
+  const sockets = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: true });
+  await once(sockets, "listening");
+  const heard: string[] = [];
+  sockets.on("connection", (socket, { socket: connection }) => {
+    const transport = webSocketTransport(socket, connection);
+    transport.start({ frame: (frame) => void heard.push(`client ${frame.length}`), closed: () => {} });
+    transport.send(new Uint8Array(100_000));
+    transport.send("between");
+    transport.send("x".repeat(2_000));
+  });
+  const client = new WebSocket(`ws://127.0.0.1:${(sockets.address() as AddressInfo).port}`);
+  client.on("message", (data: Buffer) => heard.push(`server ${data.length}`));
+  client.once("open", () => {
+    client.send(new Uint8Array(3_000));
+    client.send("short");
+  });
+
+  await until(() => heard.length === 5);
+
+  expect(heard.filter((each) => each.startsWith("server"))).toEqual(["server 100000", "server 7", "server 2000"]);
+  expect(heard.filter((each) => each.startsWith("client"))).toEqual(["client 3000", "client 5"]);
+  client.terminate();
+  sockets.close();
+});
+
 test("an address that is none is refused as what it is", async () => {
   const dial = dialWebSocket({ url: "not an address", protocols: [PROTOCOL], maxFrameBytes: 1, signal: new AbortController().signal });
 
@@ -144,13 +195,23 @@ test("a kite that is closed while its port opens leaves none open, and calls nob
   await expect(server.listen()).rejects.toMatchObject({ code: "failed_precondition" });
 });
 
+const UPGRADE =
+  `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${"A".repeat(22)}==\r\n` +
+  `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ${PROTOCOL}\r\n\r\n`;
+
+function passBehindLine(socket: Socket, pass: () => void): void {
+  socket.once("data", (chunk: Buffer) => {
+    socket.pause();
+    socket.unshift(chunk.subarray(chunk.indexOf("\n") + 1));
+    pass();
+    socket.resume();
+  });
+}
+
 /** A connection that says frames by itself from now on. */
 async function upgraded(port: number): Promise<Socket> {
   const socket = connect(port, "127.0.0.1");
-  socket.write(
-    `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${"A".repeat(22)}==\r\n` +
-      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ${PROTOCOL}\r\n\r\n`,
-  );
+  socket.write(UPGRADE);
   await once(socket, "data");
   return socket;
 }

@@ -62,13 +62,15 @@ function open(url: string, protocols: string[], maxPayload: number): WebSocket {
 
 /**
  * Carries frames over a socket of `ws`, on either side. The socket belongs to it from now on, and is closed with it. A server may
- * pass the connection that it upgraded, too: its frames are then read and written faster.
+ * pass the connection that it upgraded, too, before anything was read from it: its frames are then read and written faster.
  *
  * @example server.on("connection", (socket, { socket: connection }) => kite.serve(webSocketTransport(socket, connection)));
  */
 export function webSocketTransport(socket: WebSocket, accepted?: Duplex): Transport {
   if (accepted !== undefined) unmaskEarly(accepted);
-  return new WebSocketTransport(socket, accepted, { masks: false });
+  // What `ws` compresses leaves later: what is written past it would overtake that.
+  const connection = socket.extensions === "" ? accepted : undefined;
+  return new WebSocketTransport(socket, connection, { masks: false });
 }
 
 // Of all the ways to call `createConnection` only the one with options is used. TLS hands out 16 KiB at a time, whatever room there is.
@@ -144,5 +146,6 @@ function plainBytes({ buffer, byteOffset, byteLength }: Buffer): Uint8Array {
 /** What this side could not take in, by the names of `ws`, as the close code that the peer is told. */
 const UNREADABLE: Record<string, number | undefined> = {
   WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 1009,
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: 1009,
   WS_ERR_INVALID_UTF8: 1007,
 };
