@@ -25,7 +25,7 @@ export interface CompletedNames {
  * word here.
  *
  * @throws {KiteError} `invalid_argument` for another shell.
- * @example print(completionScript(program, "bash"));
+ * @example console.log(completionScript(program, "bash"));
  */
 export function completionScript(program: CommandTree, shell: string, names: CompletedNames = {}): string {
   const words = wordsByPath(program, names.hidden ?? []);

@@ -1,14 +1,9 @@
-import { readFileSync } from "node:fs";
-import path from "node:path";
 import ts from "typescript";
 import { expect, test } from "vitest";
-import PACKAGE from "../package.json" with { type: "json" };
+import { exportedNames } from "./test-exports.ts";
 
-// What people read when they point at a name in their editor. Read from the sources alone: what is of interest stands beside them.
-const ROOT = path.join(import.meta.dirname, "..");
-const sources = new Map<string, ts.SourceFile>();
-const entries = Object.values(PACKAGE.exports).map((entry) => path.join(ROOT, entry["mesh-source"]));
-const exported = [...new Map(entries.flatMap(exportsOf).map((found) => [`${found.name} of ${found.file}`, found])).values()];
+// What people read when they point at a name in their editor.
+const exported = [...new Map(exportedNames().map((found) => [`${found.name} of ${found.file}`, found])).values()];
 
 test("what is exported is found by this test", () => {
   const names = exported.map(({ name }) => name);
@@ -42,44 +37,6 @@ test("every number in an option or a result has its unit in its name, or says wh
 
   expect(bare).toEqual([]);
 });
-
-interface Exported {
-  readonly name: string;
-  readonly file: string;
-  readonly node: ts.Node;
-}
-
-/** What a module exports, with the declarations where they stand; `export …  from` is followed. */
-function exportsOf(file: string): Exported[] {
-  return sourceOf(file).statements.flatMap((statement) => {
-    if (isExported(statement)) return declarationsOf(statement).map(([name, node]) => ({ name, file, node }));
-    if (!ts.isExportDeclaration(statement) || statement.moduleSpecifier === undefined) return [];
-    const from = exportsOf(path.join(path.dirname(file), (statement.moduleSpecifier as ts.StringLiteral).text));
-    const { exportClause } = statement;
-    if (exportClause === undefined || !ts.isNamedExports(exportClause)) return from;
-    return exportClause.elements.map(({ name, propertyName = name }) => {
-      const found = from.find((each) => each.name === propertyName.text);
-      if (found === undefined) throw new Error(`${file} exports ${propertyName.text}, which is not where it says`);
-      return found;
-    });
-  });
-}
-
-function sourceOf(file: string): ts.SourceFile {
-  const known = sources.get(file) ?? ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.ESNext, true);
-  sources.set(file, known);
-  return known;
-}
-
-function isExported(node: ts.Statement): boolean {
-  return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword) ?? false);
-}
-
-function declarationsOf(statement: ts.Statement): [string, ts.Node][] {
-  // What is said of a constant stands before the whole statement.
-  if (ts.isVariableStatement(statement)) return statement.declarationList.declarations.map(({ name }) => [name.getText(), statement]);
-  return [[(statement as ts.DeclarationStatement).name?.getText() ?? "", statement]];
-}
 
 function wordsOf(node: ts.Node): string {
   const [doc] = ts.getJSDocCommentsAndTags(node).filter(ts.isJSDoc);
