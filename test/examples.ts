@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
 const CHECKOUT = fileURLToPath(new URL("..", import.meta.url));
-const FOLDERS = ["kite/src", "kite/cli/src", "kontrol/src", "klient", "kloud", "gateway", "deploy", "test"];
+const FOLDERS = ["kite/src", "kontrol/src", "klient", "kloud", "gateway", "deploy", "test"];
 
 /** The code of an `@example`. */
 export interface Example {
@@ -51,28 +51,28 @@ import type * as kites from "@kite-mesh/kite";
 import type * as contracts from "@kite-mesh/kontrol/contract";
 declare global {
   const z: typeof import("zod").z;
-  const expect: typeof import("vitest").expect;
+  const assert: typeof import("node:assert/strict");
   const connect: typeof import("nats").connect;
-  const spawn: typeof import("node:child_process").spawn;
-  const readFile: typeof import("node:fs/promises").readFile;
-  const sleep: typeof import("node:timers/promises").setTimeout;
+  const expect: typeof import("vitest").expect;
   const pino: typeof import("pino").pino;
+  const readFile: typeof import("node:fs/promises").readFile;
+  const spawn: typeof import("node:child_process").spawn;
+  const WebSocketServer: typeof import("ws").WebSocketServer;
 
-  interface Numbers { square(n: number): number; add(a: number, b: number): number }
-  type MathContract = Numbers;
-  type KontrolContract = contracts.KontrolContract;
+  interface MathContract { square(n: number): number; add(a: number, b: number): number }
   interface ClockContract { now(): string }
   interface PricesContract { of(what: string): number }
   interface PromptContract { kite: { prompt(question: string): string } }
-  interface LinesContract { log: { tail(request: { path: string }): AsyncIterable<string> }; fs: { open(request: { path: string }): ReadableStream<Uint8Array> } }
+  interface LogsContract { tail(file: string): kites.RemoteStream<string> }
+  type KontrolContract = contracts.KontrolContract;
 
   const kite: kites.Kite;
   const math: kites.Remote<MathContract>;
-  const klient: kites.Remote<LinesContract>;
+  const logs: kites.Remote<LogsContract>;
   const kontrol: kites.Remote<KontrolContract>;
   const methods: { square: kites.Method<[number], number> };
-  const square: kites.Method<[number], number>;
   const call: kites.Call;
+  const released: kites.Contract;
   const log: kites.Logger;
   const keys: kites.KeySet;
   const kiteKey: kites.KiteKey;
@@ -80,10 +80,25 @@ declare global {
   const identity: kites.Identity;
   const options: kites.KiteOptions;
   const signal: AbortSignal;
+  const program: import("commander").Command;
   const home: string;
   const key: string;
-  const url: string;
   const kontrolUrl: string;
   const path: string;
+  const text: string;
+  const token: string;
+  const url: string;
+  const Order: import("zod").ZodType<{ item: string }>;
+  const orders: { place(order: { item: string }): Promise<string> };
+  const db: { query(text: string, values: unknown[]): Promise<{ rows: unknown[] }> };
+  // Of the innermost parts alone.
+  const sleep: (ms: number, options: { signal: AbortSignal }) => Promise<void>;
+  const attempt: () => Promise<boolean>;
+  const connection: import("node:net").Socket;
+  const socket: import("node:net").Socket;
+  const frame: Uint8Array<ArrayBuffer>;
+  const bytes: Uint8Array<ArrayBuffer>;
+  const heartbeatMs: number;
+  const ticket: string;
 }
 `;
