@@ -1,6 +1,6 @@
 import ts from "typescript";
 import { expect, test } from "vitest";
-import { exportedNames } from "./test-exports.ts";
+import { exportedNames, superclassOf } from "./test-exports.ts";
 
 // What people read when they point at a name in their editor.
 const exported = [...new Map(exportedNames().map((found) => [`${found.name} of ${found.file}`, found])).values()];
@@ -24,9 +24,17 @@ test("every exported function and class has an example", () => {
   expect(without.map(({ name }) => name)).toEqual([]);
 });
 
+test("every method and getter of an exported class says what it does, whichever class it is inherited from", () => {
+  const members = exported.flatMap(({ name, file, node }) => (ts.isClassDeclaration(node) ? openMembers(name, file, node) : []));
+  const silent = members.filter(({ node }) => wordsOf(node) === "" && !tagsOf(node).includes("throws"));
+
+  expect(members.map(({ name }) => name)).toEqual(expect.arrayContaining(["Kite.listen", "Kite.connect", "Kite.dial", "Peer.state"]));
+  expect(silent.map(({ name }) => name)).toEqual([]);
+});
+
 test("every exported function, and every method of an exported class, that throws says what", () => {
-  const silent = exported.flatMap(({ name, node }) =>
-    methodsOf(name, node).filter((each) => throws(each.node) && !tagsOf(each.node).includes("throws")),
+  const silent = exported.flatMap(({ name, file, node }) =>
+    functionsOf(name, file, node).filter((each) => throws(each.node) && !tagsOf(each.node).includes("throws")),
   );
 
   expect(silent.map(({ name }) => name)).toEqual([]);
@@ -51,11 +59,27 @@ function isCode(node: ts.Node): boolean {
   return ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node);
 }
 
-function methodsOf(name: string, node: ts.Node): { name: string; node: ts.Node }[] {
+function functionsOf(name: string, file: string, node: ts.Node): Member[] {
   if (ts.isFunctionDeclaration(node)) return [{ name, node }];
-  if (!ts.isClassDeclaration(node)) return [];
-  const open = node.members.filter((member) => ts.isMethodDeclaration(member) && isOpen(member));
-  return open.map((member) => ({ name: `${name}.${member.name?.getText()}`, node: member }));
+  return ts.isClassDeclaration(node) ? openMembers(name, file, node).filter((member) => ts.isMethodDeclaration(member.node)) : [];
+}
+
+interface Member {
+  readonly name: string;
+  readonly node: ts.Node;
+}
+
+/** Its own and those that it inherits; not what a language construct calls, such as `using`, and not what says the same as above it. */
+function openMembers(name: string, file: string, node: ts.ClassDeclaration): Member[] {
+  const own = node.members.filter((member) => ts.isMethodDeclaration(member) || ts.isGetAccessor(member));
+  const open = own.filter((member) => isOpen(member) && !ts.isComputedPropertyName(member.name) && !isOverride(member));
+  const above = superclassOf(file, node);
+  const inherited = above === undefined ? [] : openMembers(name, above.file, above.node);
+  return [...open.map((member) => ({ name: `${name}.${member.name.getText()}`, node: member })), ...inherited];
+}
+
+function isOverride(member: ts.MethodDeclaration | ts.GetAccessorDeclaration): boolean {
+  return ts.getModifiers(member)?.some(({ kind }) => kind === ts.SyntaxKind.OverrideKeyword) ?? false;
 }
 
 /** Of a function that it makes or passes on, that one's caller learns; so only what it throws itself counts. */

@@ -45,6 +45,22 @@ export function exportsOf(file: string): Omit<Exported, "from">[] {
   });
 }
 
+/** The class that a class of this file extends, where it is one of ours. */
+export function superclassOf(file: string, node: ts.ClassDeclaration): { file: string; node: ts.ClassDeclaration } | undefined {
+  const name = node.heritageClauses?.find(({ token }) => token === ts.SyntaxKind.ExtendsKeyword)?.types[0]?.expression.getText();
+  for (const statement of sourceOf(file).statements) {
+    if (!ts.isImportDeclaration(statement)) continue;
+    const from = (statement.moduleSpecifier as ts.StringLiteral).text;
+    const { namedBindings } = statement.importClause ?? {};
+    if (!from.startsWith(".") || namedBindings === undefined || !ts.isNamedImports(namedBindings)) continue;
+    if (!namedBindings.elements.some((element) => element.name.text === name)) continue;
+    const above = path.join(path.dirname(file), from);
+    const found = exportsOf(above).find((each) => each.name === name)?.node;
+    if (found !== undefined && ts.isClassDeclaration(found)) return { file: above, node: found };
+  }
+  return undefined;
+}
+
 function isExported(node: ts.Statement): boolean {
   return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword) ?? false);
 }
