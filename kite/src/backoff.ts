@@ -20,7 +20,7 @@ export interface BackoffOptions {
  *
  * @example
  * const backoff = new Backoff({ budgetMs: 30_000 });
- * for (let wait = 0; wait !== undefined; wait = backoff.next()) { await sleep(wait, { signal }); if (await attempt()) return; }
+ * for (let wait: number | undefined = 0; wait !== undefined; wait = backoff.next()) { await sleep(wait, { signal }); if (await attempt()) return; }
  */
 export class Backoff {
   readonly #options: Required<BackoffOptions>;

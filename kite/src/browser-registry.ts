@@ -6,6 +6,7 @@ import { dialBrowserSocket } from "./transport/browser-websocket.ts";
  * The browser's kite that also finds others through kontrol: `connect`, `find` and `watch`.
  *
  * @example
+ * const auth = async () => ({ type: "token", key: await (await fetch("/kontrol-token")).text() }); // of the page's own server
  * await using kite = new Kite({ name: "page", version: "1.0.0", kontrolUrl, auth });
  * const math = await kite.connect<MathContract>({ name: "math", version: "^1.2" });
  */

@@ -39,7 +39,7 @@ const DEFAULTS = { maxPending: 1_024, maxSubscriptions: 10_000, drainMs: 10_000 
  *
  * @example
  * const bus = memoryBus();
- * await using people = bus.subscribe("gitlab.*.system.>", (event) => greet(event));
+ * await using people = bus.subscribe("gitlab.*.system.>", (event) => console.log(event));
  * await bus.publish("gitlab.main.system.user_create", { user_id: 7 });
  */
 export function memoryBus(options: MemoryBusOptions = {}): Bus {

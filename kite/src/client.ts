@@ -39,7 +39,8 @@ export class KiteClient extends KiteDialler {
    *
    * With `balance`, calls go to all kites that match, through sessions that are opened when they are needed.
    *
-   * @throws {KiteError} `not_found` when no kite matches, `unavailable` when none that matches can be reached.
+   * @throws {KiteError} `not_found` when no kite matches, `unavailable` when none that matches can be reached, `invalid_argument` for a
+   * query that cannot be read, `failed_precondition` when no kontrol is known, `cancelled` by the signal.
    * @example await using math = await kite.connect<MathContract>({ name: "math", version: "^1.2" });
    * @example await using math = await kite.connect<MathContract>({ name: "math" }, { balance: "least-pending" });
    */
@@ -61,17 +62,37 @@ export class KiteClient extends KiteDialler {
     return this.#guarded<C>(peer, options, () => options.url);
   }
 
-  /** The kites that match now, each with a token; while kontrol is away, those of its last answer, marked with its age. */
+  /**
+   * The kites that match now, each with a token; while kontrol is away, those of its last answer to this query, marked with its age.
+   *
+   * @throws {KiteError} `unavailable` when kontrol is away and there is no such answer, `invalid_argument` for a query that cannot be
+   * read, `failed_precondition` when no kontrol is known, `cancelled` by the signal.
+   * @example for (const { kite: found, url, labels } of await kite.find({ name: "math" })) console.log(found.hostname, url, labels);
+   */
   find(query: Query, { signal }: FindOptions = {}): Promise<Found[]> {
     return this.registry.find(query, signal === undefined ? {} : { signal });
   }
 
-  /** First what is there, then every change, also through restarts of kontrol; `stale` and `asOf` tell of the time between. */
+  /**
+   * First what is there, then every change, also through restarts of kontrol; `stale` and `asOf` tell of the time between. Leaving
+   * the loop ends it, and so does the kite.
+   *
+   * @throws {KiteError} into the loop: what kontrol refuses the query with, `cancelled` by the signal.
+   * @example
+   * for await (const event of kite.watch({ name: "math" })) {
+   *   if (event.type === "gone") console.log(`${event.kite.id} went: ${event.reason}`);
+   * }
+   */
   watch(query: Query, { signal }: FindOptions = {}): DirectoryWatch {
     return this.registry.watch(query, signal === undefined ? {} : { signal });
   }
 
-  /** kontrol itself, called as this kite. The connection is shared, and closed with the kite. */
+  /**
+   * kontrol itself, called as this kite. The connection is shared, and closed with the kite.
+   *
+   * @throws {KiteError} `failed_precondition` when no kontrol is known.
+   * @example const { token } = await kite.kontrol().getToken({ query: { name: "math" }, role: "viewer", ttlMs: 60_000 });
+   */
   kontrol<C extends RegistryContract = RegistryContract>(): Remote<C> {
     // Without retries: what keeps the kite registered has its own, and people want to hear of a kontrol that is away.
     this.#kontrol ??= remote<RegistryContract>(this.open(dialled({ url: this.kontrolUrl, auth: this.kontrolAuth })));

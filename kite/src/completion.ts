@@ -21,11 +21,11 @@ export interface CompletedNames {
 }
 
 /**
- * The script with which a shell completes a program, from the tree of its commands: what is added there is completed without a
- * word here.
+ * The script with which a shell completes a program, from the tree of its commands, such as commander's `program`: what is added
+ * there is completed without a word here.
  *
  * @throws {KiteError} `invalid_argument` for another shell.
- * @example print(completionScript(program, "bash"));
+ * @example console.log(completionScript(program, "bash"));
  */
 export function completionScript(program: CommandTree, shell: string, names: CompletedNames = {}): string {
   const words = wordsByPath(program, names.hidden ?? []);

@@ -1,14 +1,9 @@
-import { readFileSync } from "node:fs";
-import path from "node:path";
 import ts from "typescript";
 import { expect, test } from "vitest";
-import PACKAGE from "../package.json" with { type: "json" };
+import { exportedNames, superclassOf } from "./test-exports.ts";
 
-// What people read when they point at a name in their editor. Read from the sources alone: what is of interest stands beside them.
-const ROOT = path.join(import.meta.dirname, "..");
-const sources = new Map<string, ts.SourceFile>();
-const entries = Object.values(PACKAGE.exports).map((entry) => path.join(ROOT, entry["mesh-source"]));
-const exported = [...new Map(entries.flatMap(exportsOf).map((found) => [`${found.name} of ${found.file}`, found])).values()];
+// What people read when they point at a name in their editor.
+const exported = [...new Map(exportedNames().map((found) => [`${found.name} of ${found.file}`, found])).values()];
 
 test("what is exported is found by this test", () => {
   const names = exported.map(({ name }) => name);
@@ -29,9 +24,17 @@ test("every exported function and class has an example", () => {
   expect(without.map(({ name }) => name)).toEqual([]);
 });
 
+test("every method and getter of an exported class says what it does, whichever class it is inherited from", () => {
+  const members = exported.flatMap(({ name, file, node }) => (ts.isClassDeclaration(node) ? openMembers(name, file, node) : []));
+  const silent = members.filter(({ node }) => wordsOf(node) === "" && !tagsOf(node).includes("throws"));
+
+  expect(members.map(({ name }) => name)).toEqual(expect.arrayContaining(["Kite.listen", "Kite.connect", "Kite.dial", "Peer.state"]));
+  expect(silent.map(({ name }) => name)).toEqual([]);
+});
+
 test("every exported function, and every method of an exported class, that throws says what", () => {
-  const silent = exported.flatMap(({ name, node }) =>
-    methodsOf(name, node).filter((each) => throws(each.node) && !tagsOf(each.node).includes("throws")),
+  const silent = exported.flatMap(({ name, file, node }) =>
+    functionsOf(name, file, node).filter((each) => throws(each.node) && !tagsOf(each.node).includes("throws")),
   );
 
   expect(silent.map(({ name }) => name)).toEqual([]);
@@ -42,44 +45,6 @@ test("every number in an option or a result has its unit in its name, or says wh
 
   expect(bare).toEqual([]);
 });
-
-interface Exported {
-  readonly name: string;
-  readonly file: string;
-  readonly node: ts.Node;
-}
-
-/** What a module exports, with the declarations where they stand; `export …  from` is followed. */
-function exportsOf(file: string): Exported[] {
-  return sourceOf(file).statements.flatMap((statement) => {
-    if (isExported(statement)) return declarationsOf(statement).map(([name, node]) => ({ name, file, node }));
-    if (!ts.isExportDeclaration(statement) || statement.moduleSpecifier === undefined) return [];
-    const from = exportsOf(path.join(path.dirname(file), (statement.moduleSpecifier as ts.StringLiteral).text));
-    const { exportClause } = statement;
-    if (exportClause === undefined || !ts.isNamedExports(exportClause)) return from;
-    return exportClause.elements.map(({ name, propertyName = name }) => {
-      const found = from.find((each) => each.name === propertyName.text);
-      if (found === undefined) throw new Error(`${file} exports ${propertyName.text}, which is not where it says`);
-      return found;
-    });
-  });
-}
-
-function sourceOf(file: string): ts.SourceFile {
-  const known = sources.get(file) ?? ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.ESNext, true);
-  sources.set(file, known);
-  return known;
-}
-
-function isExported(node: ts.Statement): boolean {
-  return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword) ?? false);
-}
-
-function declarationsOf(statement: ts.Statement): [string, ts.Node][] {
-  // What is said of a constant stands before the whole statement.
-  if (ts.isVariableStatement(statement)) return statement.declarationList.declarations.map(({ name }) => [name.getText(), statement]);
-  return [[(statement as ts.DeclarationStatement).name?.getText() ?? "", statement]];
-}
 
 function wordsOf(node: ts.Node): string {
   const [doc] = ts.getJSDocCommentsAndTags(node).filter(ts.isJSDoc);
@@ -94,11 +59,27 @@ function isCode(node: ts.Node): boolean {
   return ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node);
 }
 
-function methodsOf(name: string, node: ts.Node): { name: string; node: ts.Node }[] {
+function functionsOf(name: string, file: string, node: ts.Node): Member[] {
   if (ts.isFunctionDeclaration(node)) return [{ name, node }];
-  if (!ts.isClassDeclaration(node)) return [];
-  const open = node.members.filter((member) => ts.isMethodDeclaration(member) && isOpen(member));
-  return open.map((member) => ({ name: `${name}.${member.name?.getText()}`, node: member }));
+  return ts.isClassDeclaration(node) ? openMembers(name, file, node).filter((member) => ts.isMethodDeclaration(member.node)) : [];
+}
+
+interface Member {
+  readonly name: string;
+  readonly node: ts.Node;
+}
+
+/** Its own and those that it inherits; not what a language construct calls, such as `using`, and not what says the same as above it. */
+function openMembers(name: string, file: string, node: ts.ClassDeclaration): Member[] {
+  const own = node.members.filter((member) => ts.isMethodDeclaration(member) || ts.isGetAccessor(member));
+  const open = own.filter((member) => isOpen(member) && !ts.isComputedPropertyName(member.name) && !isOverride(member));
+  const above = superclassOf(file, node);
+  const inherited = above === undefined ? [] : openMembers(name, above.file, above.node);
+  return [...open.map((member) => ({ name: `${name}.${member.name.getText()}`, node: member })), ...inherited];
+}
+
+function isOverride(member: ts.MethodDeclaration | ts.GetAccessorDeclaration): boolean {
+  return ts.getModifiers(member)?.some(({ kind }) => kind === ts.SyntaxKind.OverrideKeyword) ?? false;
 }
 
 /** Of a function that it makes or passes on, that one's caller learns; so only what it throws itself counts. */

@@ -1,7 +1,37 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { KiteError } from "./errors.ts";
+import { KiteError, type KiteErrorCode } from "./errors.ts";
 
 const SENT = { code: "not_found", message: "there is no such file" };
+
+test("the guide says of every code what it means", () => {
+  // As a record of them: one that is missing here, or too many, is no such record.
+  const codes: Record<KiteErrorCode, true> = {
+    invalid_argument: true,
+    invalid_result: true,
+    method_not_found: true,
+    unauthenticated: true,
+    token_expired: true,
+    permission_denied: true,
+    not_found: true,
+    already_exists: true,
+    failed_precondition: true,
+    conflict: true,
+    cancelled: true,
+    deadline_exceeded: true,
+    disconnected: true,
+    overloaded: true,
+    limit_exceeded: true,
+    protocol_error: true,
+    unavailable: true,
+    internal: true,
+  };
+  const guide = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+
+  const explained = [...guide.matchAll(/^\| `(\w+)` +\| \S/gm)].map(([, code]) => code);
+
+  expect(explained).toEqual(Object.keys(codes));
+});
 
 test("an error from a peer has one line as its stack, and those that are made here have theirs", () => {
   const before = Error.stackTraceLimit;

@@ -1,4 +1,7 @@
-/** Everything that can go wrong between two kites. The set is closed: a `switch` over it is exhaustive. */
+/**
+ * Everything that can go wrong between two kites. The set is closed: a `switch` over it is exhaustive. What each means, and what to
+ * do about it, is in the guide's section on errors.
+ */
 export type KiteErrorCode =
   | "invalid_argument"
   | "invalid_result"
@@ -72,7 +75,8 @@ export interface WireError {
  *   await math.square(12);
  * } catch (cause) {
  *   const error = KiteError.from(cause);
- *   if (error.code === "disconnected" && error.outcome === "not_run") await retry();
+ *   if (error.outcome !== "not_run") throw error;
+ *   await math.square(12); // it had no effect, whatever kept it from running
  * }
  */
 export class KiteError extends Error {

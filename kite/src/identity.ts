@@ -16,7 +16,7 @@ export type Query = Readonly<Partial<Record<IdentityField, string>>> & { readonl
 /**
  * Prints an identity as its path.
  *
- * @example formatIdentity(kite) // "/alice/dev/math/1.0.0/eu/host1/5f0c…"
+ * @example formatIdentity(kite.identity) // "/alice/dev/math/1.0.0/eu/host1/5f0c"
  */
 export function formatIdentity({ username, environment, name, version, region, hostname, id }: Identity): string {
   return `/${username}/${environment}/${name}/${version}/${region}/${hostname}/${id}`;
@@ -40,7 +40,7 @@ export function parseIdentity(path: string): Identity {
  * Makes sure that every field is there, is not empty and could stand in a path.
  *
  * @throws {KiteError} `invalid_argument` naming the field.
- * @example const kite = checkIdentity(request.kite);
+ * @example const identity = checkIdentity({ ...JSON.parse(text), username: "alice" });
  */
 export function checkIdentity(fields: Query): Identity {
   for (const field of IDENTITY_FIELDS) {

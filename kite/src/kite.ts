@@ -75,6 +75,7 @@ export interface RegisterOptions {
  * `await using`.
  *
  * @example
+ * const square = method({ role: "viewer", input: z.number() }, (n) => n * n);
  * const kite = await openKite({ name: "math", version: "1.0.0", methods: { square } });
  * await kite.listen();
  * await kite.register();
@@ -92,6 +93,7 @@ export class Kite extends NodeClient {
   #opening: Promise<Listener> | undefined;
   #authenticators: Promise<Authenticators> | undefined;
 
+  /** @throws {KiteError} `invalid_argument` for a name that cannot stand in a path. It does no I/O: {@link listen} and {@link register} do. */
   constructor(options: KiteOptions) {
     super({ hostname: hostname(), ...options });
     offerCallFollower(asyncCallFollower);
@@ -141,7 +143,8 @@ export class Kite extends NodeClient {
   /**
    * Opens a port for callers, on 127.0.0.1 unless said otherwise.
    *
-   * @throws {KiteError} `unavailable` naming the port when it is taken.
+   * @throws {KiteError} `unavailable` naming the port when it is taken, `failed_precondition` for a kite that listens already or has closed.
+   * @example const { url } = await kite.listen({ host: "0.0.0.0", port: 3636 });
    */
   async listen(options: ListenOptions = {}): Promise<{ url: string; port: number }> {
     if (this.#opening !== undefined) throw new KiteError("failed_precondition", "this kite listens already, or has closed");
@@ -158,7 +161,11 @@ export class Kite extends NodeClient {
     return { url, port };
   }
 
-  /** Serves a caller over any transport. */
+  /**
+   * Serves a caller over any transport, which belongs to the kite from now on.
+   *
+   * @example const { ends } = memoryLink(); kite.serve(ends[0]);
+   */
   serve(transport: Transport): void {
     this.#acceptor.accept(transport);
   }
@@ -166,7 +173,9 @@ export class Kite extends NodeClient {
   /**
    * Enters this kite into kontrol's directory and keeps it there, also when kontrol restarts, until it is closed.
    *
-   * @throws {KiteError} what kontrol refused it with, or `unavailable` when kontrol does not answer.
+   * @throws {KiteError} what kontrol refused it with, such as `permission_denied` for `visibility: "mesh"`; `unavailable` when kontrol
+   * does not answer, `failed_precondition` when none is known, `cancelled` by the signal.
+   * @example await kite.register({ url: "http://10.0.0.7:3636", labels: { gpu: "true" } });
    */
   async register({ visibility, labels, url = this.url, signal }: RegisterOptions = {}): Promise<void> {
     await this.registry.register(
@@ -191,12 +200,16 @@ export class Kite extends NodeClient {
     await this.registry.updateLabels(labels);
   }
 
-  /** Ends the sessions of callers that match; they are told why. Answers with how many. */
+  /**
+   * Ends the sessions of callers that match; they are told why. Answers with how many.
+   *
+   * @example kite.endSessions(({ username }) => username === "bob", new KiteError("permission_denied", "bob's shift is over"));
+   */
   endSessions(matches: (caller: Caller) => boolean, why: KiteError): number {
     return this.#acceptor.endWhere(matches, why) + (this.#dnode?.endWhere(matches, why) ?? 0);
   }
 
-  /** Leaves the directory, ends all sessions and closes the port. */
+  /** Leaves the directory, ends all sessions and closes the port. Doing it twice is allowed; `await using` does it. */
   override async close(): Promise<void> {
     await super.close();
     const closed = new KiteError("disconnected", `${this.identity.name} has closed`);
@@ -295,10 +308,12 @@ interface Authenticators {
 }
 
 /**
- * A kite with the credential and the names that the environment gives it: the kite.key in `$KITE_HOME`, `KITE_ENVIRONMENT`,
- * `KITE_REGION`, `KITE_KONTROL_URL`. What `options` say goes first.
+ * A kite with the credential and the names that the environment gives it: the kite.key of its home (`$KITE_HOME`, else the
+ * nearest `.kite` at or above the working folder, else `~/.kite`), `KITE_ENVIRONMENT`, `KITE_REGION`, `KITE_KONTROL_URL`. What
+ * `options` say goes first.
  *
- * @throws {KiteError} `not_found` when there is no kite.key.
+ * @throws {KiteError} `not_found` when there is no kite.key, `failed_precondition` when others could read it, `unauthenticated` when
+ * it is broken, and what the constructor of {@link Kite} throws.
  * @example await using kite = await openKite({ name: "math", version: "1.0.0", methods });
  */
 export async function openKite(options: KiteOptions): Promise<Kite> {

@@ -20,7 +20,7 @@ export interface Limits {
   readonly callbackCredit: number;
   /** Streams that are open in one direction. */
   readonly streams: number;
-  /** How much of a stream may be on its way, by weight; see `wire/values.ts`. Of the two sides' the smaller holds. */
+  /** How much of a stream may be on its way, by weight: bytes and characters, and 32 for each chunk. Of the two sides' the smaller holds. */
   readonly streamWindow: number;
   /** Frames kept for replay until the peer has acknowledged them, in bytes; calls and streams wait beyond, twice as much ends the session. */
   readonly unackedBytes: number;
@@ -35,7 +35,7 @@ export interface Limits {
    * of all its streams; see {@link strangerLimits}.
    */
   readonly strangerBytes: number;
-  /** Time for a peer to say hello after its socket opened. */
+  /** Milliseconds for a peer to say hello after its socket opened. */
   readonly helloMs: number;
 }
 

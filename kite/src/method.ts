@@ -156,9 +156,9 @@ export interface MethodOptions<I extends InputSchemas = InputSchemas, O extends 
    * `call.caller.username` and `call.meta.key` beside it, unique and in the same transaction, and answers a repeat with what it
    * finds there.
    *
-   * @example method({ input: order, repetition: "keyed" }, (order) => orders.place(order))
+   * @example method({ input: Order, repetition: "keyed" }, (order) => orders.place(order))
    * @example
-   * method({ input: order, repetition: "keyed" }, async (order, { caller, meta }) => {
+   * method({ input: Order, repetition: "keyed" }, async (order, { caller, meta }) => {
    *   const name = [caller.username, meta.key ?? crypto.randomUUID()];
    *   // `orders` is unique on (buyer, key): whoever comes second inserts nothing, in whichever process.
    *   await db.query("insert into orders (buyer, key, content) values ($1, $2, $3) on conflict do nothing", [...name, order]);

@@ -9,6 +9,7 @@ import { acceptor, connect, greet } from "./session/test-stranger.ts";
 import { connectedPair, until } from "./testing.ts";
 import { CLOSE } from "./transport/transport.ts";
 import * as MESSAGE from "./wire/message.ts";
+import { type RawFrame, readFrame } from "./wire/v1.ts";
 
 // PROTOCOL.md is what another implementation is written by: what it shows and counts is what this one does.
 const page = readFileSync(new URL("../PROTOCOL.md", import.meta.url), "utf8");
@@ -47,6 +48,16 @@ test("what a hello leaves out is as the page shows it", () => {
 
 test("a refusal is read as the page shows it", () => {
   expect(() => readWelcome(lineOf("refused"))).toThrow(expect.objectContaining({ code: "unauthenticated", message: "…" }));
+});
+
+test("each line of the page's blocks is a frame of the handshake, of a session or of the beats", () => {
+  const lines = [...page.matchAll(/^```text\n(.*?)^```$/gms)].flatMap(([, block = ""]) => block.trim().split("\n"));
+  const frames = lines.filter((line) => line.startsWith("[") && !BEATS.includes(line));
+
+  expect(lines.filter((line) => line.startsWith("{"))).toEqual(["hello", "welcome", "refused"].map(lineOf));
+  expect(lines.filter((line) => BEATS.includes(line))).toEqual(BEATS);
+  expect(frames.map((line) => [line, readFrame(sent(line)).ack])).toEqual(frames.map((line) => [line, JSON.parse(line)[1]]));
+  expect(frames).toHaveLength(6);
 });
 
 test("a hello has at most 64 KiB", async () => {
@@ -142,6 +153,21 @@ test("DNODE.md names the limit of a session's functions", () => {
     `\`callbacks\` (${LIMITS.callbacks.toLocaleString("en")})`,
   );
 });
+
+/** What a kite says on its socket for beats, and is answered; beat-thread.test.ts has them. */
+const BEATS = ["[4800,4800]", "[]"];
+
+/** A frame as it is sent: as text, or with as many bytes behind it as its third element says. */
+function sent(line: string): RawFrame {
+  const [, , lengths = [], ...messages] = JSON.parse(line) as [number, number, unknown[]?, ...unknown[]];
+  const isBinary = messages.length > 0 && lengths.every((length) => typeof length === "number");
+  if (!isBinary) return line;
+  const json = new TextEncoder().encode(line);
+  const frame = new Uint8Array(4 + json.length + lengths.reduce((sum, length) => sum + length, 0));
+  new DataView(frame.buffer).setUint32(0, json.length);
+  frame.set(json, 4);
+  return frame;
+}
 
 /** The line of the page that shows a frame of the handshake. */
 function lineOf(kind: string): string {

@@ -41,7 +41,7 @@ export function checkQuery(query: Query): Query {
  * A function that tells whether a kite is meant by the query; constraint and expressions are read once.
  *
  * @throws {KiteError} `invalid_argument` naming what could not be read.
- * @example kites.filter(matcher({ name: "math", version: "^1.2" }));
+ * @example const isMath = matcher({ name: "math", version: "^1.2" })(kite.identity);
  */
 export function matcher(query: Query): (identity: Identity, labels?: Labels) => boolean {
   const { version, labels: expressions, ...exact } = checkQuery(query);

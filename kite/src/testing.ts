@@ -128,7 +128,9 @@ export interface CallingBackOptions {
 /**
  * A caller that serves methods itself, so that the kite it calls can call back. The test closes it.
  *
- * @example await using kontrol = dialWithMethods<KontrolContract>({ url, auth: { type: "kiteKey", key }, methods: { ask } });
+ * @example
+ * const ask = method({ input: z.string() }, () => "yes");
+ * await using kontrol = dialWithMethods<KontrolContract>({ url, auth: { type: "kiteKey", key }, methods: { ask } });
  */
 export function dialWithMethods<C>({ url, auth, identity, methods }: CallingBackOptions): Remote<C> {
   const target = async () => ({ url, auth });
@@ -139,7 +141,7 @@ export function dialWithMethods<C>({ url, auth, identity, methods }: CallingBack
  * Waits until `condition` holds, looking again after every turn of the event loop.
  *
  * @throws {KiteError} `deadline_exceeded` after `timeoutMs` milliseconds, with the condition.
- * @example await until(() => lines.length === 3);
+ * @example await until(() => peerOf(math).state === "open");
  */
 export async function until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
   const end = Date.now() + timeoutMs;

@@ -174,10 +174,11 @@ function has(key: string): (value: unknown) => boolean {
   return (value) => typeof value === "object" && value !== null && key in value;
 }
 
+/** What kites can dial: WebSockets, and addresses on a NATS server. */
 function isKiteUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const { protocol, username, password } = new URL(text);
-  return /^(https?|wss?):$/.test(protocol) && username === "" && password === "";
+  return /^(https?|wss?|nats):$/.test(protocol) && username === "" && password === "";
 }
 
 /** Optional fields that are there as undefined are left out, as the types of the contract have it. */

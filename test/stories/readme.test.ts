@@ -1,25 +1,33 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { TestNatsServer } from "../../kite/src/nats/test-nats-server.ts";
 import { CHECKOUT, startMesh, type TestMesh } from "../mesh.ts";
-import { until } from "../until.ts";
+import { type Block, blocksOf, saysOf, shellLinesOf } from "../pages.ts";
+import { freshDatabase } from "../postgres.ts";
+import { describeWith } from "../services.ts";
+import { Shell, type StartedLine } from "../shell.ts";
+import { LINES, type Place } from "./page-lines.ts";
 
-// What kite's README shows is run as it stands, and must print what it says beside each line.
-const README = await readFile(path.join(CHECKOUT, "kite/README.md"), "utf8");
+// What the pages for users show is run as it stands, and must print what it says beside each line.
+const PAGES = Object.keys(LINES);
 // Inside the checkout, so that packages are found as any program beside it would find them.
 const FOLDER = path.join(CHECKOUT, `test/node_modules/.cache/readme-${process.pid}`);
-const SOON_MS = 30_000;
-const programs = programsOf(README);
+const blocks = PAGES.flatMap(blocksOf);
+const programs = blocks.filter(({ file }) => file !== undefined);
+const databaseUrl = await freshDatabase();
 let mesh: TestMesh;
+let shell: Shell;
 
 beforeAll(async () => {
-  await mkdir(FOLDER, { recursive: true });
+  for (const page of PAGES) await mkdir(folderOf(page), { recursive: true });
   // What lies below node_modules has no package.json of ours above it, and would be CommonJS.
   await writeFile(path.join(FOLDER, "package.json"), JSON.stringify({ type: "module" }));
-  for (const { file, code } of programs) await writeFile(path.join(FOLDER, file), code);
+  for (const { page, file = "", code } of programs) await writeFile(path.join(folderOf(page), file), code);
+  await bundle();
   mesh = await startMesh();
+  shell = await Shell.open({ folder: path.join(FOLDER, "bin"), cwd: CHECKOUT, env: { ...mesh.env, METRICS_PORT: "0" } });
 }, 120_000);
 
 afterAll(async () => {
@@ -27,91 +35,122 @@ afterAll(async () => {
   await rm(FOLDER, { recursive: true, force: true });
 }, 60_000);
 
-test("every block of code on the page is one of the programs, and each of them is run", () => {
-  const beside = new Set(programs.map((program) => program.beside));
-  const idle = programs.filter(({ file, says }) => says.length === 0 && !beside.has(file));
+describe("what stands on the pages is known", () => {
+  test("every block of TypeScript is one of the programs, and each of them is run", () => {
+    const idle = programs.filter((block) => saysOf(block).length === 0 && !isStarted(block));
 
-  // Each fence twice, where it opens and where it closes, whatever is said to be in it.
-  expect(README.match(/^ *(?:```|~~~)/gm)).toHaveLength(2 * programs.length);
-  expect(idle.map(({ file }) => file)).toEqual([]);
-});
+    expect(blocks.filter(({ language, file }) => (language === "ts") !== (file !== undefined)).map(placeOf)).toEqual([]);
+    expect(idle.map(placeOf)).toEqual([]);
+  });
 
-describe("a program on the page does what is written beside it", () => {
-  test.each(programs.filter(({ says }) => says.length > 0))("$file", async ({ file, beside, says }) => {
-    await using _other = beside === undefined ? undefined : await start(beside);
+  test.each(PAGES)("each line of shell on %s has its test, and each of these tests its line", (page) => {
+    expect(linesOf(page).map(({ command }) => command)).toEqual(Object.keys(LINES[page] ?? {}));
+  });
 
-    const program = run(file);
-    // By its exit not all that it printed has arrived.
-    const [status] = await once(program.process, "close");
+  test("other blocks are pictures, but for one that nats.test.ts reads from its page", () => {
+    const others = blocks.filter(({ language }) => language !== "ts" && language !== "sh" && language !== "");
 
-    expect(program.output.trim().split("\n")).toEqual(says);
-    expect(status).toBe(0);
+    expect(others.map(({ page, language }) => `${page}: ${language}`)).toEqual(["kite/NATS.md: text"]);
+    expect(blocks.filter(({ language, code }) => language === "" && !/[│─▶]/.test(code)).map(placeOf)).toEqual([]);
   });
 });
 
-test("the programs are typed as they stand", async () => {
-  const files = programs.map(({ file }) => path.join(FOLDER, file));
-  const config = { extends: path.join(CHECKOUT, "tsconfig.json"), compilerOptions: { types: ["node"] }, files, include: [] };
-  await writeFile(path.join(FOLDER, "tsconfig.json"), JSON.stringify(config));
+const alone = programs.filter((block) => saysOf(block).length > 0).map((block) => ({ place: placeOf(block), block }));
 
-  const tsc = spawn(process.execPath, [path.join(CHECKOUT, "node_modules/typescript/bin/tsc"), "-p", FOLDER]);
-  const said = collect(tsc);
-  const [status] = await once(tsc, "close");
+describe("a program on a page does what is written beside it", () => {
+  test.each(alone.filter(({ block }) => block.page !== "kite/NATS.md"))("$place", ({ block }) => runs(block, shell));
+});
 
-  expect(said()).toBe("");
+describeWith("nats-server", "a program on a page does what is written beside it, over NATS", (natsServer) => {
+  test.each(alone.filter(({ block }) => block.page === "kite/NATS.md"))("$place", async ({ block }) => {
+    await using nats = await TestNatsServer.start(natsServer);
+    await runs(block, shell.with({ NATS_URL: nats.url }));
+  });
+});
+
+describe.each(PAGES.filter((page) => linesOf(page).length > 0))("a line of shell does what is written beside it: %s", (page) => {
+  const running: StartedLine[] = [];
+  let place: Place;
+  beforeAll(() => {
+    place = { mesh, shell, folder: folderOf(page), databaseUrl, running };
+  });
+  afterAll(async () => {
+    for (const started of running) await started[Symbol.asyncDispose]();
+  }, 60_000);
+
+  test.each(linesOf(page))("$command", async (line) => {
+    await LINES[page]?.[line.command]?.(line, place);
+  });
+});
+
+async function runs(block: Block, where: Shell): Promise<void> {
+  const beside = programs.find(({ page, file }) => page === block.page && file === block.beside);
+  await using _other = beside && (await started(beside, where));
+
+  const { status, stdout, stderr } = await where.run(commandOf(block));
+
+  expect(stderr).toBe("");
+  expect(stdout.trim().split("\n")).toEqual(saysOf(block).map((said) => expect.stringMatching(patternOf(said))));
   expect(status).toBe(0);
-}, 60_000);
-
-interface Program {
-  file: string;
-  /** The program that must be running meanwhile. */
-  beside: string | undefined;
-  code: string;
-  /** What it prints, by the comments at the ends of its lines. */
-  says: string[];
 }
 
-function programsOf(page: string): Program[] {
-  return [...page.matchAll(/^```ts file=(\S+)(?: beside=(\S+))?\n(.*?)^```$/gms)].map(([, file = "", beside, code = ""]) => ({
-    file,
-    beside,
-    code,
-    says: [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, said = ""]) => said),
-  }));
-}
-
-async function start(file: string): Promise<AsyncDisposable> {
-  const { process, ...program } = run(file);
-  const stop = async () => {
-    if (process.exitCode !== null || process.signalCode !== null) return;
-    const exited = once(process, "exit");
-    process.kill("SIGKILL");
-    await exited;
-  };
+async function started(block: Block, where: Shell): Promise<StartedLine> {
+  const line = where.start(commandOf(block));
   try {
-    await until(`${file} is there`, SOON_MS, () => program.said().includes(" is at "));
+    await line.says(/ is at /);
+    return line;
   } catch (cause) {
-    await stop();
-    throw new Error(`${file} did not start, and said: ${program.said()}`, { cause });
+    await line[Symbol.asyncDispose]();
+    throw cause;
   }
-  return { [Symbol.asyncDispose]: stop };
 }
 
-function run(file: string) {
-  const node = ["--conditions=mesh-source", "--import", "tsx", path.join(FOLDER, file)];
-  const child = spawn(process.execPath, node, { cwd: CHECKOUT, env: mesh.env });
-  const said = collect(child);
-  return {
-    process: child,
-    said,
-    get output() {
-      return said();
-    },
-  };
+/** With the sources, in one step: from its own file each program would need a second to load them. That they run so, too, a line of shell shows. */
+async function bundle(): Promise<void> {
+  await build({
+    entryPoints: programs.map(({ page, file = "" }) => path.join(folderOf(page), file)),
+    outdir: FOLDER,
+    outbase: FOLDER,
+    outExtension: { ".js": ".mjs" },
+    bundle: true,
+    splitting: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    conditions: ["mesh-source"],
+    external: ["bufferutil", "utf-8-validate"],
+    // Some of what is bundled is CommonJS, and asks for Node's own modules with `require`.
+    banner: { js: 'import { createRequire as nodeRequire } from "node:module"; const require = nodeRequire(import.meta.url);' },
+    logLevel: "warning",
+  });
 }
 
-function collect({ stdout, stderr }: ChildProcess): () => string {
-  let text = "";
-  for (const stream of [stdout, stderr]) stream?.setEncoding("utf8").on("data", (more: string) => (text += more));
-  return () => text;
+function commandOf({ page, file = "" }: Block): string {
+  return `node '${path.join(folderOf(page), file.replace(/[.]ts$/, ".mjs"))}'`;
+}
+
+/** What is said, as a whole line in which `…` stands for anything. */
+function patternOf(said: string): RegExp {
+  const parts = said.split("…").map((part) => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`);
+}
+
+/** Beside another program, or by a line of shell. */
+function isStarted({ page, file }: Block): boolean {
+  return (
+    programs.some((other) => other.page === page && other.beside === file) ||
+    linesOf(page).some(({ command }) => command.endsWith(` ${file}`))
+  );
+}
+
+function linesOf(page: string) {
+  return blocks.filter((block) => block.page === page && block.language === "sh").flatMap(shellLinesOf);
+}
+
+function placeOf({ page, file, line }: Block): string {
+  return `${page}: ${file ?? `line ${line}`}`;
+}
+
+function folderOf(page: string): string {
+  return path.join(FOLDER, page.replace(/[.]md$/, ""));
 }

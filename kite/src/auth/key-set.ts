@@ -115,9 +115,10 @@ export class KeySet implements KeyLookup {
 }
 
 /**
- * Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial. What it answers with
- * rejects with `unavailable`, `invalid_result` or `limit_exceeded`.
+ * Asks kontrol's HTTP server for its keys, at `/.well-known/jwks.json` of the address that kites dial.
  *
+ * @throws {KiteError} from what it answers with: `unavailable` when kontrol answers with a failure, `invalid_result` for what is no set of
+ * keys, `limit_exceeded` for one that is too large.
  * @example const keys = new KeySet({ trusted: [kiteKey.kontrolKey], fetchKeys: publishedKeys(kiteKey.kontrolUrl) });
  */
 export function publishedKeys(kontrolUrl: string, fetcher: typeof fetch = fetch): (signal: AbortSignal) => Promise<readonly PublicJwk[]> {

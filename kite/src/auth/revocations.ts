@@ -19,7 +19,9 @@ export interface Revocable {
  * without one, and for one that is much older than the revocation all the same: revisions start again when a database is restored.
  * Times are milliseconds since the epoch.
  *
- * @example if (isIssuedBefore({ issuedAt: token.issuedAt, revision: token.revision }, { revision: 71, at })) throw refused;
+ * @example
+ * const verified = await verifyToken(token, { keys, issuer: "kontrol", audience: kite.identity });
+ * if (isIssuedBefore(verified, { revision: 71, at: 1_700_000_000_000 })) throw new KiteError("unauthenticated", "the token was revoked");
  */
 export function isIssuedBefore(
   { issuedAt, revision }: Pick<Revocable, "issuedAt" | "revision">,

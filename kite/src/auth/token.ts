@@ -96,7 +96,9 @@ export function tokenAuthenticator(options: TokenExpectations & { revocations?: 
 /**
  * A caller who showed no credential, with a name that no claim can change: only methods for `anyone` answer.
  *
- * @example const authenticate: Authenticate = async (auth, claimed) => (auth === undefined ? anonymous(claimed) : known(auth));
+ * @example
+ * const withToken = tokenAuthenticator({ keys, issuer: "kontrol", audience: identity });
+ * const authenticate: Authenticate = async (auth, claimed) => (auth?.type === "token" ? withToken(auth, claimed) : anonymous(claimed));
  */
 export function anonymous(claimed: Identity | undefined): Caller {
   const kite = claimed === undefined ? undefined : { ...claimed, username: "anonymous" };

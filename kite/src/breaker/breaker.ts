@@ -22,7 +22,8 @@ export interface CircuitChange extends GuardedCall {
 
 /**
  * A guard that stops to call what fails again and again: the caller hears so at once, and the kite gets time to recover.
- * It keeps a circuit for each peer and method, and may guard any number of remote kites.
+ * It keeps a circuit for each peer and method, and may guard any number of remote kites. What is not called fails with `unavailable`,
+ * with the outcome `not_run` and `details.retryAfterMs`.
  *
  * @example
  * const guard = breaker({ failures: 5, halfOpenAfterMs: 10_000 });

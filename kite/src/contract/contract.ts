@@ -21,7 +21,10 @@ export type Contract = Pick<KiteDescription, "methods">;
  * SHA-256, in hexadecimal, of what callers depend on: names, roles, repetition, arguments and results. What is only said
  * about them, such as descriptions and titles, does not count, nor does any order.
  *
- * @example if ((await contractHash(mine)) !== (await contractHash(theirs))) show(compareContracts(theirs, mine));
+ * @example
+ * const { kite: about } = await kite.connect<BuiltinContract>({ name: "math" });
+ * const theirs = await about.describe();
+ * if (theirs.hash !== (await contractHash(released))) console.log(compareContracts(released, theirs));
  */
 export async function contractHash({ methods }: Contract): Promise<string> {
   const facts = byName(methods).map(({ name, role, repetition, input, required = input.length, output }) => {
@@ -36,7 +39,8 @@ export async function contractHash({ methods }: Contract): Promise<string> {
  * more. Where that cannot be seen from the schemas, it counts as breaking, and the message says "may".
  *
  * @example
- * const breaking = compareContracts(released, current).filter((change) => change.breaking);
+ * const { kite: about } = await kite.connect<BuiltinContract>({ name: "math" });
+ * const breaking = compareContracts(released, await about.describe()).filter((change) => change.breaking);
  * for (const { method, message } of breaking) console.error(`${method}: ${message}`);
  */
 export function compareContracts(before: Contract, after: Contract): ContractChange[] {

@@ -34,8 +34,8 @@ export type SchemaOutput<S> = S extends { readonly "~standard": { readonly types
  * What a schema found wrong, in one line: each issue with the path that it is about.
  *
  * @example
- * const { issues } = await schema["~standard"].validate(value);
- * if (issues !== undefined) throw new KiteError("invalid_argument", describeIssues(issues)); // expected number at size.x
+ * const { issues } = await z.object({ size: z.number() })["~standard"].validate({ size: "large" });
+ * if (issues !== undefined) console.log(describeIssues(issues)); // such as: expected number at size
  */
 export function describeIssues(issues: readonly SchemaIssue[]): string {
   return issues.map((issue) => issue.message + at(issue.path)).join("; ");

@@ -69,7 +69,9 @@ export async function listenNats(
 /**
  * Where a kite takes links over NATS; {@link listenNats} makes it. Whoever made it disposes it.
  *
- * @example console.log(`${listener.url} has ${listener.links} links`);
+ * @example
+ * await using listener = await listenNats(kite, await connect());
+ * console.log(`${listener.url} has ${listener.links} links`);
  */
 export class NatsListener implements AsyncDisposable {
   /** Such as `nats://5f0c`: what the kite is registered with, and dialled at. */

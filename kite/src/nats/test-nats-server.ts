@@ -36,6 +36,10 @@ export class TestNatsServer implements AsyncDisposable {
     this.#options = options;
   }
 
+  get url(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
   /** A connection that is closed with the server. It comes back soon after the server does. */
   async connect(options: { user?: string; pass?: string } = {}): Promise<NatsConnection> {
     const connection = await connect({

@@ -9,7 +9,7 @@ type AnyFunction = (...args: never[]) => unknown;
  * is no longer reachable here; calls of it that wait for their answer keep it. Passed back to the kite that it came from, it
  * arrives as the function that was sent.
  *
- * @example using print = onLine as RemoteFunction; await print("one line");
+ * @example const greet = method({ input: callback<(line: string) => void>() }, async (onLine) => { using print = onLine; await print("one line"); });
  */
 export interface RemoteFunction extends Disposable {
   (...args: unknown[]): Promise<unknown>;

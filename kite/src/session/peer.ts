@@ -62,7 +62,7 @@ const LONGEST_DELAY_MS = 5_000;
  * One remote kite: keeps a session to it open, dials again when the connection drops, and opens a new session when the old
  * one is lost. Whoever made it closes it.
  *
- * @example peerOf(math)?.onState((state) => showLamp(state === "open" ? "green" : "yellow"));
+ * @example peerOf(math).onState((state) => console.log(state === "open" ? "green" : "yellow"));
  */
 export class Peer implements AsyncDisposable {
   readonly #options: PeerOptions;
@@ -89,6 +89,7 @@ export class Peer implements AsyncDisposable {
     this.#session = this.#newSession();
   }
 
+  /** How the connection is now; {@link onState} tells of changes. */
   get state(): PeerState {
     return this.#state;
   }
@@ -98,6 +99,7 @@ export class Peer implements AsyncDisposable {
     return this.#identity;
   }
 
+  /** The conversation with the peer as it is now: a lost one is replaced by a new one. */
   get session(): Session {
     return this.#session;
   }

@@ -89,7 +89,7 @@ interface ArrivedChunk {
  * A stream that another kite produces: read it once, with `for await`. Leaving the loop, or `cancel()`, ends the producer.
  * What was read makes room for more; a reader that stops reading stops the producer too.
  *
- * @example for await (const line of await klient.log.tail({ path })) console.log(line);
+ * @example for await (const line of await logs.tail("app.log")) console.log(line);
  */
 export class RemoteStream<T> implements AsyncIterableIterator<T> {
   readonly #reader: StreamReader;
@@ -98,10 +98,12 @@ export class RemoteStream<T> implements AsyncIterableIterator<T> {
     this.#reader = reader;
   }
 
+  /** @throws {KiteError} what the producer failed with, or `disconnected` when its session is lost. */
   next(): Promise<IteratorResult<T>> {
     return this.#reader.next(this) as Promise<IteratorResult<T>>;
   }
 
+  /** What leaving a `for await` loop calls. */
   async return(): Promise<IteratorResult<T>> {
     this.cancel();
     return { done: true, value: undefined };
@@ -110,7 +112,7 @@ export class RemoteStream<T> implements AsyncIterableIterator<T> {
   /**
    * The rest of the stream as a Web stream. It asks for a chunk when its reader does; cancelling it ends the producer.
    *
-   * @example await (await klient.fs.open({ path })).readable().pipeTo(destination);
+   * @example await (await logs.tail("app.log")).readable().pipeTo(new WritableStream({ write: (line) => console.log(line) }));
    */
   readable(): ReadableStream<T> {
     return toReadable(this);

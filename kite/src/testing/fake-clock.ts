@@ -16,6 +16,7 @@ export interface FakeClock extends Disposable {
  * @throws {KiteError} `failed_precondition` when the time is a test's already.
  * @example
  * using clock = fakeClock();
+ * await using pair = await connectedPair({ slow: method({}, () => new Promise(() => {})) });
  * const answer = callWith(pair.client, { timeoutMs: 60_000 }).slow();
  * await clock.advance(60_000);
  * await assert.rejects(answer, { code: "deadline_exceeded" });

@@ -8,12 +8,12 @@ import { connectRoomy } from "./roomy-socket.ts";
 import { maskedFrame, textFrame } from "./socket-frame.ts";
 import { closeArguments, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
 
-/** How a client opens a socket: Node's way here, the browser's in `browser-websocket.ts`. */
+/** How a client opens a socket, or whatever else carries frames. Rejects with `unavailable` when nobody answers, and gives up with its signal. */
 export type DialSocket = (request: DialRequest) => Promise<Transport>;
 
 /** What is dialled, and what may come back. */
 export interface DialRequest {
-  /** `ws:`, `wss:`, `http:` or `https:`. */
+  /** `ws:`, `wss:`, `http:` or `https:` for a WebSocket; a dialer for another scheme gets urls of that one. */
   url: string;
   /** The subprotocols of WebSocket to offer, the first one preferred; none for the dnode dialect. */
   protocols: string[];
@@ -64,7 +64,9 @@ function open(url: string, protocols: string[], maxPayload: number): WebSocket {
  * Carries frames over a socket of `ws`, on either side. The socket belongs to it from now on, and is closed with it. A server may
  * pass the connection that it upgraded, too, before anything was read from it: its frames are then read and written faster.
  *
- * @example server.on("connection", (socket, { socket: connection }) => kite.serve(webSocketTransport(socket, connection)));
+ * @example
+ * const server = new WebSocketServer({ port: 3636, handleProtocols: () => PROTOCOL });
+ * server.on("connection", (socket, { socket: connection }) => kite.serve(webSocketTransport(socket, connection)));
  */
 export function webSocketTransport(socket: WebSocket, accepted?: Duplex): Transport {
   if (accepted !== undefined) unmaskEarly(accepted);

@@ -40,7 +40,9 @@ export interface ValueSource {
  * A result or a chunk of a stream that is JSON text already, so that what many are told is written once. The text holds
  * plain JSON, no property named `$`, and is not checked.
  *
- * @example return writtenJson<Answer>(`{"kites":[${texts.join(",")}]}`);
+ * @example
+ * const [answer, text] = [{ square: 144 }, '{"square":144}'];
+ * const known = method({ role: "viewer" }, () => writtenJson<typeof answer>(text));
  */
 export function writtenJson<T>(text: string): T {
   // To everybody but those who write it to the wire it is what it says.

@@ -53,6 +53,15 @@ test("an administrator does not remove himself: a mesh without any could not be 
   expect(await mesh.root.whoami()).toMatchObject({ username: "root", admin: true });
 });
 
+test.each(["https://math.example/kites", "ws://10.0.0.7:3636", "nats://5f0c", "nats://math%2Eeu"])(
+  "a kite may be dialled at %j",
+  async (url) => {
+    const kite = { username: "alice", environment: "e", name: "n", version: "1.0.0", region: "r", hostname: "h", id: "at-an-address" };
+
+    await expect(alice.kontrol.register({ kite, url })).resolves.toMatchObject({ url });
+  },
+);
+
 test.each(["http://alice:secret@10.0.0.7:3636", "http://alice@10.0.0.7", "file:///etc/passwd", "javascript:alert(1)", "10.0.0.7:3636", ""])(
   "a kite is not dialled at %j, and what may hold a password is not repeated",
   async (url) => {
