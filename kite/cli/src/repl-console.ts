@@ -10,7 +10,7 @@ import { wantsColor } from "./options.ts";
 import { dim, json, note, pretty, print, red } from "./output.ts";
 import { isStream } from "./remote-kite.ts";
 import { ReplInput } from "./repl-input.ts";
-import { complete } from "./repl-names.ts";
+import { complete, completeExpression } from "./repl-names.ts";
 import { signature } from "./type-text.ts";
 
 export interface ConsoleOptions {
@@ -34,6 +34,7 @@ export class ReplConsole {
   #running = new AbortController();
   /** JavaScript's own wait, which Ctrl-C has to reach as a key; ours ends by the signal. */
   #phase: "idle" | "evaluating" | "settling" = "idle";
+  #completing = false;
   #failed = false;
 
   constructor(options: ConsoleOptions) {
@@ -118,6 +119,8 @@ export class ReplConsole {
     const evaluate = server.eval;
     // Node's types forbid what its documentation has as the way to change a running prompt.
     (server as { eval: REPLEval }).eval = (code, context, file, done) => {
+      // Tab looks at what stands before a dot. No line has begun, so no prompt would come back and hand on what is typed.
+      if (this.#completing) return evaluate.call(server, code, context, file, done);
       this.#running = new AbortController();
       this.#phase = "evaluating";
       this.#input.hold();
@@ -157,16 +160,13 @@ export class ReplConsole {
     completing.completer = (line, answer) => {
       const command = /^\.(?:types|describe)\s+(\S*)$/.exec(line)?.[1];
       const word = command ?? /[\w$.]*$/.exec(line)?.[0] ?? "";
-      const prefix =
-        command === undefined
-          ? (Object.keys(names).find(
-              (name) => word.startsWith(`${name}.`) && !methods.some((known) => known.name.startsWith(`${name}.`)),
-            ) ?? "")
-          : "";
-      const bare = prefix === "" ? word : word.slice(prefix.length + 1);
-      const found = complete(bare, methods).map((name) => (prefix === "" ? name : `${prefix}.${name}`));
-      if (found.length > 0 && !/["'`]/.test(line)) return answer(null, [found, word]);
-      others.call(server, line, answer);
+      const found = command === undefined ? completeExpression(word, methods, Object.keys(names)) : complete(word, methods);
+      if (found.length > 0 && !/["'`]/.test(line)) return answer(null, [[...new Set(found)], word]);
+      this.#completing = true;
+      others.call(server, line, (error, offered) => {
+        this.#completing = false;
+        answer(error, offered);
+      });
     };
   }
 
