@@ -1,13 +1,13 @@
 import { mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
-import { clearLine, cursorTo } from "node:readline";
+import { clearScreenDown, cursorTo, moveCursor } from "node:readline";
 import { type REPLEval, type REPLServer, start } from "node:repl";
 import { inspect } from "node:util";
 import { KiteError, type MethodDescription } from "@kite-mesh/kite";
 import { explain, isKiteError } from "./failure.ts";
 import { interruptibleConsole } from "./interruptible-console.ts";
 import { wantsColor } from "./options.ts";
-import { dim, json, note, pretty, print, red } from "./output.ts";
+import { dim, json, note, pretty, print, readable, red } from "./output.ts";
 import { isStream } from "./remote-kite.ts";
 import { ReplInput } from "./repl-input.ts";
 import { complete, completeExpression } from "./repl-names.ts";
@@ -71,10 +71,18 @@ export class ReplConsole {
   /** A line of our own, above the one that is being typed. */
   say(text: string): void {
     if (!this.#terminal || this.#server === undefined) return note(`[kite: ${text}]`);
+    this.#above(() => print(dim(`[kite: ${text}]`)));
+  }
+
+  /** What comes while a line is typed, such as a callback's words, goes above it, and the line stays whole. */
+  #above(write: () => void): void {
+    const server = this.#server;
+    if (!this.#terminal || server === undefined || this.#phase !== "idle") return write();
+    moveCursor(process.stdout, 0, -server.getCursorPos().rows);
     cursorTo(process.stdout, 0);
-    clearLine(process.stdout, 0);
-    print(dim(`[kite: ${text}]`));
-    if (this.#phase === "idle") this.#server.displayPrompt(true);
+    clearScreenDown(process.stdout);
+    write();
+    server.displayPrompt(true);
   }
 
   #start(): REPLServer {
@@ -93,7 +101,7 @@ export class ReplConsole {
       writer: write,
     });
     this.#server = server;
-    for (const [name, value] of Object.entries({ console: interruptibleConsole(), ...this.#options.names })) {
+    for (const [name, value] of Object.entries({ console: interruptibleConsole((write) => this.#above(write)), ...this.#options.names })) {
       Object.defineProperty(server.context, name, { value, enumerable: true, configurable: true, writable: true });
     }
     this.#watchEnds(server);
@@ -210,7 +218,7 @@ function describe(method: MethodDescription): string {
 function write(value: unknown): string {
   if (isKiteError(value)) return `${value.message} (${value.code})`;
   if (!process.stdout.isTTY) return value instanceof Error ? `${value.name}: ${value.message}` : json(value);
-  return inspect(value, { colors: wantsColor(), depth: 6, maxArrayLength: 200, showProxy: false });
+  return inspect(readable(value), { colors: wantsColor(), depth: 6, maxArrayLength: 200, showProxy: false });
 }
 
 function say(cause: unknown): void {
