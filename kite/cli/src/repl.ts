@@ -14,7 +14,7 @@ export function addReplCommand(program: Command): void {
   program
     .command("repl")
     .argument("<kite>", "a name, name@version, or a path")
-    .option("--timeout <seconds>", "give up a call after so long", "60")
+    .option("--timeout <seconds>", "give up a call after so long; left out: 60 s")
     .description("call a kite's methods at a JavaScript prompt")
     .addHelpText("after", REPL_HELP)
     .action(repl);
@@ -32,8 +32,8 @@ Examples:
     > .describe square
   echo 'square(12)' | kite repl math`;
 
-async function repl(query: string, options: { timeout: string }): Promise<void> {
-  const timeoutMs = readSeconds("--timeout", options.timeout);
+async function repl(query: string, options: { timeout?: string }): Promise<void> {
+  const timeoutMs = readSeconds("--timeout", options.timeout ?? "60");
   await using mesh = await openMesh();
   const remote = await connectTo(mesh, query);
   const description = await describe(remote, query).catch((cause: unknown) => {
