@@ -101,12 +101,7 @@ export class KiteError extends Error {
 
   /** Turns whatever was thrown into a {@link KiteError}; an error that already is one is returned as it is. */
   static from(thrown: unknown, fallback: KiteErrorCode = "internal"): KiteError {
-    if (thrown instanceof KiteError) return thrown;
-    if (thrown instanceof Error) {
-      const code = thrown.name === "AbortError" ? "cancelled" : fallback;
-      return new KiteError(code, thrown.message || thrown.name, { cause: thrown });
-    }
-    return new KiteError(fallback, typeof thrown === "string" ? thrown : "something that is not an error was thrown", { cause: thrown });
+    return errorOf(thrown, fallback);
   }
 
   /**
@@ -114,19 +109,7 @@ export class KiteError extends Error {
    * one line: it is made where frames are read, which says neither who threw it nor who called.
    */
   static fromWire(sent: unknown): KiteError {
-    return withoutFrames(() => KiteError.#read(sent));
-  }
-
-  static #read(sent: unknown): KiteError {
-    if (typeof sent !== "object" || sent === null) return new KiteError("internal", "the peer sent an error without a message");
-    const { code, message, outcome, reason, details } = sent as Partial<Record<keyof WireError, unknown>>;
-    const known = typeof code === "string" && CODES.has(code) ? (code as KiteErrorCode) : "internal";
-    const options: KiteErrorOptions = {};
-    if (outcome === "not_run" || outcome === "unknown") options.outcome = outcome;
-    if (typeof reason === "string") options.reason = reason;
-    if (typeof details === "object" && details !== null) options.details = details as Record<string, unknown>;
-    const error = new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
-    return error.passOn();
+    return withoutFrames(() => read(sent));
   }
 
   /**
@@ -151,6 +134,28 @@ export class KiteError extends Error {
     if (this.details !== undefined) wire.details = this.details;
     return wire;
   }
+}
+
+// Outside of the class: one that names itself inside is called _KiteError by whoever bundles it, and so on every screen.
+function errorOf(thrown: unknown, fallback: KiteErrorCode): KiteError {
+  if (thrown instanceof KiteError) return thrown;
+  if (thrown instanceof Error) {
+    const code = thrown.name === "AbortError" ? "cancelled" : fallback;
+    return new KiteError(code, thrown.message || thrown.name, { cause: thrown });
+  }
+  return new KiteError(fallback, typeof thrown === "string" ? thrown : "something that is not an error was thrown", { cause: thrown });
+}
+
+function read(sent: unknown): KiteError {
+  if (typeof sent !== "object" || sent === null) return new KiteError("internal", "the peer sent an error without a message");
+  const { code, message, outcome, reason, details } = sent as Partial<Record<keyof WireError, unknown>>;
+  const known = typeof code === "string" && CODES.has(code) ? (code as KiteErrorCode) : "internal";
+  const options: KiteErrorOptions = {};
+  if (outcome === "not_run" || outcome === "unknown") options.outcome = outcome;
+  if (typeof reason === "string") options.reason = reason;
+  if (typeof details === "object" && details !== null) options.details = details as Record<string, unknown>;
+  const error = new KiteError(known, typeof message === "string" ? message : "the peer gave no message", options);
+  return error.passOn();
 }
 
 /** Makes an error without looking through the stack, which costs several times what the rest of an error from a peer does. */

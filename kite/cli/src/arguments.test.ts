@@ -35,9 +35,9 @@ test.each([
   [["[1,"], /argument \[1, is not JSON/],
   [["@/nowhere.json"], /@\/nowhere\.json names a file that cannot be read/],
   [["-", "-"], /can be read once/],
-  [["-"], /standard input should hold JSON/],
+  [["-"], /standard input should hold JSON, and does not/],
 ])("%j is refused", async (words, message) => {
-  await expect(readArguments(words, { stdin: Readable.from(["no json"]) })).rejects.toMatchObject({
+  await expect(readArguments(words, { stdin: Readable.from(['{"no json']) })).rejects.toMatchObject({
     exitCode: 2,
     message: expect.stringMatching(message),
   });
@@ -52,6 +52,30 @@ test("a file that is not JSON is text, one that is called so must be, and with b
   expect(await readArguments([`@${folder}/notes.txt`, `@${folder}/nothing`])).toEqual(["buy milk", null]);
   expect(await readArguments([`@${folder}/notes.txt`], { binary: true })).toEqual([new Uint8Array(Buffer.from("buy milk"))]);
   await expect(readArguments([`@${folder}/broken.json`])).rejects.toMatchObject({ exitCode: 2 });
+  await rm(folder, { recursive: true });
+});
+
+test("standard input is read as words are: JSON, else the text itself", async () => {
+  expect(await readArguments(["-"], { stdin: Readable.from(["buy ", "milk\n"]) })).toEqual(["buy milk\n"]);
+  expect(await readArguments(["-"], { stdin: Readable.from([" 12\n"]) })).toEqual([12]);
+});
+
+test("bytes that are no text are not passed as if they were, and nothing not as an empty text", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "kite-args-"));
+  const photo = Buffer.from([0xff, 0xd8, 0xff, 0xe0]);
+  await writeFile(join(folder, "photo.jpg"), photo);
+
+  const refusals = [
+    readArguments([`@${folder}/photo.jpg`]),
+    readArguments(["-"], { stdin: Readable.from([photo]) }),
+    readArguments(["-"], { stdin: Readable.from(["\n"]) }),
+  ];
+
+  expect((await Promise.allSettled(refusals)).map((refusal) => refusal.status === "rejected" && refusal.reason)).toMatchObject([
+    { exitCode: 2, message: `${folder}/photo.jpg holds bytes that are no text; --binary passes them as they are` },
+    { exitCode: 2, message: "standard input holds bytes that are no text; --binary passes them as they are" },
+    { exitCode: 2, message: "standard input should hold an argument, and is empty" },
+  ]);
   await rm(folder, { recursive: true });
 });
 

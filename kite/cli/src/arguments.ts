@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { buffer } from "node:stream/consumers";
@@ -40,7 +41,11 @@ async function readStdin(options: ArgumentOptions): Promise<unknown> {
   const { stdin = process.stdin, binary = false, stdinStream = false } = options;
   if (stdinStream) return binary ? bytes(stdin) : lines(stdin, options);
   const content = await buffer(stdin);
-  return binary ? asBytes(content) : parseText(content.toString("utf8"), "standard input", options);
+  if (binary) return asBytes(content);
+  const text = textOf(content, "standard input holds");
+  if (text.trim() === "") throw new Failure("standard input should hold an argument, and is empty", EXIT.usage);
+  // What begins like an object or a list was meant as JSON, as in a word.
+  return /^\s*[[{]/.test(text) ? parseText(text, "standard input", options) : orText(text, options);
 }
 
 async function readFileArgument(word: string, options: ArgumentOptions): Promise<unknown> {
@@ -49,9 +54,19 @@ async function readFileArgument(word: string, options: ArgumentOptions): Promise
     throw new Failure(`the argument ${word} names a file that cannot be read: ${cause.message}`, EXIT.usage, { cause });
   });
   if (options.binary) return asBytes(content);
-  const text = content.toString("utf8");
+  const text = textOf(content, `${path} holds`);
   // A file may be notes as well as data; one that calls itself JSON must be it.
   if (path.endsWith(".json")) return parseText(text, path, options);
+  return orText(text, options);
+}
+
+/** As text a photo would arrive with a mark in place of every byte that is no character. */
+function textOf(content: Buffer, holds: string): string {
+  if (!isUtf8(content)) throw new Failure(`${holds} bytes that are no text; --binary passes them as they are`, EXIT.usage);
+  return content.toString("utf8");
+}
+
+function orText(text: string, options: ArgumentOptions): unknown {
   const parsed = tryParse(text, options);
   return parsed === undefined ? text : parsed.value;
 }
@@ -94,8 +109,7 @@ function parse(text: string, { callback }: ArgumentOptions): unknown {
 /** Each line like an argument: JSON, else the text itself. */
 async function* lines(from: NodeJS.ReadableStream, options: ArgumentOptions): AsyncGenerator<unknown> {
   for await (const line of createInterface({ input: from, crlfDelay: Number.POSITIVE_INFINITY })) {
-    const parsed = tryParse(line, options);
-    yield parsed === undefined ? line : parsed.value;
+    yield orText(line, options);
   }
 }
 

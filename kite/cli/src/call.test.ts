@@ -1,4 +1,7 @@
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { type Kite, KiteError, method } from "@kite-mesh/kite";
 import { until } from "@kite-mesh/kite/testing";
@@ -34,6 +37,8 @@ beforeAll(async () => {
           yield "first";
           await new Promise((resolve) => signal.addEventListener("abort", resolve));
         }),
+        fs: { read: method(open, () => "read"), list: method(open, () => "list") },
+        given: method(open, () => ({ greet: () => "hi", lines: (async function* () {})() })),
         chunks: method(open, async function* () {
           yield new Uint8Array([104, 105]);
           yield new Uint8Array([10]);
@@ -49,6 +54,32 @@ beforeAll(async () => {
   );
 });
 afterAll(() => mesh[Symbol.asyncDispose]());
+
+test("who asks for what is only the beginning of names is told of these", async () => {
+  expect(await mesh.run("call", "lab", "fs")).toMatchObject({
+    status: 1,
+    stderr: "kite: Method not found: fs; lab has fs.list, fs.read; kite docs lab says more\n",
+  });
+});
+
+test("what a result has that JSON lacks keeps its place", async () => {
+  expect(await mesh.run("call", "lab", "given")).toMatchObject({ status: 0, stdout: '{"greet":"[function]","lines":"[stream]"}\n' });
+});
+
+test("an address at which something else answers is told as such", async () => {
+  const server = createServer((_, answer) => answer.writeHead(404).end()).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  await using elsewhere = await openTestMesh({}, { ...process.env, KITE_KONTROL_URL: url });
+
+  const { status, stderr } = await elsewhere.run("call", "lab", "echo", "1");
+
+  expect([status, stderr]).toEqual([
+    3,
+    expect.stringMatching(`^kite: no kontrol answers at ${url}; correct KITE_KONTROL_URL, or try again \\(`),
+  ]);
+  server.close();
+});
 
 test("a callback prints how it is called, while the call goes on", async () => {
   const plain = await mesh.run("call", "lab", "visit", '["a", 2]', "%each");

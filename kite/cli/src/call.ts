@@ -110,23 +110,29 @@ function unanswered(limit: TimeLimit, method: string, cause: unknown): unknown {
 
 /** Where nothing that is there is like the method, it helps to see all. */
 async function unknownMethod(name: string, method: string, cause: unknown): Promise<unknown> {
-  if (!isKiteError(cause) || cause.message !== `Method not found: ${method}`) return cause;
+  if (!isKiteError(cause) || !cause.message.startsWith(`Method not found: ${method}`)) return cause;
+  const inside = await methodsOf(name, `${method}.`);
+  if (inside !== undefined) return new Failure(`Method not found: ${method}; ${inside}`, EXIT.error, { cause });
+  if (cause.message !== `Method not found: ${method}`) return cause;
   return new Failure(`${cause.message}; ${await methodsOf(name)}`, EXIT.error, { cause });
 }
 
 // More do not fit what a person reads in an error.
 const MOST_NAMED = 20;
 
-/** Which methods there are, as far as the kite can be asked. */
-async function methodsOf(name: string): Promise<string> {
+/** Which methods there are, as far as the kite can be asked. With `start` those that begin so, or undefined without any. */
+async function methodsOf(name: string): Promise<string>;
+async function methodsOf(name: string, start: string): Promise<string | undefined>;
+async function methodsOf(name: string, start?: string): Promise<string | undefined> {
   const found = await methodNames(name).catch((cause: unknown) => {
     // Whether there is such a kite is worth knowing; that nobody could be asked is not what went wrong.
     if (cause instanceof Failure && cause.exitCode === EXIT.error) throw cause;
     return [];
   });
-  const own = found.filter((method) => !method.startsWith("kite.")).sort();
+  const own = found.filter((method) => (start === undefined ? !method.startsWith("kite.") : method.startsWith(start))).sort();
   const listed = `${own.slice(0, MOST_NAMED).join(", ")}${own.length > MOST_NAMED ? ", …" : ""}`;
-  return own.length === 0 ? `kite docs ${name} says which there are` : `${name} has ${listed}; kite docs ${name} says more`;
+  if (own.length > 0) return `${name} has ${listed}; kite docs ${name} says more`;
+  return start === undefined ? `kite docs ${name} says which there are` : undefined;
 }
 
 /** A function that the other side may call for as long as this command runs. */

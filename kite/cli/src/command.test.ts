@@ -103,6 +103,19 @@ test.each([
   expect([status, stdout, stderr.split("\n").length]).toEqual([2, "", 2]);
 });
 
+test.each([
+  [["help", "cal"], "kite: unknown command 'cal' (Did you mean call?)\n"],
+  [["help", "stack", "aply"], "kite: unknown command 'aply' (Did you mean apply?)\n"],
+])("%j is told what it is not", async (args, stderr) => {
+  expect(await kite(args, { home: root })).toMatchObject({ status: 2, stdout: "", stderr });
+});
+
+test("help is that of the command that is named", async () => {
+  const { status, stdout } = await kite(["help", "stack", "apply"], { home: root });
+
+  expect([status, stdout]).toEqual([0, expect.stringMatching(/^Usage: kite stack apply /)]);
+});
+
 test("every command says what it does and what it takes", () => {
   const program = createProgram();
   const commands = [...program.commands, ...program.commands.flatMap((command) => command.commands)];

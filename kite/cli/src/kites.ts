@@ -12,7 +12,7 @@ import { interrupted, stayAlive } from "./signals.ts";
 export function addKiteCommands(program: Command): void {
   program
     .command("list")
-    .argument("[query]", "a name, name@version, or a path such as /alice/dev/math", "")
+    .argument("[query]", "a name, name@version, or a path such as /alice/dev/math; left out: all")
     .option("--label <expression>", "only those for which it holds: gpu, !gpu, region=eu, zone!=b, load<0.7; may be repeated", another)
     .option("--wide", "labels as well")
     .option("--json", "JSON on one line; with --watch one line per event")
@@ -49,8 +49,8 @@ function another(expression: string, given: string[] = []): string[] {
   return [...given, expression];
 }
 
-async function list(text: string, { label, ...options }: ListOptions): Promise<void> {
-  const query = await labelledQuery(text, label);
+async function list(text: string | undefined, { label, ...options }: ListOptions): Promise<void> {
+  const query = await labelledQuery(text ?? "", label);
   const place = await meshPlace();
   if (options.watch) {
     await using mesh = await openMesh();

@@ -8,6 +8,7 @@ import { addDocsCommand } from "./docs.ts";
 import { EXIT, explain } from "./failure.ts";
 import { addGitlabCommands } from "./gitlab.ts";
 import { addGrantCommands } from "./grants.ts";
+import { addHelpCommand, fitted } from "./help.ts";
 import { addKeyCommands } from "./keys.ts";
 import { addKiteCommands } from "./kites.ts";
 import { addLoginCommand } from "./login.ts";
@@ -47,11 +48,15 @@ export function createProgram(): Command {
     .description("Kites, machines, stacks and people of a mesh.")
     .version(VERSION, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
-    .helpCommand("help [command]", "print help for a command")
+    .helpCommand(false)
     .enablePositionalOptions()
     .showSuggestionAfterError()
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "kite: ").replaceAll("\n(", " (")) })
+    .configureOutput({
+      writeOut: (text) => process.stdout.write(fitted(text, process.stdout.columns)),
+      writeErr: (text) => process.stderr.write(fitted(text, process.stderr.columns)),
+      outputError: (text, write) => write(text.replace(/^error: /, "kite: ").replaceAll("\n(", " (")),
+    })
     .addHelpText("after", HELP);
   addKiteCommands(program);
   addReplCommand(program);
@@ -72,6 +77,7 @@ export function createProgram(): Command {
   addGitlabCommands(program);
   addCompletionCommand(program);
   addCandidatesCommand(program);
+  addHelpCommand(program);
   for (const command of program.commands) inherit(command, program);
   return program;
 }

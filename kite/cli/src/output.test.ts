@@ -1,5 +1,6 @@
+import { inspect } from "node:util";
 import { expect, test } from "vitest";
-import { clock, json, plain, table, when } from "./output.ts";
+import { clock, harmless, json, plain, readable, table, when } from "./output.ts";
 
 test("values that JSON lacks are written in a form that it has", () => {
   const value = {
@@ -16,6 +17,21 @@ test("values that JSON lacks are written in a form that it has", () => {
   );
   expect(json(undefined)).toBe("null");
   expect(json(12)).toBe("12");
+});
+
+test("a function and a stream in a result are a word each, in JSON and for people", () => {
+  const given = Object.assign(() => "hi", { release: () => {}, onState: () => {} });
+  const value = { greet: given, all: [given], inner: (async function* () {})(), max: Math.max };
+
+  expect(json(value)).toBe('{"greet":"[function]","all":["[function]"],"inner":"[stream]","max":"[function]"}');
+  expect(inspect(readable(value))).toBe("{\n  greet: [function],\n  all: [ [function] ],\n  inner: [stream],\n  max: [Function: max]\n}");
+});
+
+test("a stranger's text is shown as it is, but for what would steer the terminal", () => {
+  expect(harmless("one\n\ttwo\r\nthree é 漢")).toBe("one\n\ttwo\nthree é 漢");
+  expect(harmless("red\x1b[31m \x1b]0;root\x07 \u009b2J \rover \u202Etxt")).toBe(
+    "red\\x1b[31m \\x1b]0;root\\x07 \\x9b2J \\x0dover \\u202etxt",
+  );
 });
 
 test("columns are as wide as their widest cell", () => {

@@ -4,7 +4,7 @@ import { wantsColor } from "./options.ts";
 /** Whether a person is looking at standard output. */
 export const isTerminal = (): boolean => process.stdout.isTTY === true;
 
-/** One JSON value on one line; bytes as base64, big integers as decimal text. */
+/** One JSON value on one line; bytes as base64, big integers as decimal text, functions and streams as words in their places. */
 export function json(value: unknown): string {
   return JSON.stringify(value, forJson) ?? "null";
 }
@@ -12,14 +12,44 @@ export function json(value: unknown): string {
 /** A result for people on a terminal, and as JSON for programs. */
 export function pretty(value: unknown): string {
   if (!isTerminal()) return json(value);
-  if (typeof value === "string") return value;
-  return inspect(value, {
+  if (typeof value === "string") return harmless(value);
+  const text = inspect(readable(value), {
     colors: wantsColor(),
     depth: null,
     maxArrayLength: null,
     maxStringLength: null,
     breakLength: process.stdout.columns,
   });
+  return text.replaceAll(/\p{Bidi_Control}/gu, spelledOut);
+}
+
+/** A stranger's text, as it is but for what would steer the terminal: that is spelled out. */
+export function harmless(text: string): string {
+  return text.replaceAll("\r\n", "\n").replaceAll(/[^\P{Cc}\n\t]|\p{Bidi_Control}/gu, spelledOut);
+}
+
+function spelledOut(character: string): string {
+  const code = character.charCodeAt(0);
+  return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+}
+
+/** The same with a word for each function and stream: what they are made of says nothing to people. */
+export function readable(value: unknown): unknown {
+  const word = wordFor(value);
+  if (word !== undefined) return { [inspect.custom]: () => word };
+  if (Array.isArray(value)) return value.map(readable);
+  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, readable(inner)]));
+}
+
+function wordFor(value: unknown): string | undefined {
+  // A kite's has these; JavaScript's own are shown as they are.
+  if (typeof value === "function") return "release" in value && "onState" in value ? "[function]" : undefined;
+  return isStream(value) ? "[stream]" : undefined;
+}
+
+function isStream(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 
 /** A stranger's words: without what would steer the terminal, or show them in another order than they are in. */
@@ -73,6 +103,8 @@ function forJson(this: Record<string, unknown>, key: string, value: unknown): un
   const original = this[key];
   if (original instanceof Uint8Array) return Buffer.from(original).toString("base64");
   if (typeof value === "bigint") return value.toString();
+  if (typeof value === "function") return "[function]";
+  if (isStream(value)) return "[stream]";
   if (value instanceof Error) return { name: value.name, message: value.message };
   return value;
 }

@@ -1,4 +1,4 @@
-import type { KiteDescription, Remote } from "@kite-mesh/kite";
+import type { KiteDescription, KiteError, Remote } from "@kite-mesh/kite";
 import { parseDescription } from "./description-file.ts";
 import { EXIT, Failure, isKiteError } from "./failure.ts";
 import type { Mesh } from "./mesh.ts";
@@ -20,7 +20,11 @@ export async function connectTo(mesh: Mesh, text: string): Promise<Remote<Callab
   const query = parseQuery(text);
   // Every kite would match: what a variable was to hold that is empty must not call any one of them.
   if (query.name === undefined) throw new Failure(`a kite's name was expected, such as math or math@^1.2, got "${text}"`, EXIT.usage);
-  return mesh.kite.connect<Callable>(query).catch((cause: unknown) => unknownKite(mesh, text, query.name ?? "", cause));
+  return mesh.kite.connect<Callable>(query).catch((cause: unknown) => {
+    if (isKiteError(cause) && cause.code === "unavailable" && cause.message.startsWith("kontrol cannot be asked"))
+      throw noKontrol(mesh, cause);
+    return unknownKite(mesh, text, query.name ?? "", cause);
+  });
 }
 
 /** The method that a dotted name stands for. */
@@ -56,6 +60,12 @@ export function isStream(value: unknown): value is AsyncIterable<unknown> {
 
 // A description is at hand in the kite; ten seconds are for the way there.
 const DESCRIBE_LIMIT_MS = 10_000;
+
+/** Something took the connection; most often the address is that of another server. */
+function noKontrol({ kontrolUrl }: Mesh, cause: KiteError): Failure {
+  const { message } = cause.cause instanceof Error ? cause.cause : cause;
+  return new Failure(`no kontrol answers at ${kontrolUrl}; correct KITE_KONTROL_URL, or try again (${message})`, EXIT.noMesh, { cause });
+}
 
 async function unknownKite(mesh: Mesh, text: string, name: string, cause: unknown): Promise<never> {
   if (!isKiteError(cause) || cause.code !== "not_found") throw cause;

@@ -1,16 +1,16 @@
 import { mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
-import { clearLine, cursorTo } from "node:readline";
+import { clearScreenDown, cursorTo, moveCursor } from "node:readline";
 import { type REPLEval, type REPLServer, start } from "node:repl";
 import { inspect } from "node:util";
 import { KiteError, type MethodDescription } from "@kite-mesh/kite";
 import { explain, isKiteError } from "./failure.ts";
 import { interruptibleConsole } from "./interruptible-console.ts";
 import { wantsColor } from "./options.ts";
-import { dim, json, note, pretty, print, red } from "./output.ts";
+import { dim, json, note, pretty, print, readable, red } from "./output.ts";
 import { isStream } from "./remote-kite.ts";
 import { ReplInput } from "./repl-input.ts";
-import { complete } from "./repl-names.ts";
+import { complete, completeExpression } from "./repl-names.ts";
 import { signature } from "./type-text.ts";
 
 export interface ConsoleOptions {
@@ -34,6 +34,7 @@ export class ReplConsole {
   #running = new AbortController();
   /** JavaScript's own wait, which Ctrl-C has to reach as a key; ours ends by the signal. */
   #phase: "idle" | "evaluating" | "settling" = "idle";
+  #completing = false;
   #failed = false;
 
   constructor(options: ConsoleOptions) {
@@ -70,10 +71,18 @@ export class ReplConsole {
   /** A line of our own, above the one that is being typed. */
   say(text: string): void {
     if (!this.#terminal || this.#server === undefined) return note(`[kite: ${text}]`);
+    this.#above(() => print(dim(`[kite: ${text}]`)));
+  }
+
+  /** What comes while a line is typed, such as a callback's words, goes above it, and the line stays whole. */
+  #above(write: () => void): void {
+    const server = this.#server;
+    if (!this.#terminal || server === undefined || this.#phase !== "idle") return write();
+    moveCursor(process.stdout, 0, -server.getCursorPos().rows);
     cursorTo(process.stdout, 0);
-    clearLine(process.stdout, 0);
-    print(dim(`[kite: ${text}]`));
-    if (this.#phase === "idle") this.#server.displayPrompt(true);
+    clearScreenDown(process.stdout);
+    write();
+    server.displayPrompt(true);
   }
 
   #start(): REPLServer {
@@ -92,7 +101,7 @@ export class ReplConsole {
       writer: write,
     });
     this.#server = server;
-    for (const [name, value] of Object.entries({ console: interruptibleConsole(), ...this.#options.names })) {
+    for (const [name, value] of Object.entries({ console: interruptibleConsole((write) => this.#above(write)), ...this.#options.names })) {
       Object.defineProperty(server.context, name, { value, enumerable: true, configurable: true, writable: true });
     }
     this.#watchEnds(server);
@@ -118,6 +127,8 @@ export class ReplConsole {
     const evaluate = server.eval;
     // Node's types forbid what its documentation has as the way to change a running prompt.
     (server as { eval: REPLEval }).eval = (code, context, file, done) => {
+      // Tab looks at what stands before a dot. No line has begun, so no prompt would come back and hand on what is typed.
+      if (this.#completing) return evaluate.call(server, code, context, file, done);
       this.#running = new AbortController();
       this.#phase = "evaluating";
       this.#input.hold();
@@ -157,16 +168,13 @@ export class ReplConsole {
     completing.completer = (line, answer) => {
       const command = /^\.(?:types|describe)\s+(\S*)$/.exec(line)?.[1];
       const word = command ?? /[\w$.]*$/.exec(line)?.[0] ?? "";
-      const prefix =
-        command === undefined
-          ? (Object.keys(names).find(
-              (name) => word.startsWith(`${name}.`) && !methods.some((known) => known.name.startsWith(`${name}.`)),
-            ) ?? "")
-          : "";
-      const bare = prefix === "" ? word : word.slice(prefix.length + 1);
-      const found = complete(bare, methods).map((name) => (prefix === "" ? name : `${prefix}.${name}`));
-      if (found.length > 0 && !/["'`]/.test(line)) return answer(null, [found, word]);
-      others.call(server, line, answer);
+      const found = command === undefined ? completeExpression(word, methods, Object.keys(names)) : complete(word, methods);
+      if (found.length > 0 && !/["'`]/.test(line)) return answer(null, [[...new Set(found)], word]);
+      this.#completing = true;
+      others.call(server, line, (error, offered) => {
+        this.#completing = false;
+        answer(error, offered);
+      });
     };
   }
 
@@ -210,7 +218,7 @@ function describe(method: MethodDescription): string {
 function write(value: unknown): string {
   if (isKiteError(value)) return `${value.message} (${value.code})`;
   if (!process.stdout.isTTY) return value instanceof Error ? `${value.name}: ${value.message}` : json(value);
-  return inspect(value, { colors: wantsColor(), depth: 6, maxArrayLength: 200, showProxy: false });
+  return inspect(readable(value), { colors: wantsColor(), depth: 6, maxArrayLength: 200, showProxy: false });
 }
 
 function say(cause: unknown): void {

@@ -31,6 +31,54 @@ export function complete(word: string, methods: readonly MethodDescription[]): s
   return methods.map(({ name }) => name).filter((name) => name.startsWith(word));
 }
 
+/**
+ * What stands for a method at the prompt: its name, as far as JavaScript takes it, else `fs["odd name"]`. One that begins with a
+ * word of JavaScript's own is found below `under`.
+ */
+export function expression(name: string, under = ""): string {
+  const [first = "", ...rest] = name.split(".");
+  const own = under === "" && isOurs(first) ? first : `${under || "kite"}${step(first)}`;
+  return `${own}${rest.map(step).join("")}`;
+}
+
+/** What Tab offers for what was typed. Where JavaScript has the word as well, both are offered. */
+export function completeExpression(word: string, methods: readonly MethodDescription[], names: readonly string[]): string[] {
+  const under = names.find((name) => word.startsWith(`${name}.`) && !methods.some((known) => known.name.startsWith(`${name}.`))) ?? "";
+  const found = complete(under === "" ? word : word.slice(under.length + 1), methods);
+  return found.flatMap((name) => {
+    const first = name.split(".")[0] ?? "";
+    return under === "" && isJavaScripts(first) ? [first, expression(name)] : [expression(name, under)];
+  });
+}
+
+/** The methods whose first word means something else at the prompt. */
+export function shadowed(methods: readonly MethodDescription[]): string[] {
+  return [...new Set(methods.map(({ name }) => name.split(".")[0] ?? "").filter((first) => !isOurs(first)))];
+}
+
+/** Whether JavaScript has a value of this name, which stays what it is. */
+export function isJavaScripts(word: string): boolean {
+  return GLOBALS.has(word) || word in Object.prototype;
+}
+
+function isOurs(word: string): boolean {
+  return IDENTIFIER.test(word) && !RESERVED.has(word) && !isJavaScripts(word);
+}
+
+function step(word: string): string {
+  return IDENTIFIER.test(word) ? `.${word}` : `[${JSON.stringify(word)}]`;
+}
+
+// As they are before the prompt puts the kite's own among them.
+const GLOBALS: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(globalThis));
+const IDENTIFIER = /^[A-Za-z_$][\w$]*$/;
+const RESERVED: ReadonlySet<string> = new Set(
+  (
+    "await break case catch class const continue debugger default delete do else enum export extends false finally for function if import in " +
+    "instanceof let new null return static super switch this throw true try typeof var void while with yield"
+  ).split(" "),
+);
+
 /** A name that JavaScript takes: `image-store` → `imageStore`. */
 export function identifier(name: string): string {
   return name.replaceAll(/[^\w$]+(\w?)/g, (_, letter: string) => letter.toUpperCase()).replace(/^\d/, "_$&");

@@ -17,6 +17,7 @@ const any = z.any();
 let mesh: TestMesh;
 let started = 0;
 let cancelled = 0;
+let tell: (words: string) => Promise<unknown>;
 
 beforeAll(async () => {
   const open = { role: "viewer" } as const;
@@ -36,11 +37,17 @@ beforeAll(async () => {
     }),
     fs: { readFile: method({ ...open, input: any }, (path) => `the content of ${path}`) },
     process: method(open, () => "the kite's own"),
+    delete: method(open, () => "deleted"),
+    join: method({ ...open, input: any }, (fn) => {
+      tell = fn;
+      return "joined";
+    }),
+    "odd name": method(open, () => "odd"),
   };
   const identity = { username: "alice", environment: "local", name: "lab", version: "1.0.0", region: "local", hostname: "here", id: "1" };
   const methods = [
     described("square", [{ type: "number" }], { type: "number" }),
-    ...["slow", "ticks", "each", "fs.readFile", "process"].map((name) => described(name)),
+    ...["slow", "ticks", "each", "fs.readFile", "process", "delete", "odd name", "join"].map((name) => described(name)),
   ];
   const describe = method(open, () => ({ kite: identity, dialects: ["kite.v1"], hash: "", methods }));
   mesh = await openTestMesh(
@@ -70,6 +77,46 @@ test("Tab completes methods, a call is waited for, and its type is shown", async
   prompt.type("\x04");
 
   expect(await prompt.exited()).toBe(0);
+});
+
+test("Tab on what no method begins with leaves the prompt as it was", async () => {
+  using prompt = await openPrompt("lab");
+
+  prompt.type("Math.ma\t");
+  await prompt.shows("Math.max");
+  prompt.type("(1, 2) + 40\r");
+
+  await prompt.shows("42");
+});
+
+test("Tab finds methods where JavaScript needs another spelling", async () => {
+  using prompt = await openPrompt("lab");
+
+  prompt.type("proc\t\t");
+  await prompt.shows("kite.process");
+  prompt.type("\x15lab.odd\t");
+  await prompt.shows('lab["odd name"]');
+  prompt.type("()\r");
+  await prompt.shows("'odd'");
+  prompt.type("del\t");
+  await prompt.shows("kite.delete");
+  prompt.type("()\r");
+  await prompt.shows("'deleted'");
+});
+
+test("what a callback says while a line is typed stands above it, and the line goes on", async () => {
+  using prompt = await openPrompt("lab");
+  prompt.type("join((words) => console.log('heard', words))\r");
+  await prompt.shows("'joined'");
+  prompt.type("square(1");
+  await prompt.shows("square(1");
+
+  await tell("news");
+
+  await prompt.shows("heard news");
+  await prompt.shows("lab> square(1");
+  prompt.type("1)\r");
+  await prompt.shows("121");
 });
 
 test("Ctrl-C ends the call, the stream or the loop that is under way, over there as well, and the prompt stays", async () => {

@@ -14,7 +14,7 @@ export function addReplCommand(program: Command): void {
   program
     .command("repl")
     .argument("<kite>", "a name, name@version, or a path")
-    .option("--timeout <seconds>", "give up a call after so long", "60")
+    .option("--timeout <seconds>", "give up a call after so long; left out: 60 s")
     .description("call a kite's methods at a JavaScript prompt")
     .addHelpText("after", REPL_HELP)
     .action(repl);
@@ -32,8 +32,8 @@ Examples:
     > .describe square
   echo 'square(12)' | kite repl math`;
 
-async function repl(query: string, options: { timeout: string }): Promise<void> {
-  const timeoutMs = readSeconds("--timeout", options.timeout);
+async function repl(query: string, options: { timeout?: string }): Promise<void> {
+  const timeoutMs = readSeconds("--timeout", options.timeout ?? "60");
   await using mesh = await openMesh();
   const remote = await connectTo(mesh, query);
   const description = await describe(remote, query).catch((cause: unknown) => {
@@ -53,7 +53,7 @@ interface Conversation {
 }
 
 async function converse({ remote, query, description, timeoutMs }: Conversation): Promise<{ failed: boolean }> {
-  const [{ callWith, peerOf }, { ReplConsole }, { anyMethod, identifier, methodTree }] = await Promise.all([
+  const [{ callWith, peerOf }, { ReplConsole }, { anyMethod, identifier, isJavaScripts, methodTree, shadowed }] = await Promise.all([
     import("@kite-mesh/kite"),
     import("./repl-console.ts"),
     import("./repl-names.ts"),
@@ -62,7 +62,7 @@ async function converse({ remote, query, description, timeoutMs }: Conversation)
     methodOf(callWith(remote, { timeoutMs, signal: prompt.signal }), name)(...args);
   const tree = description === undefined ? anyMethod(call) : methodTree(description.methods, call);
   const name = peerOf(remote).identity?.name ?? query;
-  const names = namesOf(tree, identifier(name));
+  const names = namesOf(tree, identifier(name), isJavaScripts);
   const prompt = new ReplConsole({
     prompt: `${name}> `,
     methods: description?.methods,
@@ -72,23 +72,26 @@ async function converse({ remote, query, description, timeoutMs }: Conversation)
   // Ctrl-C is the prompt's own; a handler of ours would also hear the one that ends an endless loop.
   interrupted(() => prompt.close(), ["SIGTERM", "SIGHUP"]);
   tellOfConnection(peerOf(remote), (text) => prompt.say(text));
-  if (process.stdin.isTTY) greet(name, description);
+  if (process.stdin.isTTY) greet(name, description, description === undefined ? [] : shadowed(description.methods));
   return prompt.run();
 }
 
 /** Methods by their own names, where JavaScript has none such, and all of them below the kite's. */
-function namesOf(tree: object, kite: string): Record<string, unknown> {
-  const own = Object.entries(tree).filter(([name]) => !(name in globalThis));
-  return { ...Object.fromEntries(own), kite: tree, ...(kite in globalThis ? {} : { [kite]: tree }) };
+function namesOf(tree: object, kite: string, isTaken: (name: string) => boolean): Record<string, unknown> {
+  const own = Object.entries(tree).filter(([name]) => !isTaken(name));
+  return { ...Object.fromEntries(own), kite: tree, ...(isTaken(kite) ? {} : { [kite]: tree }) };
 }
 
-function greet(name: string, description: KiteDescription | undefined): void {
+function greet(name: string, description: KiteDescription | undefined, shadowed: readonly string[]): void {
   if (description === undefined) return print(`${name}; call its methods as ${name}.method(…)`);
   const { kite, methods } = description;
-  const shadowed = methods.map((method) => method.name.split(".")[0] ?? "").find((first) => first in globalThis);
   print(`${kite.name} ${kite.version}, ${methods.length} methods; Tab completes, .types lists, .help helps`);
-  if (shadowed !== undefined) print(dim(`${shadowed} is JavaScript's own here; the kite's is kite.${shadowed}`));
+  const told = `${shadowed.slice(0, MOST_TOLD).join(", ")}${shadowed.length > MOST_TOLD ? ", …" : ""}`;
+  if (shadowed.length > 0) print(dim(`JavaScript has other uses for ${told} here; the kite's are below kite, and Tab finds them`));
 }
+
+// More do not fit on a line.
+const MOST_TOLD = 5;
 
 function tellOfConnection(peer: Peer, say: (text: string) => void): void {
   let known = peer.session;

@@ -22,7 +22,11 @@ function output(before: z.ZodType, after: z.ZodType): [boolean, string][] {
 }
 
 const widened: [boolean, string][] = [[false, "accepts more than before"]];
+const same: [boolean, string][] = [[false, "says the same in other words"]];
 const narrowed: [boolean, string][] = [[false, "promises more of its result than before"]];
+
+const kinds = z.object({ kind: z.enum(["a", "b"]), v: z.int() });
+const told = z.discriminatedUnion("kind", [z.object({ kind: z.literal("a"), v: z.int() }), z.object({ kind: z.literal("b"), v: z.int() })]);
 
 test.each<[string, z.ZodType, z.ZodType, [boolean, string][]]>([
   ["a new property that may be left out", z.object({ a: z.string() }), z.object({ a: z.string(), b: z.string().optional() }), widened],
@@ -34,7 +38,12 @@ test.each<[string, z.ZodType, z.ZodType, [boolean, string][]]>([
     z.object({ b: z.int() }),
     [[true, "argument 1.b must be given now"]],
   ],
-  ["a property that is ignored now", z.object({ a: z.string(), b: z.string() }), z.object({ a: z.string() }), widened],
+  [
+    "a property that is ignored now",
+    z.object({ a: z.string(), b: z.string() }),
+    z.object({ a: z.string() }),
+    [[false, "argument 1.b is not named any more, and may be ignored"]],
+  ],
   [
     "a property that is refused now",
     z.strictObject({ a: z.string(), b: z.string().optional() }),
@@ -54,8 +63,65 @@ test.each<[string, z.ZodType, z.ZodType, [boolean, string][]]>([
   ["a lower maximum", z.number().max(10), z.number().max(5), [[true, "argument 1 had the maximum 10 and has 5 now"]]],
   ["a higher maximum", z.number().max(5), z.number().max(10), widened],
   ["a length", z.string(), z.string().min(2), [[true, "argument 1 had no minLength and has 2 now"]]],
-  ["a pattern", z.string(), z.string().regex(/x/), [[true, "argument 1 has another pattern now, which may break callers"]]],
+  ["a pattern", z.string(), z.string().regex(/x/), [[true, "argument 1 has a pattern now, which may break callers"]]],
+  [
+    "another pattern",
+    z.string().regex(/x/),
+    z.string().regex(/y/),
+    [[true, "argument 1 has another pattern now, which may break callers"]],
+  ],
   ["a pattern less", z.string().regex(/x/), z.string(), widened],
+  ["one of two patterns", z.string().regex(/^x/).regex(/y$/), z.string().regex(/y$/), widened],
+  ["an end that belongs to the range now", z.number().gt(0), z.number().min(0), widened],
+  ["a wider range without its end", z.number().min(1), z.number().gt(0), widened],
+  [
+    "a range without its end",
+    z.number().min(0),
+    z.number().gt(0),
+    [[true, "argument 1 had the minimum 0 and has the exclusiveMinimum 0 now"]],
+  ],
+  ["whole numbers above 0, or from 1", z.int().gt(0), z.int().min(1), same],
+  ["finer steps", z.number().multipleOf(4), z.number().multipleOf(2), widened],
+  ["coarser steps", z.number().multipleOf(2), z.number().multipleOf(4), [[true, "argument 1 had the multipleOf 2 and has 4 now"]]],
+  ["a range around what was listed", z.literal([1, 2]), z.number().min(0).max(5), widened],
+  ["a range with a part of what was listed", z.literal([1, 9]), z.int().max(5), [[true, "argument 1 no longer accepts 9"]]],
+  ["any integer instead of some", z.literal([1, 2]), z.int(), widened],
+  ["a length around what was listed", z.enum(["aa", "bb"]), z.string().min(2), widened],
+  [
+    "a pattern instead of what was listed",
+    z.enum(["aa", "bb"]),
+    z.string().regex(/^(aa|bb)$/),
+    [[true, "argument 1 has pattern instead of a list of values now, which may break callers"]],
+  ],
+  ["a list as a union", z.enum(["x", "y"]), z.union([z.literal("x"), z.literal("y")]), same],
+  ["yes and no, listed", z.boolean(), z.union([z.literal(true), z.literal(false)]), same],
+  ["yes alone", z.boolean(), z.literal(true), [[true, "argument 1 accepts only true now"]]],
+  ["a type with a name", z.object({ a: z.string() }), z.object({ a: z.string().meta({ id: "Named" }) }), same],
+  ["any names instead of some", z.record(z.enum(["a", "b"]), z.int()), z.record(z.string(), z.int()), widened],
+  [
+    "some names instead of any",
+    z.record(z.string(), z.int()),
+    z.partialRecord(z.enum(["a"]), z.int()),
+    [[true, 'a name in argument 1 accepts only "a" now']],
+  ],
+  ["kinds that were one and are told apart", kinds, told, same],
+  ["kinds that were told apart and are one", told, kinds, same],
+  [
+    "a property that one kind must have now",
+    told,
+    z.discriminatedUnion("kind", [
+      z.object({ kind: z.literal("a"), v: z.int(), w: z.int() }),
+      z.object({ kind: z.literal("b"), v: z.int() }),
+    ]),
+    [[true, 'argument 1 (kind "a").w must be given now']],
+  ],
+  ["a kind less", told, z.object({ kind: z.literal("a"), v: z.int() }), [[true, 'argument 1.kind no longer accepts "b"']]],
+  [
+    "one of three kinds less",
+    z.union([told, z.object({ kind: z.literal("c") })]),
+    told,
+    [[true, 'argument 1 no longer accepts an object (kind "c")']],
+  ],
   [
     "a type deep inside",
     z.object({ a: z.array(z.object({ b: z.number() })) }),
@@ -104,6 +170,17 @@ test.each<[string, z.ZodType, z.ZodType, [boolean, string][]]>([
   ["any text instead of values", z.enum(["x"]), z.string(), [[true, 'the result may be other than "x" now']]],
   ["a promise where there was none", z.unknown(), z.string(), narrowed],
   ["no promise any more", z.string(), z.unknown(), [[true, "the result is not described any more, which may break callers"]]],
+  ["an end that does not belong to the range any more", z.number().min(0), z.number().gt(0), narrowed],
+  ["a step more", z.number().multipleOf(2), z.number().multipleOf(4), narrowed],
+  ["a second pattern", z.string().regex(/^x/), z.string().regex(/^x/).regex(/y$/), narrowed],
+  ["values out of a range", z.number().min(0).max(5), z.literal([0, 5]), narrowed],
+  ["one kind instead of two", told, z.object({ kind: z.literal("a"), v: z.int() }), narrowed],
+  [
+    "a property that one kind may have no more",
+    told,
+    z.discriminatedUnion("kind", [z.object({ kind: z.literal("a") }), z.object({ kind: z.literal("b"), v: z.int() })]),
+    [[true, 'the result (kind "a").v may be missing now']],
+  ],
   ["a higher maximum", z.number().max(5), z.number().max(10), [[true, "the result had the maximum 5 and has 10 now"]]],
   ["a maximum less", z.number().max(5), z.number(), [[true, "the result had the maximum 5 and has none now"]]],
 ])("a result may only promise more: %s", (_, before, after, expected) => {
@@ -113,7 +190,7 @@ test.each<[string, z.ZodType, z.ZodType, [boolean, string][]]>([
 test("a new argument may be left out, and none may go", () => {
   expect(input([z.int()], [z.int(), z.int().optional()])).toEqual(widened);
   expect(input([z.int()], [z.int(), z.int()])).toEqual([[true, "argument 2 must be given now"]]);
-  expect(input([z.int(), z.int()], [z.int()])).toEqual([[true, "takes 1 arguments and took 2; more are refused"]]);
+  expect(input([z.int(), z.int()], [z.int()])).toEqual([[true, "takes 1 argument and took 2; more are refused"]]);
 });
 
 test.each<[MethodOptions, MethodOptions, [string, boolean][]]>([
@@ -145,6 +222,24 @@ test("a schema that contains itself is compared, and its change found", () => {
   expect(input(tree(z.string()), tree(z.int()))).toEqual([[true, "argument 1.value no longer accepts string"]]);
 });
 
+test("unions inside unions that would take for ever are given up, and count as a break", () => {
+  const nested = (depth: number, value: string): JsonSchema =>
+    depth === 0
+      ? { type: "object", properties: { v: { enum: [value] } }, required: ["v"] }
+      : { anyOf: [nested(depth - 1, `${value}a`), nested(depth - 1, `${value}b`)] };
+  const deep = (depth: number, schema: JsonSchema): JsonSchema =>
+    depth === 0 ? schema : { type: "array", items: deep(depth - 1, schema) };
+  const methods = (schema: JsonSchema): Contract => ({ methods: [{ ...plain, input: [schema], required: 1 }] });
+
+  const wide = compareContracts(methods(nested(7, "x")), methods(nested(7, "y")));
+  const far = compareContracts(methods(deep(600, { type: "string" })), methods(deep(600, { type: "number" })));
+
+  expect(wide.every(({ breaking }) => breaking)).toBe(true);
+  expect(far).toMatchObject([
+    { breaking: true, message: expect.stringMatching(/ is too intricate to be compared, which may break callers$/) },
+  ]);
+});
+
 test("references that lead nowhere or in a circle end the comparison, not the program", () => {
   const circle = { $ref: "#/$defs/a", $defs: { a: { $ref: "#/$defs/a" } } };
   const methods = (schema: JsonSchema): Contract => ({ methods: [{ ...plain, input: [schema], required: 1 }] });
@@ -162,7 +257,22 @@ const schemas: fc.Arbitrary<JsonSchema> = fc.letrec<{ schema: JsonSchema }>((tie
     { maxDepth: 3, depthSize: "small" },
     fc.constantFrom<JsonSchema>({ type: "string" }, { type: "integer" }, { type: "number" }, { type: "boolean" }, { type: "null" }),
     fc.subarray(["a", "b", 1, null], { minLength: 1 }).map((values) => ({ enum: values })),
-    fc.record({ type: fc.constant("number"), minimum: fc.nat(3), maximum: fc.integer({ min: 1, max: 5 }) }, { requiredKeys: ["type"] }),
+    fc.record(
+      {
+        type: fc.constantFrom("number", "integer"),
+        minimum: fc.nat(3),
+        maximum: fc.integer({ min: 1, max: 5 }),
+        exclusiveMinimum: fc.integer({ min: -1, max: 2 }),
+        exclusiveMaximum: fc.integer({ min: 1, max: 7 }),
+        multipleOf: fc.constantFrom(0.5, 1, 2, 4),
+      },
+      { requiredKeys: ["type"] },
+    ),
+    fc.record({ kind: fc.subarray(["a", 1], { minLength: 1 }), other: tie("schema") }).map(({ kind, other }) => ({
+      type: "object",
+      properties: { a: { enum: kind }, b: other },
+      required: ["a"],
+    })),
     fc.record({ type: fc.constant("string"), minLength: fc.nat(2), maxLength: fc.nat(3) }, { requiredKeys: ["type"] }),
     fc.subarray(["string", "integer", "null"], { minLength: 1 }).map((type) => ({ type })),
     fc
@@ -299,7 +409,13 @@ function accepts(schema: JsonSchema, value: unknown): boolean {
     if (items !== undefined && !value.every((item) => accepts(items, item))) return false;
   }
   if (typeof value === "string") return inside(value.length, rest["minLength"], rest["maxLength"]);
-  return typeof value !== "number" || inside(value, rest["minimum"], rest["maximum"]);
+  if (typeof value !== "number") return true;
+  const {
+    exclusiveMinimum: above = Number.NEGATIVE_INFINITY,
+    exclusiveMaximum: below = Number.POSITIVE_INFINITY,
+    multipleOf = 0.25,
+  } = rest;
+  return inside(value, rest["minimum"], rest["maximum"]) && value > above && value < below && Number.isInteger(value / multipleOf);
 }
 
 function isA(type: string, value: unknown): boolean {

@@ -1,7 +1,7 @@
 import type { Repetition } from "../method.ts";
 import type { KiteDescription, MethodDescription } from "./description.ts";
 import type { JsonSchema } from "./json-schema.ts";
-import { schemaBreaks } from "./schema-change.ts";
+import { type SchemaChange, schemaChange } from "./schema-change.ts";
 import { canonical, essence } from "./schema-essence.ts";
 
 /** One difference between two contracts, as a caller sees it. */
@@ -79,30 +79,46 @@ const REPEATABLE: readonly Repetition[] = ["once", "keyed", "idempotent"];
 
 function compareInput(before: MethodDescription, after: MethodDescription): ContractChange[] {
   const [was, is] = [before.input, after.input];
-  const breaks: string[] = [];
-  if (is.length < was.length) breaks.push(`takes ${is.length} arguments and took ${was.length}; more are refused`);
   const [needed, needs] = [before.required ?? was.length, after.required ?? is.length];
+  if (needed === needs && canonical(was.map(essence)) === canonical(is.map(essence))) return [];
+  const breaks: string[] = [];
+  const notes: string[] = [];
+  if (is.length < was.length)
+    breaks.push(`takes ${is.length} ${is.length === 1 ? "argument" : "arguments"} and took ${was.length}; more are refused`);
   for (let index = needed; index < needs; index++) breaks.push(`argument ${index + 1} must be given now`);
+  let isSame = needed === needs && was.length === is.length;
   for (let index = 0; index < Math.min(was.length, is.length); index++) {
-    breaks.push(...compareSchemas("input", was[index], is[index], `argument ${index + 1}`));
+    const found = compareSchemas("input", was[index], is[index], `argument ${index + 1}`);
+    breaks.push(...found.breaks);
+    notes.push(...found.notes);
+    isSame &&= isWithoutBreak("input", is[index], was[index]);
   }
-  const differs = needed !== needs || canonical(was.map(essence)) !== canonical(is.map(essence));
-  return changes(before.name, "input", breaks, differs ? "accepts more than before" : undefined);
+  if (notes.length === 0) notes.push(isSame ? OTHER_WORDS : "accepts more than before");
+  return changes(before.name, "input", breaks, notes);
 }
 
 function compareOutput(before: MethodDescription, after: MethodDescription): ContractChange[] {
-  const differs = canonical(essence(before.output)) !== canonical(essence(after.output));
-  const breaks = compareSchemas("output", before.output, after.output, "the result");
-  return changes(before.name, "output", breaks, differs ? "promises more of its result than before" : undefined);
+  if (canonical(essence(before.output)) === canonical(essence(after.output))) return [];
+  const { breaks } = compareSchemas("output", before.output, after.output, "the result");
+  const note = isWithoutBreak("output", after.output, before.output) ? OTHER_WORDS : "promises more of its result than before";
+  return changes(before.name, "output", breaks, [note]);
 }
 
-function compareSchemas(side: "input" | "output", before: JsonSchema = {}, after: JsonSchema = {}, at = ""): string[] {
-  return schemaBreaks(side, essence(before) as JsonSchema, essence(after) as JsonSchema, at);
+const OTHER_WORDS = "says the same in other words";
+
+function isWithoutBreak(side: "input" | "output", before: JsonSchema | undefined, after: JsonSchema | undefined): boolean {
+  const { breaks, notes } = compareSchemas(side, before, after, "");
+  return breaks.length === 0 && notes.length === 0;
 }
 
-function changes(method: string, kind: ContractChange["kind"], breaks: readonly string[], harmless: string | undefined): ContractChange[] {
+function compareSchemas(side: "input" | "output", before: JsonSchema = {}, after: JsonSchema = {}, at = ""): SchemaChange {
+  return schemaChange(side, essence(before) as JsonSchema, essence(after) as JsonSchema, at);
+}
+
+/** Where something breaks, that is what counts. */
+function changes(method: string, kind: ContractChange["kind"], breaks: readonly string[], notes: readonly string[]): ContractChange[] {
   if (breaks.length > 0) return breaks.map((message) => change(method, kind, true, message));
-  return harmless === undefined ? [] : [change(method, kind, false, harmless)];
+  return notes.map((message) => change(method, kind, false, message));
 }
 
 function change(method: string, kind: ContractChange["kind"], breaking: boolean, message: string): ContractChange {

@@ -1,20 +1,45 @@
 import type { JsonSchema } from "./json-schema.ts";
+import { BOUND_KEYWORDS, boundOf, isInside, isWithin, RANGES, type Range } from "./schema-bounds.ts";
+import {
+  alternatives,
+  areApart,
+  finerCases,
+  hasBranches,
+  isEmpty,
+  itemsOf,
+  label,
+  lookUp,
+  merged,
+  namesIn,
+  propertiesOf,
+  type Subschema,
+  sketch,
+  split,
+  typesOf,
+  typesOfValues,
+} from "./schema-cases.ts";
 import { canonical, isRecord } from "./schema-essence.ts";
 
 /** What is passed must still be accepted; what comes back must still be expected. */
 type Side = "input" | "output";
 
-/**
- * Why a change of a schema may break its callers, a phrase each: `size.width no longer accepts null`. Both schemas are in
- * their essence. An input may only widen and an output only narrow; where neither is certain, it counts as breaking.
- */
-export function schemaBreaks(side: Side, before: JsonSchema, after: JsonSchema, at: string): string[] {
-  const comparison = side === "input" ? new Comparison(side, after, before) : new Comparison(side, before, after);
-  comparison.compare(comparison.wide, comparison.narrow, at);
-  return [...new Set(comparison.found)];
+/** What a change of a schema means for its callers, a phrase each: `size.width no longer accepts null`. */
+export interface SchemaChange {
+  /** Why it may break them. */
+  readonly breaks: readonly string[];
+  /** What they should know all the same. */
+  readonly notes: readonly string[];
 }
 
-type Subschema = JsonSchema | boolean;
+/**
+ * Compares two schemas, both in their essence. An input may only widen and an output only narrow; where neither is certain, it
+ * counts as breaking.
+ */
+export function schemaChange(side: Side, before: JsonSchema, after: JsonSchema, at: string): SchemaChange {
+  const comparison = side === "input" ? new Comparison(side, after, before) : new Comparison(side, before, after);
+  comparison.compare(comparison.wide, comparison.narrow, at);
+  return { breaks: [...new Set(comparison.found)], notes: [...new Set(comparison.notes)] };
+}
 
 /** Looks for what `narrow` allows and `wide` does not. */
 class Comparison {
@@ -22,34 +47,51 @@ class Comparison {
   readonly wide: JsonSchema;
   readonly narrow: JsonSchema;
   readonly #seen: Set<string>;
+  readonly #budget: { left: number; deep: number };
   readonly found: string[] = [];
+  readonly notes: string[] = [];
 
-  constructor(side: Side, wide: JsonSchema, narrow: JsonSchema, seen = new Set([ROOTS])) {
+  constructor(side: Side, wide: JsonSchema, narrow: JsonSchema, seen = new Set([ROOTS]), budget = { left: MAX_COMPARISONS, deep: 0 }) {
     this.side = side;
     this.wide = wide;
     this.narrow = narrow;
     this.#seen = seen;
+    this.#budget = budget;
   }
 
   compare(wideHere: Subschema, narrowHere: Subschema, at: string): void {
+    if (this.#budget.left-- <= 0 || this.#budget.deep > MAX_DEPTH)
+      return this.#say(at, "is too intricate to be compared, which may break callers");
+    this.#budget.deep++;
+    this.#compareHere(wideHere, narrowHere, at);
+    this.#budget.deep--;
+  }
+
+  #compareHere(wideHere: Subschema, narrowHere: Subschema, at: string): void {
     if (narrowHere === false) return;
     if (wideHere === false) return this.#lost(at, "anything");
     const [wide, narrow] = [this.#resolved(wideHere, this.wide), this.#resolved(narrowHere, this.narrow)];
-    const pair = `${canonical(wideHere)} ${canonical(narrowHere)}`;
+    const pair = `${written(wideHere)} ${written(narrowHere)}`;
     // A schema that contains itself: what is being compared already is not compared again inside itself.
     if (pair.includes('"$ref"')) {
       if (this.#seen.has(pair)) return;
       this.#seen.add(pair);
-    } else if (canonical(wide) === canonical(narrow)) return;
+    } else if (written(wide) === written(narrow)) return;
     if (isEmpty(wide) || isEmpty(narrow)) return this.#undescribed(wide, narrow, at);
-    const whole = merged(narrow);
-    if (wide["allOf"] !== undefined) return this.#compareAll(wide, whole, at);
+    if (wide["allOf"] !== undefined) return this.#compareAll(wide, narrow, at);
+    // What is allowed by all parts is allowed by each: one that fits is enough.
+    if (Array.isArray(narrow["allOf"]) && this.#partFits(wide, narrow, at)) return;
+    const whole = merged(narrow, (part) => this.#resolved(part, this.narrow));
     if (hasBranches(wide) || hasBranches(whole)) return this.#compareBranches(wide, whole, at);
     this.#compareKeywords(wide, whole, at);
   }
 
   #compareAll({ allOf, ...rest }: JsonSchema, narrow: JsonSchema, at: string): void {
     for (const part of [...(allOf as Subschema[]), rest]) if (!isEmpty(part)) this.compare(part, narrow, at);
+  }
+
+  #partFits(wide: JsonSchema, { allOf, ...rest }: JsonSchema, at: string): boolean {
+    return (allOf as Subschema[]).some((part) => this.#fits(wide, isRecord(part) ? { ...rest, ...part } : part, at));
   }
 
   /** Every branch of the narrow side must fit into one of the wide side. */
@@ -60,23 +102,56 @@ class Comparison {
       return;
     }
     if (!isEmpty(rest)) this.compare(rest, narrow, at);
+    const candidates = branches.map((branch) => this.#resolved(branch, this.wide));
+    const fitsOne = (branch: Subschema) => {
+      const given = this.#resolved(branch, this.narrow);
+      return candidates.some((candidate, index) => !areApart(candidate, given) && this.#fits(branches[index] ?? true, branch, at));
+    };
     for (const branch of alternatives(narrow)) {
-      if (!branches.some((candidate) => this.#fits(candidate, branch, at))) this.#lost(at, sketch(branch));
+      if (fitsOne(branch)) continue;
+      const given = this.#resolved(branch, this.narrow);
+      const finer = finerCases(given, candidates);
+      if (finer.length === 0 || !finer.every(fitsOne)) this.#compareWithMeant(candidates, given, at);
     }
   }
 
+  /** Where only one branch can be the one that was meant, what does not fit is told of it. */
+  #compareWithMeant(candidates: readonly JsonSchema[], narrow: JsonSchema, at: string): void {
+    const meant = candidates.filter((candidate) => !areApart(candidate, narrow));
+    const told = this.found.length;
+    if (meant.length === 1 && meant[0] !== undefined) this.compare(meant[0], narrow, `${at}${label(narrow)}`);
+    if (this.found.length === told) this.#lost(at, sketch(narrow));
+  }
+
   #compareKeywords(wide: JsonSchema, narrow: JsonSchema, at: string): void {
-    if (!this.#compareTypes(wide, narrow, at)) return;
-    this.#compareValues(wide, narrow, at);
+    const { enum: values } = narrow;
+    if (Array.isArray(values)) return this.#compareListed(wide, narrow, values, at);
+    if (!this.#compareTypes(wide, narrow, at) || !this.#compareValues(wide, narrow, at)) return;
     const types = typesOf(narrow);
     const may = (type: string) => types === undefined || types.includes(type) || (type === "number" && types.includes("integer"));
-    for (const [keyword, type, isUpper] of LIMITS) if (may(type)) this.#compareLimit(keyword, isUpper, wide, narrow, at);
+    for (const range of RANGES) if (may(range.type)) this.#compareBounds(range, wide, narrow, at);
+    if (may("number")) this.#compareSteps(wide, narrow, at);
     if (may("object")) this.#compareObjects(wide, narrow, at);
     if (may("array")) this.#compareArrays(wide, narrow, at);
     for (const keyword of new Set([...Object.keys(wide), ...Object.keys(narrow)])) {
       if (KNOWN.has(keyword) || canonical(wide[keyword]) === canonical(narrow[keyword])) continue;
       if (wide[keyword] === undefined && CONSTRAINTS.has(keyword)) continue;
-      this.#say(at, `has another ${keyword} now, which may break callers`);
+      this.#say(at, `${changed(keyword, ...this.#inTime(narrow[keyword], wide[keyword]))}, which may break callers`);
+    }
+  }
+
+  /** Listed values on the narrow side are held, each by itself, against what the wide side asks for. */
+  #compareListed(wide: JsonSchema, narrow: JsonSchema, values: readonly unknown[], at: string): void {
+    const { enum: listed } = wide;
+    const known = Array.isArray(listed) ? new Set(listed.map(canonical)) : undefined;
+    const lost = values.filter((value) => (known !== undefined && !known.has(canonical(value))) || !meetsTypeAndBounds(wide, value));
+    for (const value of lost) this.#lost(at, JSON.stringify(value));
+    if (lost.length > 0) return;
+    const isPlain = values.every((value) => typeof value !== "object" || value === null);
+    for (const keyword of Object.keys(wide)) {
+      if (NEVER_UNCLEAR.has(keyword) || canonical(wide[keyword]) === canonical(narrow[keyword])) continue;
+      if (isPlain && (SIZES.has(keyword) || STRUCTURE.has(keyword))) continue;
+      this.#say(at, `has ${keyword} instead of a list of values now, which may break callers`);
     }
   }
 
@@ -90,27 +165,32 @@ class Comparison {
     return lost?.length === 0;
   }
 
-  #compareValues(wide: JsonSchema, narrow: JsonSchema, at: string): void {
-    const [wanted, given] = [wide["enum"], narrow["enum"]] as [unknown[] | undefined, unknown[] | undefined];
-    if (wanted === undefined) {
-      const bounds = given === undefined ? [] : Object.keys(wide).filter((keyword) => keyword !== "type" && !keyword.startsWith("$"));
-      for (const keyword of bounds) this.#say(at, `has ${keyword} instead of a list of values now, which may break callers`);
-      return;
-    }
-    if (given === undefined) {
-      const list = wanted.map((value) => JSON.stringify(value)).join(", ");
-      return this.#say(at, this.side === "input" ? `accepts only ${list} now` : `may be other than ${list} now`);
-    }
-    const known = new Set(wanted.map(canonical));
-    for (const value of given) if (!known.has(canonical(value))) this.#lost(at, JSON.stringify(value));
+  /** False when any value may be there where some are listed. */
+  #compareValues({ enum: wanted }: JsonSchema, narrow: JsonSchema, at: string): boolean {
+    if (!Array.isArray(wanted)) return true;
+    const known = wanted.map((value) => JSON.stringify(value));
+    if (typesOf(narrow)?.join() === "boolean" && known.includes("true") && known.includes("false")) return true;
+    this.#say(at, this.side === "input" ? `accepts only ${known.join(", ")} now` : `may be other than ${known.join(", ")} now`);
+    return false;
   }
 
-  #compareLimit(keyword: string, isUpper: boolean, wide: JsonSchema, narrow: JsonSchema, at: string): void {
-    const [bound, given] = [wide[keyword], narrow[keyword]];
-    if (typeof bound !== "number" || narrow["enum"] !== undefined) return;
-    if (typeof given === "number" && (isUpper ? given <= bound : given >= bound)) return;
-    const [was, is] = this.side === "input" ? [given, bound] : [bound, given];
-    this.#say(at, `had ${was === undefined ? "no" : `the`} ${keyword}${was === undefined ? "" : ` ${was}`} and has ${is ?? "none"} now`);
+  #compareBounds(range: Range, wide: JsonSchema, narrow: JsonSchema, at: string): void {
+    const [bound, given] = [boundOf(wide, range), boundOf(narrow, range)];
+    if (bound === undefined) return;
+    if (given !== undefined && isInside(given, bound, range, typesOf(narrow)?.join() === "integer")) return;
+    const [was, is] = this.#inTime(given, bound);
+    const had = was === undefined ? `no ${is?.keyword}` : `the ${was.keyword} ${was.value}`;
+    const has = is === undefined ? "none" : was === undefined || was.keyword === is.keyword ? is.value : `the ${is.keyword} ${is.value}`;
+    this.#say(at, `had ${had} and has ${has} now`);
+  }
+
+  /** Every fourth number is a second one, too. */
+  #compareSteps({ multipleOf: wanted }: JsonSchema, narrow: JsonSchema, at: string): void {
+    if (typeof wanted !== "number") return;
+    const given = narrow["multipleOf"] ?? (typesOf(narrow)?.join() === "integer" ? 1 : undefined);
+    if (typeof given === "number" && Number.isInteger(given / wanted)) return;
+    const [was, is] = this.#inTime(narrow["multipleOf"], wanted);
+    this.#say(at, `had ${was === undefined ? "no multipleOf" : `the multipleOf ${was}`} and has ${is ?? "none"} now`);
   }
 
   #compareObjects(wide: JsonSchema, narrow: JsonSchema, at: string): void {
@@ -126,18 +206,34 @@ class Comparison {
     }
     const { additionalProperties: rest } = wide as { additionalProperties?: Subschema };
     for (const [name, schema] of Object.entries(given)) {
-      if (name in wanted || rest === undefined) continue;
-      if (rest !== false) this.compare(rest, schema, join(at, name));
+      if (name in wanted) continue;
+      if (rest === undefined) this.#unnamed(join(at, name));
+      else if (rest !== false) this.compare(rest, schema, join(at, name));
       // More than was promised breaks no caller; more than is accepted does.
       else if (this.side === "input") this.#say(join(at, name), "is no longer accepted");
     }
     this.#compareRest(rest, narrow["additionalProperties"] as Subschema | undefined, at);
+    this.#compareNames(wide, narrow, at);
+  }
+
+  /** It may be one of any that are taken; more likely nobody looks at it any more. */
+  #unnamed(at: string): void {
+    if (this.side === "input") this.notes.push(`${at} is not named any more, and may be ignored`);
   }
 
   #compareRest(rest: Subschema | undefined, other: Subschema | undefined, at: string): void {
     if (rest === undefined || other === false) return;
     if (rest !== false) return this.compare(rest, other ?? {}, join(at, "*"));
     if (this.side === "input") this.#say(at, "no longer accepts properties that it does not name");
+  }
+
+  /** Names are strings, said or not. */
+  #compareNames(wide: JsonSchema, narrow: JsonSchema, at: string): void {
+    const wanted = wide["propertyNames"] as Subschema | undefined;
+    if (wanted === undefined) return;
+    const isClosed = narrow["additionalProperties"] === false;
+    const named = { type: "string", enum: Object.keys(propertiesOf(narrow)) };
+    this.compare(wanted, isClosed ? named : ((narrow["propertyNames"] as Subschema | undefined) ?? { type: "string" }), `a name in ${at}`);
   }
 
   #compareArrays(wide: JsonSchema, narrow: JsonSchema, at: string): void {
@@ -159,7 +255,7 @@ class Comparison {
 
   /** Whether there is nothing to say; nothing is kept of it. */
   #fits(wide: Subschema, narrow: Subschema, at: string): boolean {
-    const trial = new Comparison(this.side, this.wide, this.narrow, new Set(this.#seen));
+    const trial = new Comparison(this.side, this.wide, this.narrow, new Set(this.#seen), this.#budget);
     trial.compare(wide, narrow, at);
     return trial.found.length === 0;
   }
@@ -176,6 +272,11 @@ class Comparison {
     return isRecord(current) ? current : {};
   }
 
+  /** What was first, then what is now. */
+  #inTime<T>(narrow: T, wide: T): [was: T, is: T] {
+    return this.side === "input" ? [narrow, wide] : [wide, narrow];
+  }
+
   #lost(at: string, what: string): void {
     this.#say(at, this.side === "input" ? `no longer accepts ${what}` : `may now be ${what}`);
   }
@@ -185,139 +286,68 @@ class Comparison {
   }
 }
 
-const MAX_REFERENCES = 32;
-// What `#` leads to on both sides is what the comparison begins with.
-const ROOTS = `${canonical({ $ref: "#" })} ${canonical({ $ref: "#" })}`;
-
-const LIMITS: readonly (readonly [keyword: string, type: string, isUpper: boolean])[] = [
-  ["maximum", "number", true],
-  ["exclusiveMaximum", "number", true],
-  ["minimum", "number", false],
-  ["exclusiveMinimum", "number", false],
-  ["maxLength", "string", true],
-  ["minLength", "string", false],
-  ["maxItems", "array", true],
-  ["minItems", "array", false],
-  ["maxProperties", "object", true],
-  ["minProperties", "object", false],
-];
-
-const KNOWN: ReadonlySet<string> = new Set([
-  ...LIMITS.map(([keyword]) => keyword),
-  ...["type", "enum", "properties", "required", "additionalProperties", "items", "prefixItems", "$defs", "definitions"],
-]);
-
-/** Without one of these a schema only accepts more. Of other keywords nothing is known. */
-const CONSTRAINTS: ReadonlySet<string> = new Set([
-  "pattern",
-  "format",
-  "multipleOf",
-  "uniqueItems",
-  "propertyNames",
-  "dependentRequired",
-  "dependentSchemas",
-  "not",
-  "contentEncoding",
-  "contentMediaType",
-]);
-
-function isEmpty(schema: Subschema): boolean {
-  return schema === true || (isRecord(schema) && Object.keys(schema).every((keyword) => keyword === "$defs"));
+/** Kept, since each branch of a union is held against many others. */
+function written(schema: Subschema): string {
+  if (typeof schema === "boolean") return String(schema);
+  const known = texts.get(schema);
+  const text = known ?? canonical(schema);
+  if (known === undefined) texts.set(schema, text);
+  return text;
 }
 
-function hasBranches(schema: JsonSchema): boolean {
-  return schema["anyOf"] !== undefined || schema["oneOf"] !== undefined;
-}
+const texts = new WeakMap<JsonSchema, string>();
 
-/** Libraries write `oneOf` for unions whose branches exclude each other, so it is taken for `anyOf`. */
-function split({ anyOf, oneOf, ...rest }: JsonSchema): { branches: Subschema[]; rest: JsonSchema } {
-  return { branches: [anyOf, oneOf].flatMap((list) => (Array.isArray(list) ? (list as Subschema[]) : [])), rest };
-}
-
-/** The cases of a schema: its branches, its types or its values. What stands beside them holds for each. */
-function alternatives(schema: JsonSchema): Subschema[] {
-  const { branches, rest } = split(schema);
-  if (branches.length > 0) {
-    // A branch alone allows at least as much as it does together with the rest, which is the safe side.
-    return branches.flatMap((branch) =>
-      isRecord(branch) ? alternatives(disjoint(rest, branch) ? { ...rest, ...branch } : branch) : [branch],
-    );
-  }
-  const { enum: values, type } = schema;
-  if (Array.isArray(values))
-    return values.map((value) => ({ ...schema, enum: [value], ...(type === undefined ? {} : { type: typeOf(value) }) }));
-  return Array.isArray(type) ? type.map((each) => ({ ...schema, type: each as unknown })) : [schema];
-}
-
-function disjoint(a: JsonSchema, b: JsonSchema): boolean {
-  return Object.keys(a).every((keyword) => !(keyword in b));
-}
-
-/** One schema for all parts of `allOf`; where two say different things of one property, the last one is believed. */
-function merged({ allOf, ...rest }: JsonSchema): JsonSchema {
-  if (!Array.isArray(allOf)) return rest;
-  let whole: JsonSchema = rest;
-  for (const part of allOf as Subschema[]) {
-    if (!isRecord(part)) continue;
-    const inner = merged(part);
-    const properties = { ...propertiesOf(whole), ...propertiesOf(inner) };
-    const required = [...new Set([...namesIn(whole["required"]), ...namesIn(inner["required"])])];
-    whole = {
-      ...whole,
-      ...inner,
-      ...(Object.keys(properties).length > 0 ? { properties } : {}),
-      ...(required.length > 0 ? { required } : {}),
-    };
-  }
-  return whole;
-}
-
-function typesOf({ type, enum: values }: JsonSchema): string[] | undefined {
-  if (typeof type === "string") return [type];
-  if (Array.isArray(type)) return type as string[];
-  return Array.isArray(values) ? [...new Set(values.map(typeOf))] : undefined;
-}
-
-function typeOf(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "array";
-  return Number.isInteger(value) ? "integer" : typeof value;
-}
-
-function propertiesOf({ properties }: JsonSchema): Record<string, Subschema> {
-  return isRecord(properties) ? (properties as Record<string, Subschema>) : {};
-}
-
-function namesIn(required: unknown): Set<string> {
-  return new Set(Array.isArray(required) ? (required as string[]) : []);
-}
-
-function itemsOf({ prefixItems, items = {} }: JsonSchema): { first: Subschema[]; rest: Subschema } {
-  return { first: Array.isArray(prefixItems) ? (prefixItems as Subschema[]) : [], rest: items as Subschema };
-}
-
-/** Follows a JSON pointer such as `#/$defs/node`. */
-function lookUp(root: JsonSchema, reference: string): unknown {
-  if (!reference.startsWith("#/")) return undefined;
-  let found: unknown = root;
-  for (const step of reference.slice(2).split("/")) {
-    found = isRecord(found) ? found[decodeURIComponent(step).replaceAll("~1", "/").replaceAll("~0", "~")] : undefined;
-  }
-  return found;
+/** As far as can be seen without running a stranger's pattern. */
+function meetsTypeAndBounds(schema: JsonSchema, value: unknown): boolean {
+  const types = typesOf(schema);
+  const [type = ""] = typesOfValues([value]);
+  if (types !== undefined && !types.includes(type) && !(type === "integer" && types.includes("number"))) return false;
+  const { multipleOf } = schema;
+  if (typeof value === "number" && typeof multipleOf === "number" && !Number.isInteger(value / multipleOf)) return false;
+  if (typeof value !== "number" && typeof value !== "string") return true;
+  const size = typeof value === "number" ? value : value.length;
+  return RANGES.every((range) => {
+    const bound = range.type === typeof value ? boundOf(schema, range) : undefined;
+    return bound === undefined || isWithin(size, bound, range);
+  });
 }
 
 function join(at: string, name: string): string {
   return `${at}.${name}`;
 }
 
-/** A few words for what a schema allows. */
-function sketch(schema: Subschema): string {
-  if (!isRecord(schema)) return "anything";
-  const { enum: values, type } = schema;
-  if (Array.isArray(values)) return values.map((value) => JSON.stringify(value)).join(", ");
-  if (typeof type === "string" && type !== "object" && type !== "array") return type;
-  const text = canonical(schema);
-  return text.length <= MAX_SKETCH ? text : `${text.slice(0, MAX_SKETCH)}…`;
+function changed(keyword: string, was: unknown, is: unknown): string {
+  if (was === undefined) return `has a ${keyword} now`;
+  return is === undefined ? `has no ${keyword} any more` : `has another ${keyword} now`;
 }
 
-const MAX_SKETCH = 120;
+const MAX_REFERENCES = 32;
+// Real contracts need some hundreds. Unions inside unions multiply, and who wrote them may be a stranger.
+const MAX_COMPARISONS = 10_000;
+const MAX_DEPTH = 500;
+// What `#` leads to on both sides is what the comparison begins with.
+const ROOTS = `${canonical({ $ref: "#" })} ${canonical({ $ref: "#" })}`;
+
+const SIZES: ReadonlySet<string> = new Set([...BOUND_KEYWORDS, "multipleOf"]);
+/** What says nothing of a value that is neither an object nor a list. */
+const STRUCTURE: ReadonlySet<string> = new Set([
+  ...["properties", "required", "additionalProperties", "propertyNames", "patternProperties", "items", "prefixItems", "uniqueItems"],
+]);
+const NEVER_UNCLEAR: ReadonlySet<string> = new Set(["type", "enum", "$defs", "definitions"]);
+const KNOWN: ReadonlySet<string> = new Set([
+  ...NEVER_UNCLEAR,
+  ...SIZES,
+  ...["properties", "required", "additionalProperties", "propertyNames", "items", "prefixItems"],
+]);
+
+/** Without one of these a schema only accepts more. Of other keywords nothing is known. */
+const CONSTRAINTS: ReadonlySet<string> = new Set([
+  "pattern",
+  "format",
+  "uniqueItems",
+  "dependentRequired",
+  "dependentSchemas",
+  "not",
+  "contentEncoding",
+  "contentMediaType",
+]);
