@@ -5,7 +5,12 @@ import { ServicesReporter } from "./test/setup/summary.ts";
 // Packages find each other's sources, so that tests need no build.
 const source = { conditions: ["mesh-source"] };
 const sources = { resolve: source, ssr: { resolve: source } };
-const setupFiles = ["test/setup/patience.ts"];
+// One after the other: the first gives the file its own modules.
+const setup = {
+  setupFiles: ["test/setup/between-files.ts", "test/setup/patience.ts"],
+  sequence: { setupFiles: "list" as const },
+  isolate: false,
+};
 
 export default defineConfig({
   test: {
@@ -21,13 +26,13 @@ export default defineConfig({
         ...sources,
         test: {
           name: "unit",
-          setupFiles,
+          ...setup,
           include: ["{kite,kontrol,klient,kloud,gateway,deploy}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 30_000,
         },
       },
-      { ...sources, test: { name: "mesh", setupFiles, include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
+      { ...sources, test: { name: "mesh", ...setup, include: ["test/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
     ],
   },
 });

@@ -1,4 +1,4 @@
-import { vi } from "vitest";
+import { afterAll, vi } from "vitest";
 
 // What is waited for comes when it comes: vitest's second is not enough for a database or a process on a machine that others use,
 // and a test that passes waits no longer for it.
@@ -9,3 +9,7 @@ vi.waitFor = (callback, options) => {
   const { timeout = LONG_MS, ...more } = typeof options === "number" ? { timeout: options } : (options ?? {});
   return waitFor(callback, { timeout, ...more });
 };
+// The next file in this process is made patient anew.
+afterAll(() => {
+  vi.waitFor = waitFor;
+});

@@ -56,7 +56,8 @@ async function lend(socket: Socket, starting: Promise<Cluster>): Promise<void> {
     url.pathname = `/${name}`;
     answer(socket, { url: url.href });
     await gone;
-    await cluster.admin.query(`drop database ${name} with (force)`);
+    // PostgreSQL waits 5 s for those who are saying goodbye: a pool that was ended may still be, and would take force for an error.
+    await cluster.admin.query(`drop database ${name}`).catch(() => cluster.admin.query(`drop database ${name} with (force)`));
   } catch (cause) {
     answer(socket, { error: cause instanceof Error ? cause.message : String(cause) });
     socket.end();
@@ -90,8 +91,8 @@ async function startCluster(): Promise<Cluster> {
     exited.then(([code]) => Promise.reject(new Error(`the test cluster's process exited with ${code} instead of printing a url`))),
   ])) as [string];
 
-  // One connection: PostgreSQL copies its template for one database at a time anyway, and the pool queues what waits.
-  const admin = new pg.Pool({ connectionString: url, max: 1 });
+  // A few, for a database may wait to be dropped while others are asked for.
+  const admin = new pg.Pool({ connectionString: url, max: 4 });
   // Only the next query is to fail when the server goes; an unheard "error" would end the run without its report.
   admin.on("error", () => {});
   return {

@@ -273,10 +273,10 @@ async function osExec(request: OsExec) {
     for await (const chunk of from) await to?.(chunk);
   };
   const pumped = Promise.all([pump(child.stdout, request.stdout), pump(child.stderr, request.stderr)]);
-  void Promise.all([once(child, "exit"), pumped]).then(
-    ([[code]]) => request.exit?.(code ?? 143),
-    () => {},
-  );
+  // Who asked may be gone by then.
+  void Promise.all([once(child, "exit"), pumped])
+    .then(([[code]]) => request.exit?.(code ?? 143))
+    .catch(() => {});
   return { pid: child.pid };
 }
 

@@ -1,3 +1,4 @@
+import { vi } from "vitest";
 import { WebSocket } from "ws";
 import { remote } from "../calling/remote.ts";
 import { stream } from "../contract/carried.ts";
@@ -120,7 +121,7 @@ export const overWebSocket: OpenCarrier = async (serve) => {
 /** As a page dials: with the browser's own kind of socket. */
 export const overBrowserSocket: OpenCarrier = async (serve) => {
   // Node 20 has none; that of `ws` has the same face.
-  Object.assign(globalThis, { WebSocket: globalThis.WebSocket ?? WebSocket });
+  vi.stubGlobal("WebSocket", globalThis.WebSocket ?? WebSocket);
   return { ...(await overWebSocket(serve)), dial: dialBrowserSocket };
 };
 
