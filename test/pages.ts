@@ -44,7 +44,7 @@ export function blocksOf(page: string): Block[] {
   return blocks;
 }
 
-export function readPage(page: string): string {
+function readPage(page: string): string {
   return readFileSync(path.join(CHECKOUT, page), "utf8");
 }
 
