@@ -12,6 +12,8 @@ const PAGES = [
   ...["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "deploy/README.md", "kloud/README.md", "gateway/README.md", "klient/README.md"],
   ...["kontrol/README.md", "kite/README.md", "kite/NATS.md", "kite/OBSERVABILITY.md", "kite/DNODE.md", "kite/cli/README.md"],
 ];
+const FOLDERS = ["kite", "kontrol", "klient", "kloud", "gateway", "deploy", "test"];
+const testFiles = FOLDERS.flatMap((folder) => filesIn(folder, /[.]test[.]ts$/));
 const commands = PAGES.flatMap((page) => commandsOf(page).map((command) => ({ page, command })));
 
 test.each([
@@ -54,6 +56,18 @@ test("every run of some tests that a page mentions finds them, and is told by va
 
   expect(mentioned.filter(({ words }) => !isTestRun(words)).map(({ page, command }) => `${page}: ${command}`)).toEqual([]);
   expect(mentioned.length).toBeGreaterThan(5);
+});
+
+test("every setting that a page mentions is read, where settings are read", () => {
+  const read = FOLDERS.flatMap((folder) => filesIn(folder, /(^|\/)options[.]ts$/)).map((file) =>
+    readFileSync(path.join(CHECKOUT, file), "utf8"),
+  );
+  const settings = PAGES.flatMap((page) =>
+    [...readPage(page).matchAll(/\b(?:KITE|KONTROL|KLIENT|KLOUD|GATEWAY|GITLAB)_[A-Z_]+\b/g)].map(([name]) => ({ page, name })),
+  );
+
+  expect(settings.filter(({ name }) => !read.some((source) => new RegExp(`\\b${name}\\b`).test(source)))).toEqual([]);
+  expect(settings.length).toBeGreaterThan(50);
 });
 
 test("CONTRIBUTING.md says of every part of the check what it fails for", () => {
@@ -137,11 +151,11 @@ function isTestRun(words: readonly string[]): boolean {
   return found.length > 0 && variables.every((name) => read.includes(name));
 }
 
-const testFiles = ["kite", "kontrol", "klient", "kloud", "gateway", "deploy", "test"].flatMap((folder) =>
-  readdirSync(path.join(CHECKOUT, folder), { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".test.ts") && !file.includes("node_modules"))
-    .map((file) => path.join(folder, file)),
-);
+function filesIn(folder: string, name: RegExp): string[] {
+  return readdirSync(path.join(CHECKOUT, folder), { recursive: true, encoding: "utf8" })
+    .filter((file) => name.test(file) && !file.includes("node_modules"))
+    .map((file) => path.join(folder, file));
+}
 
 function packageOf(folder: string): { scripts: Readonly<Record<string, string>> } {
   const { scripts = {} } = JSON.parse(readFileSync(path.join(CHECKOUT, folder, "package.json"), "utf8")) as {
