@@ -23,7 +23,7 @@ export function exportedNames(): Exported[] {
   );
 }
 
-export function sourceOf(file: string): ts.SourceFile {
+function sourceOf(file: string): ts.SourceFile {
   const known = sources.get(file) ?? ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.ESNext, true);
   sources.set(file, known);
   return known;

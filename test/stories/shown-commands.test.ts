@@ -1,6 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import type { Command } from "commander";
 import { expect, test } from "vitest";
 import { createProgram as createKite } from "../../kite/cli/src/main.ts";
 import { createProgram as createKontrol } from "../../kontrol/src/command/program.ts";
@@ -8,6 +7,7 @@ import { CHECKOUT } from "../mesh.ts";
 import { blocksOf, readPage, shellLinesOf } from "../pages.ts";
 
 // Commands that pages mention in passing, or that take minutes: there are such commands, with these options. readme.test.ts runs the others.
+type Command = ReturnType<typeof createKite>;
 const PAGES = [
   ...["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "deploy/README.md", "kloud/README.md", "gateway/README.md", "klient/README.md"],
   ...["kontrol/README.md", "kite/README.md", "kite/NATS.md", "kite/OBSERVABILITY.md", "kite/DNODE.md", "kite/cli/README.md"],
