@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -27,6 +27,16 @@ export interface ShellLine {
 
 // Three backticks or tildes; one inside of a list is indented.
 const FENCE = /^ *(```+|~~~+)(.*)$/;
+
+const FOLDERS = ["docs", "kite", "kontrol", "klient", "kloud", "gateway", "deploy", "test"];
+
+/** The pages of the repository, by their paths in it. */
+export function everyPage(): string[] {
+  const within = FOLDERS.flatMap((folder) =>
+    readdirSync(path.join(CHECKOUT, folder), { recursive: true, encoding: "utf8" }).map((file) => path.join(folder, file)),
+  );
+  return [...readdirSync(CHECKOUT), ...within].filter((file) => file.endsWith(".md") && !/(^|\/)(node_modules|dist)\//.test(file));
+}
 
 /** Every block of code on a page, whatever is said to be in it. */
 export function blocksOf(page: string): Block[] {

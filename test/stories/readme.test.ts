@@ -4,7 +4,7 @@ import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TestNatsServer } from "../../kite/src/nats/test-nats-server.ts";
 import { CHECKOUT, startMesh, type TestMesh } from "../mesh.ts";
-import { type Block, blocksOf, saysOf, shellLinesOf } from "../pages.ts";
+import { type Block, blocksOf, everyPage, saysOf, shellLinesOf } from "../pages.ts";
 import { freshDatabase } from "../postgres.ts";
 import { describeWith } from "../services.ts";
 import { Shell, type StartedLine } from "../shell.ts";
@@ -14,6 +14,17 @@ import { LINES, type Place } from "./page-lines.ts";
 const PAGES = Object.keys(LINES);
 // Inside the checkout, so that packages are found as any program beside it would find them.
 const FOLDER = path.join(CHECKOUT, `test/node_modules/.cache/readme-${process.pid}`);
+// protocol.test.ts reads PROTOCOL.md, shown-commands.test.ts the commands of the others.
+const OTHER_PAGES = [
+  "ARCHITECTURE.md",
+  "CONTRIBUTING.md",
+  "kite/DNODE.md",
+  "kite/PROTOCOL.md",
+  "kite/cli/README.md",
+  "kite/cli/src/testdata/shop.md",
+  "kloud/README.md",
+  "kloud/providers/local/README.md",
+];
 const blocks = PAGES.flatMap(blocksOf);
 const programs = blocks.filter(({ file }) => file !== undefined);
 const databaseUrl = await freshDatabase();
@@ -45,6 +56,12 @@ describe("what stands on the pages is known", () => {
 
   test.each(PAGES)("each line of shell on %s has its test, and each of these tests its line", (page) => {
     expect(linesOf(page).map(({ command }) => command)).toEqual(Object.keys(LINES[page] ?? {}));
+  });
+
+  test("every page with a block is one of these, or one that its own tests read", () => {
+    const shown = everyPage().filter((page) => blocksOf(page).length > 0);
+
+    expect(shown.filter((page) => !PAGES.includes(page)).sort()).toEqual(OTHER_PAGES);
   });
 
   test("other blocks are pictures, but for one that nats.test.ts reads from its page", () => {
