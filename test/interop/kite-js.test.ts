@@ -2,6 +2,7 @@ import { callerOf, Kite, KiteError, method, type RemoteFunction } from "@kite-me
 import { testCaller } from "@kite-mesh/kite/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { until } from "../until.ts";
 import { kiteJsClient, kiteJsServer } from "./kite-js.ts";
 
 const callback = z.custom<RemoteFunction>((value) => typeof value === "function");
@@ -24,6 +25,11 @@ const methods = {
   boom: method({ role: "anyone" }, () => {
     throw new KiteError("internal", "boom");
   }),
+  wait: method({ role: "anyone" }, async ({ signal }) => {
+    atWork++;
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    atWork--;
+  }),
   secret: method({ role: "viewer" }, (call) => call.caller.username),
   askBack: method({ role: "anyone" }, async (call) => {
     const browser = callerOf<Browser>(call);
@@ -44,6 +50,7 @@ const methods = {
 
 let kite: Kite;
 let url: string;
+let atWork = 0;
 
 beforeAll(async () => {
   kite = new Kite({
@@ -114,6 +121,17 @@ describe.each(["WebSocket", "SockJS"] as const)("kite.js calls our kite over %s"
     using client = await kiteJsClient({ url: address(), transport, api });
 
     expect(await client.tell("askBack", [])).toEqual([5, "no arguments", "nope"]);
+  });
+
+  test("and hears of a call that is at work when the kite ends the session, for which it would wait for ever", async () => {
+    using client = await kiteJsClient({ url: address(), transport });
+    const waiting = client.tell("wait", []).catch((error: unknown) => error);
+    await until("the call is at work", 10_000, () => atWork === 1);
+
+    kite.endSessions(() => true, new KiteError("disconnected", "the kite restarts"));
+
+    expect(await waiting).toMatchObject({ type: "disconnect", message: "Remote kite has disconnected: the kite restarts" });
+    await until("the method was told to stop", 10_000, () => atWork === 0);
   });
 
   test("and functions cross in every direction: in a reverse call, in a callback and in a result", async () => {

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { createServer } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { expect, test, vi } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
@@ -180,6 +181,34 @@ test("a server that is no kite is reported", async () => {
 
   await expect(dialled.length("a")).rejects.toMatchObject({ code: "unavailable", outcome: "not_run" });
   expect(peerOf(dialled).state).toBe("connecting");
+});
+
+// In Go it welcomes whoever comes to SockJS, and of kite.js it takes any WebSocket without a word about the subprotocol.
+test.each([
+  ["in Go", () => createServer((_, response) => response.end("Welcome to SockJS!\n"))],
+  [
+    "of kite.js",
+    () => {
+      const server = createServer();
+      const sockets = new WebSocketServer({ server, handleProtocols: () => false });
+      sockets.on("connection", (socket) => socket.terminate());
+      return server;
+    },
+  ],
+])("whoever dials a kite %s in kite.v1 hears how it is called", async (_, make) => {
+  const server = make();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await using client = new Kite({ name: "client", version: "1.0.0" });
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/kite`;
+
+  const call = client.dial<Contract>({ url, retry: false }).length("a");
+
+  await expect(call).rejects.toMatchObject({
+    code: "unavailable",
+    message: expect.stringContaining('kite.dial({ url, dialect: "dnode" })'),
+  });
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
 });
 
 test("a kite that is closed while its port opens leaves none open, and calls nobody any more", async () => {

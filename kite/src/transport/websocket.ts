@@ -43,7 +43,8 @@ export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signa
       signal.removeEventListener("abort", abort);
       const { code, message } = cause as NodeJS.ErrnoException;
       const reason = code === "ECONNREFUSED" ? { reason: REFUSED } : {};
-      reject(new KiteError("unavailable", `no kite answers at ${url}: ${message || code}`, { cause, ...reason }));
+      const why = ORIGINAL.test(message) ? `${message}; ${IN_DNODE}` : message || code;
+      reject(new KiteError("unavailable", `no kite answers at ${url}: ${why}`, { cause, ...reason }));
     });
     socket.once("open", () => {
       signal.removeEventListener("abort", abort);
@@ -77,6 +78,10 @@ export function webSocketTransport(socket: WebSocket, accepted?: Duplex): Transp
 
 // Of all the ways to call `createConnection` only the one with options is used. TLS hands out 16 KiB at a time, whatever room there is.
 const ROOMY = { createConnection: connectRoomy as typeof createConnection };
+
+// How a kite of the original's meets a dial of kite.v1: one in Go welcomes it to SockJS, one of kite.js opens a plain WebSocket.
+const ORIGINAL = /^(Unexpected server response: 200|Server sent no subprotocol)$/;
+const IN_DNODE = 'a kite in Go or of kite.js is called with kite.dial({ url, dialect: "dnode" })';
 
 /** `http://host:1/kite` → `ws://host:1/kite`. */
 function toSocketUrl(url: string): string {
