@@ -25,6 +25,8 @@ function feed(value: unknown, hash: Hash): void {
     return hash.text(typeof value === "function" ? "f" : `${typeof value} ${String(value)};`);
   if (value instanceof Uint8Array) return hash.bytes(value);
   if (value instanceof Date) return hash.text(`d${value.getTime()};`);
+  // Only what can be seen without waiting for it.
+  if (value instanceof Blob) return hash.text(`B${value.size}:${value.type};`);
   if (value instanceof Error) return feed([value.name, value.message], hash);
   // Functions and streams are new ones in every call: where one stands counts, not which.
   if (Symbol.asyncIterator in value) return hash.text("a");

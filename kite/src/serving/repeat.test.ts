@@ -331,6 +331,18 @@ test("what is forgotten weighs nothing any more", () => {
   expect(window.answerBytes).toBeLessThan(10_000 * 2_100);
 });
 
+test("a run has the time of whoever waits longest for it", () => {
+  const work = held();
+  const window = new RepeatWindow();
+  void window.run(callOf({ timeoutMs: 1_000 }), "k", (own) => work.run(own));
+
+  void window.run(callOf({ timeoutMs: 60_000 }), "k", (own) => work.run(own));
+  void window.run(callOf({ timeoutMs: 2_000 }), "k", (own) => work.run(own));
+
+  expect(work.calls).toHaveLength(1);
+  expect(work.calls[0]?.remainingMs).toBeGreaterThan(30_000);
+});
+
 test("ten thousand calls that run are all that can be told apart", () => {
   const window = new RepeatWindow();
   const endless: Answer = () => new Promise(() => {});

@@ -87,7 +87,8 @@ function tidily(arrivals: Arrivals, answer: () => unknown): unknown {
   };
   try {
     const result = answer();
-    return isThenable(result) ? Promise.resolve(result).catch(refused) : result;
+    // Most methods have begun by now, and what becomes of them is nothing to this.
+    return !arrivals.taken && isThenable(result) ? Promise.resolve(result).catch(refused) : result;
   } catch (thrown) {
     return refused(thrown);
   }

@@ -11,6 +11,11 @@ export class Arrivals {
     return this.#letGo === undefined ? undefined : this;
   }
 
+  /** Whether somebody has them. */
+  get taken(): boolean {
+    return this.#state === "taken";
+  }
+
   add(letGo: () => void): void {
     this.#letGo ??= [];
     this.#letGo.push(letGo);
@@ -19,7 +24,7 @@ export class Arrivals {
   /** Somebody gets them, and may keep them. False when they were let go: what is left looks like a stream that ended well. */
   take(): boolean {
     if (this.#state === "waiting") this.#state = "taken";
-    return this.#state === "taken";
+    return this.taken;
   }
 
   /** Nobody gets them any more. Those that were taken stay. */

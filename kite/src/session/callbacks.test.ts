@@ -199,6 +199,25 @@ test("a function with an unanswered invocation is kept, though nobody else holds
   });
 });
 
+test("the copies of a function that was collected, but not told of yet, count for the one that comes again", async () => {
+  const held: RemoteFunction[] = [];
+  const methods = { drop: method({ input: callback }, () => {}), hold: method({ input: callback }, (fn) => void held.push(fn)) };
+  await using pair = await connectedPair(methods);
+  const fn = (async () => "here") as never;
+  for (let round = 0; round < 10; round++) {
+    await pair.client.drop(fn);
+    await new Promise(setImmediate);
+
+    collectGarbage();
+    // In the same turn, in which nobody is told yet.
+    await pair.client.hold(fn);
+    held.splice(0)[0]?.release();
+  }
+
+  await until(() => pair.peer.session.counts.exported === 0);
+  expect([...pair.acceptor.sessions].map(({ counts }) => counts.imported)).toEqual([0]);
+});
+
 test("a hundred thousand functions that are made, called and let go leave nothing on the heap", async () => {
   await using pair = await connectedPair({ once: method({ input: anything }, async (fn) => useOnce(fn as RemoteFunction)) });
   pair.frames.push = () => 0;

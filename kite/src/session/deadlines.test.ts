@@ -16,6 +16,15 @@ test("what was taken out in time, in whatever order, does not expire; the rest d
   expect(expired.sort((a, b) => a - b)).toEqual([1, 2, 3, 6, 7, 8]);
 });
 
+test("what lasts longer than anybody waits has no timer", () => {
+  vi.useFakeTimers();
+
+  const kept = [2 ** 41, Number.MAX_VALUE, Number.POSITIVE_INFINITY, Number.NaN].map((ms) => deadlines.add({ expire: () => {} }, ms));
+
+  expect(kept).toEqual(kept.map(() => undefined));
+  expect(vi.getTimerCount()).toBe(0);
+});
+
 test("an entry that is taken out by the end of another one does not expire", () => {
   vi.useFakeTimers();
   const expire = vi.fn(() => deadlines.remove(other));

@@ -19,9 +19,9 @@ class Deadlines {
   /** Lists, and not sets, which are built anew with every burst of calls that comes and goes. */
   readonly #buckets = new Map<number, Deadline[]>();
 
-  /** Adds an entry; undefined for infinite times, which are not kept. */
+  /** Adds an entry; undefined for times that nobody waits for, which are not kept. */
   add(entry: Expiring, inMs: number): Deadline | undefined {
-    if (!Number.isFinite(inMs)) return undefined;
+    if (!(inMs <= LONGEST_MS)) return undefined;
     const grain = grainOf(inMs);
     const due = Math.ceil((performance.now() + Math.max(inMs, 0)) / grain) * grain;
     let bucket = this.#buckets.get(due);
@@ -65,6 +65,8 @@ class Deadlines {
   }
 }
 
+// 35 years. Times that a peer thinks up would have timers of their own, as many as there are powers of two.
+const LONGEST_MS = 2 ** 40;
 // setTimeout holds a signed 32-bit number of milliseconds; more would fire at once.
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const FINEST_MS = 8;

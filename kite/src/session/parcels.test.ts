@@ -195,6 +195,22 @@ test("bytes that are given away while they are sent fail their call", async () =
   await expect(sent).rejects.toMatchObject({ code: "invalid_argument", message: expect.stringContaining("another owner") });
 });
 
+test("of bytes that become more while they are sent arrive those that there were, and the session goes on", async () => {
+  await using pair = await pairOf();
+  // TypeScript does not know of it yet; Node 20 does.
+  const Resizable = ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer & { resize(length: number): void };
+  const buffer = new Resizable(MiB, { maxByteLength: 2 * MiB });
+  const blob = new Blob(["text"]);
+  Object.assign(blob, { slice: (from: number) => new Blob(from === 0 ? ["text and more"] : []) });
+
+  const sizes = [pair.client.size(new Uint8Array(buffer)), pair.client.echo(blob)];
+  buffer.resize(2 * MiB);
+
+  expect(await sizes[0]).toBe(MiB);
+  expect(await ((await sizes[1]) as Blob).text()).toBe("text");
+  expect(pair.peer.session.state).toBe("open");
+});
+
 test("a function's invocations stay in order, though the first of them is large", async () => {
   const seen: unknown[] = [];
   await using pair = await connectedPair({

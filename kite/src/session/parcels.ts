@@ -261,7 +261,9 @@ export class Parcel {
   /** The next piece; undefined while it has yet to be read. */
   take(): Uint8Array | undefined {
     const gathered: Uint8Array[] = [];
-    let room = PIECE_BYTES;
+    // No more than was announced, also of bytes that have become more meanwhile: it would end the session.
+    const most = Math.min(PIECE_BYTES, this.size - this.sentBytes);
+    let room = most;
     // Bytes whose buffer was moved away meanwhile have no length any more.
     for (let part = this.#parts[0]; part instanceof Uint8Array && part.byteLength > 0 && room > 0; part = this.#parts[0]) {
       const bytes = part.subarray(this.#offset, this.#offset + room);
@@ -272,7 +274,7 @@ export class Parcel {
       this.#parts.shift();
       this.#offset = 0;
     }
-    return room === PIECE_BYTES ? undefined : joined(gathered, PIECE_BYTES - room);
+    return room === most ? undefined : joined(gathered, most - room);
   }
 
   /** Reads on in the Blob that comes next. */

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
 import { callWith } from "../calling/remote.ts";
@@ -38,6 +39,24 @@ test.each([
   await using pair = await connectedPair({ echo: method({ input: z.unknown() }, (given) => given) });
 
   expect(await pair.client.echo(value)).toEqual(value);
+});
+
+test("a signal that many calls share is listened to while one of them waits, and by none of them after", async () => {
+  const finish: (() => void)[] = [];
+  const work = method({ input: z.unknown() }, () => new Promise<void>((resolve) => finish.push(resolve)));
+  await using pair = await connectedPair({ work });
+  const { signal } = new AbortController();
+  const listeners = () => getEventListeners(signal, "abort").length;
+  const call = (value: unknown) => pair.peer.call("work", [value], { signal });
+
+  const answers = [call(1), call(2)];
+  await expect(call(Symbol("none"))).rejects.toMatchObject({ code: "invalid_argument" });
+  await until(() => finish.length === 2);
+  const during = listeners();
+  for (const each of finish) each();
+  await Promise.all(answers);
+
+  expect([during, listeners()]).toEqual([1, 0]);
 });
 
 test("an error crosses with its code, sentence and facts, and without its stack", async () => {

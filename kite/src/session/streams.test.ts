@@ -116,6 +116,21 @@ test("an error that the reader's loop throws ends the producer", async () => {
   expect(pair.peer.session.counts.receiving).toBe(0);
 });
 
+test("the error of a stream is told once; whoever asks again finds the end", async () => {
+  await using pair = await pairOf({
+    broken: method({}, async function* () {
+      yield 1;
+      throw new KiteError("conflict", "broken off");
+    }),
+  });
+  const stream = (await pair.client.broken()) as AsyncIterableIterator<number>;
+  expect(await stream.next()).toEqual({ done: false, value: 1 });
+
+  await expect(stream.next()).rejects.toMatchObject({ code: "conflict" });
+
+  expect(await stream.next()).toEqual({ done: true, value: undefined });
+});
+
 test("a chunk that cannot be sent ends the stream with its reason, and the producer's clean-up runs", async () => {
   let ended = false;
   await using pair = await pairOf({
