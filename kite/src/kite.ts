@@ -166,9 +166,15 @@ export class Kite extends NodeClient {
   /**
    * Enters this kite into kontrol's directory and keeps it there, also when kontrol restarts, until it is closed.
    *
-   * @throws {KiteError} what kontrol refused it with, or `unavailable` when kontrol does not answer.
+   * @throws {KiteError} what kontrol refused it with, `unavailable` when kontrol does not answer, or `invalid_argument` for a kite that
+   * listens on every interface and does not say under which `url` others reach it.
    */
   async register({ visibility, labels, url = this.url, signal }: RegisterOptions = {}): Promise<void> {
+    if (url !== undefined && isEveryInterface(url))
+      throw new KiteError(
+        "invalid_argument",
+        `others who dial ${url} reach their own machine: give register({ url }) the address under which they reach this kite`,
+      );
     await this.registry.register(
       {
         kite: this.identity,
@@ -286,6 +292,10 @@ export class Kite extends NodeClient {
 function isEnded({ username, credential }: Caller, ends: (credential: Revocable) => boolean): boolean {
   if (credential?.issuedAt === undefined) return false;
   return ends({ ...credential, username, issuedAt: credential.issuedAt });
+}
+
+function isEveryInterface(url: string): boolean {
+  return URL.canParse(url) && ["0.0.0.0", "[::]"].includes(new URL(url).hostname);
 }
 
 /** Who callers are, by what each dialect shows. */
