@@ -3,7 +3,7 @@ import type { KiteDescription } from "@kite-mesh/kite";
 import { type Command, Option } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { note } from "./output.ts";
+import { harmless, isTerminal, note } from "./output.ts";
 import { connectTo, describe } from "./remote-kite.ts";
 
 const FORMATS = ["markdown", "asyncapi", "json"] as const;
@@ -34,7 +34,7 @@ async function docs(query: string, { format, ...options }: { format: Format; out
   const description = await describe(await connectTo(mesh, query), query);
   const text = await render(description, format, options.output?.endsWith(".json") ?? false);
   if (options.output === undefined) {
-    process.stdout.write(text);
+    process.stdout.write(isTerminal() ? harmless(text) : text);
     return;
   }
   const { output } = options;
