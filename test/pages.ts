@@ -54,7 +54,7 @@ export function blocksOf(page: string): Block[] {
   return blocks;
 }
 
-function readPage(page: string): string {
+export function readPage(page: string): string {
   return readFileSync(path.join(CHECKOUT, page), "utf8");
 }
 

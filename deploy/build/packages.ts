@@ -40,7 +40,7 @@ try {
   await makeNewKite(folder, kite);
   await startKontrol(folder);
   console.log(`kite packs into ${kite.files} files, ${Math.ceil(kite.size / 1024)} KB; installed, it answers and type-checks`);
-  console.log("the installed command makes a new kite, which installs and passes its tests; the installed kontrol starts");
+  console.log("the installed command makes a new kite, whose Dockerfile ends in a kite that answers; the installed kontrol starts");
 } finally {
   await rm(folder, { recursive: true, force: true });
 }

@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
+import { buildImage } from "./dockerfile.ts";
 import type { Tarball } from "./tarballs.ts";
 import { ROOT } from "./workspaces.ts";
 
@@ -42,6 +43,43 @@ export const wrong: Parameters<Math["square"]> = ["12"];
 export const kit = testing;
 `;
 
+// Its mesh is a kontrol in this process; `docker run` would set the same variables.
+const CONTAINER = `
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Kite } from "@kite-mesh/kite";
+import { fakeKontrol } from "@kite-mesh/kite/testing";
+
+const { command, cwd, env } = JSON.parse(process.argv[2]);
+const reserved = createServer().listen(0, "127.0.0.1");
+await once(reserved, "listening");
+const { port } = reserved.address();
+reserved.close();
+const kontrol = await fakeKontrol();
+const home = await mkdtemp(join(tmpdir(), "kite-container-"));
+await writeFile(join(home, "kite.key"), await kontrol.kiteKey("alice"), { mode: 0o400 });
+const given = { KITE_HOME: home, PORT: String(port), PUBLIC_URL: "http://127.0.0.1:" + port };
+const child = spawn(command[0], command.slice(1), { cwd, env: { PATH: process.env.PATH, ...env, ...given }, stdio: ["ignore", "pipe", "inherit"] });
+try {
+  await Promise.race([once(child.stdout, "data"), once(child, "exit").then(([code]) => { throw new Error("it ended with " + code); })]);
+  const caller = new Kite({ name: "caller", version: "1.0.0", kiteKey: await kontrol.kiteKey("bob") });
+  const demo = await caller.connect({ name: "demo" });
+  const greeting = await demo.greet("world");
+  await caller.close();
+  child.kill("SIGTERM");
+  const [code] = await once(child, "exit");
+  console.log(greeting + ", and it ended with " + code);
+} finally {
+  child.kill("SIGKILL");
+  await kontrol[Symbol.asyncDispose]();
+  await rm(home, { recursive: true, force: true });
+}
+`;
+
 /** Installs packages from their tarballs into a folder without any, which is made if there is none. */
 export async function installKite(folder: string, tarballs: readonly Tarball[]): Promise<void> {
   await mkdir(folder, { recursive: true });
@@ -76,18 +114,21 @@ export async function useKite(folder: string): Promise<void> {
   );
 }
 
-/** Makes a new kite with the installed command, installs what it asks for, and runs its tests. */
+/** Makes a new kite with the installed command, and does what it and its Dockerfile say, up to a call that its container answers. */
 export async function makeNewKite(folder: string, kite: Tarball): Promise<void> {
   const command = path.join(folder, "node_modules/.bin/kite");
   await run(command, ["new", "demo"], { cwd: folder, timeout: RUN_LIMIT_MS }).catch(explain("makes no new kite"));
   const demo = path.join(folder, "demo");
-  const manifest = path.join(demo, "package.json");
-  const asked = JSON.parse(await readFile(manifest, "utf8")) as { dependencies: Record<string, string> };
   // The version that it asks for is not published yet.
-  asked.dependencies["@kite-mesh/kite"] = `file:${kite.path}`;
-  await writeFile(manifest, JSON.stringify(asked, null, 2));
-  await run("npm", INSTALL, { cwd: demo, timeout: INSTALL_LIMIT_MS });
-  await run("npm", ["test"], { cwd: demo, timeout: RUN_LIMIT_MS }).catch(explain("makes a kite that fails its own tests"));
+  await copyFile(kite.path, path.join(demo, path.basename(kite.path)));
+  await run("npm", [...INSTALL, `./${path.basename(kite.path)}`], { cwd: demo, timeout: INSTALL_LIMIT_MS });
+  const image = await buildImage(demo, path.join(folder, "image")).catch(explain("makes a kite whose Dockerfile fails"));
+  await writeFile(path.join(folder, "container.mjs"), CONTAINER);
+  const started = await run(process.execPath, ["container.mjs", JSON.stringify(image)], { cwd: folder, timeout: RUN_LIMIT_MS }).catch(
+    explain("makes a kite whose container does not answer"),
+  );
+  if (started.stdout !== "Hello, world!, and it ended with 0\n")
+    throw new Error(`expected the container of a new kite to answer, not: ${started.stdout}${started.stderr}`);
 }
 
 /** Starts the installed kontrol without a database: it is whole if it gets so far as to ask for one. */

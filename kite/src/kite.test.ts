@@ -29,6 +29,21 @@ test("a kite that listens answers a kite that dials", async () => {
   expect(peerOf(remote).identity).toEqual(server.identity);
 });
 
+test.each(["0.0.0.0", "::"])(
+  "a kite that listens on %s does not register what others would look for on their own machine",
+  async (host) => {
+    await using server = math();
+    const { url } = await server.listen({ host });
+
+    const registered = server.register();
+
+    await expect(registered).rejects.toMatchObject({
+      code: "invalid_argument",
+      message: `others who dial ${url} reach their own machine: give register({ url }) the address under which they reach this kite`,
+    });
+  },
+);
+
 test("bytes cross a real socket as they are", async () => {
   await using server = math();
   await using client = new Kite({ name: "client", version: "1.0.0" });

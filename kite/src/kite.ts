@@ -174,10 +174,16 @@ export class Kite extends NodeClient {
    * Enters this kite into kontrol's directory and keeps it there, also when kontrol restarts, until it is closed.
    *
    * @throws {KiteError} what kontrol refused it with, such as `permission_denied` for `visibility: "mesh"`; `unavailable` when kontrol
-   * does not answer, `failed_precondition` when none is known, `cancelled` by the signal.
+   * does not answer, `failed_precondition` when none is known, `cancelled` by the signal; `invalid_argument` for a kite that listens on
+   * every interface and does not say under which `url` others reach it.
    * @example await kite.register({ url: "http://10.0.0.7:3636", labels: { gpu: "true" } });
    */
   async register({ visibility, labels, url = this.url, signal }: RegisterOptions = {}): Promise<void> {
+    if (url !== undefined && isEveryInterface(url))
+      throw new KiteError(
+        "invalid_argument",
+        `others who dial ${url} reach their own machine: give register({ url }) the address under which they reach this kite`,
+      );
     await this.registry.register(
       {
         kite: this.identity,
@@ -299,6 +305,10 @@ export class Kite extends NodeClient {
 function isEnded({ username, credential }: Caller, ends: (credential: Revocable) => boolean): boolean {
   if (credential?.issuedAt === undefined) return false;
   return ends({ ...credential, username, issuedAt: credential.issuedAt });
+}
+
+function isEveryInterface(url: string): boolean {
+  return URL.canParse(url) && ["0.0.0.0", "[::]"].includes(new URL(url).hostname);
 }
 
 /** Who callers are, by what each dialect shows. */

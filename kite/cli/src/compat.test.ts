@@ -48,6 +48,17 @@ test("a method more breaks nobody, and neither does the same contract", async ()
   expect(await mesh.run("compat", "next", "next")).toMatchObject({ status: 0, stdout: expect.stringMatching(/✓ the same contract\n$/) });
 });
 
+test("what a stranger calls his properties steers no terminal", async () => {
+  const named = (type: string) => ({ type: "object", properties: { "a\u009b2J\u001b]0;root\u0007": { type } } });
+  const contract = (type: string) => ({ ...SHOP, methods: [{ ...SHOP.methods[1]!, input: [named(type)] }] });
+  await writeFile(join(mesh.home, "was.json"), JSON.stringify(contract("string")));
+  await writeFile(join(mesh.home, "is.json"), JSON.stringify(contract("number")));
+
+  const { stdout } = await mesh.run("compat", "was.json", "is.json");
+
+  expect(stdout).toContain("breaks  categories: argument 1.a 2J ]0;root  no longer accepts string\n");
+});
+
 test("with --json programs get every change", async () => {
   const { status, stdout } = await mesh.run("compat", "shop.json", "next", "--json");
 

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { parseDescription } from "./description-file.ts";
 import { EXIT, Failure } from "./failure.ts";
 import { type Mesh, openMesh } from "./mesh.ts";
-import { dim, green, json, print, red } from "./output.ts";
+import { dim, green, json, plain, print, red } from "./output.ts";
 import { connectTo, describe } from "./remote-kite.ts";
 
 /** `kite compat`: what a new version of a kite would break for those who call the old one. */
@@ -96,6 +96,7 @@ function report(before: KiteDescription, after: KiteDescription, changes: readon
   return [names, ...lines, verdict].join("\n");
 }
 
+/** Names in it are a stranger's. */
 function line({ method, message }: ContractChange): string {
-  return `${method}: ${message}`;
+  return plain(`${method}: ${message}`);
 }

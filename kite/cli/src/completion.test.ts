@@ -1,4 +1,6 @@
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { method } from "@kite-mesh/kite";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { completionScript } from "./completion.ts";
@@ -14,6 +16,7 @@ beforeAll(async () => {
   mesh = await openTestMesh(
     {
       math: { kite: { methods: method({ role: "viewer" }, () => methods) } },
+      klient: {},
       mail: { kite: { methods: method({ role: "viewer" }, () => new Promise(() => {})) } },
     },
     process.env,
@@ -38,14 +41,42 @@ test("bash completes the new commands and their options", async () => {
 });
 
 test("bash completes the names of teams, and the kites that a grant is about", async () => {
-  expect(await complete("team", "add", "")).toBe("--role --json --help dev ops");
+  expect(await complete("team", "add", "")).toBe("dev ops");
   expect(await complete("team", "remove-member", "o")).toBe("ops");
   expect(await complete("grant", "add", "math", "--team", "")).toBe("dev ops");
   expect(await complete("grant", "add", "mat")).toBe("math");
   expect(await complete("grant", "add", "math", "--te")).toBe("--team");
 });
 
-test("a name that a shell would run is not offered", async () => {
+test("bash completes a method of any name, so that the shell takes it for one word and runs nothing", async () => {
+  expect(await complete("call", "math", "a")).toBe("a\\ b");
+  expect(await complete("call", "math", "a\\ ")).toBe("a\\ b");
+  expect(await complete("call", "math", '"a')).toBe("a b");
+  expect(await complete("call", "math", "$")).toBe("\\$\\(touch\\ hacked\\)");
+  expect(await complete("call", "math", '"$')).toBe("");
+  expect(existsSync(join(mesh.home, "hacked"))).toBe(false);
+});
+
+test("bash completes behind a version, which it takes for words of its own", async () => {
+  expect(await complete("call", "math", "@", "^1", "sq")).toBe("sqrt square");
+  expect(await complete("call", "list", "sq")).toBe("");
+});
+
+test("bash completes the values of options, what help is for, and other names of commands", async () => {
+  expect(await complete("docs", "math", "--format", "")).toBe("markdown asyncapi json");
+  expect(await complete("docs", "math", "-o", "")).toBe("");
+  expect(await complete("grant", "add", "math", "bob", "--role", "o")).toBe("operator owner");
+  expect(await complete("completion", "")).toBe("bash zsh fish");
+  expect(await complete("help", "stack", "ap")).toBe("apply");
+  expect(await complete("people", "li")).toBe("list link");
+});
+
+test("bash completes the names of machines", async () => {
+  expect(await complete("ssh", "he")).toBe("here");
+  expect(await complete("machine", "info", "")).toBe("here");
+});
+
+test("a script from before, which lets the shell expand names, is not given one that would be run", async () => {
   expect((await mesh.run("__complete", "methods", "math", "--limit", "20000")).stdout).toBe("fs.readFile\nsqrt\nsquare\n");
 });
 

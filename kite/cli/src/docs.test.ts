@@ -89,7 +89,11 @@ test("what kite docs saves as JSON is the description again", async () => {
 });
 
 test.each([
-  [["docs", "shop", "--format", "pdf"], 2, /^kite: --format should be one of markdown, asyncapi, json, and is "pdf"\n$/],
+  [
+    ["docs", "shop", "--format", "pdf"],
+    2,
+    /^kite: option '--format <format>' argument 'pdf' is invalid\. Allowed choices are markdown, asyncapi, json\.\n$/,
+  ],
   [["docs", "shp"], 1, /^kite: no kite matches shp; did you mean shop\?\n$/],
   [["docs", "shop", "-o", "/nowhere/shop.md"], 1, /^kite: the documentation cannot be written to \/nowhere\/shop\.md: ENOENT/],
   [["docs", "liar"], 1, /^kite: liar, methods\[0\], role: it should be one of viewer, operator, owner, anyone, and is "king"\n$/],

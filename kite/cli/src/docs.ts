@@ -1,9 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import type { KiteDescription } from "@kite-mesh/kite";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { note } from "./output.ts";
+import { harmless, isTerminal, note } from "./output.ts";
 import { connectTo, describe } from "./remote-kite.ts";
 
 const FORMATS = ["markdown", "asyncapi", "json"] as const;
@@ -14,7 +14,7 @@ export function addDocsCommand(program: Command): void {
   program
     .command("docs")
     .argument("<kite>", "a name, name@version, or a path")
-    .option("--format <format>", FORMATS.join(", "), "markdown")
+    .addOption(new Option("--format <format>", "what to write").choices(FORMATS).default("markdown"))
     .option("-o, --output <file>", "write it there instead of printing it")
     .description("what a kite serves: Markdown, AsyncAPI 3.0, or JSON for kite compat")
     .addHelpText("after", DOCS_HELP)
@@ -29,14 +29,12 @@ Examples:
   kite docs math@^1.2 --format asyncapi -o math.yaml
   kite docs math --format json -o math-1.2.json    # to compare a later version with: kite compat math-1.2.json math`;
 
-async function docs(query: string, options: { format: string; output?: string }): Promise<void> {
-  const format = FORMATS.find((known) => known === options.format);
-  if (format === undefined) throw new Failure(`--format should be one of ${FORMATS.join(", ")}, and is "${options.format}"`, EXIT.usage);
+async function docs(query: string, { format, ...options }: { format: Format; output?: string }): Promise<void> {
   await using mesh = await openMesh();
   const description = await describe(await connectTo(mesh, query), query);
   const text = await render(description, format, options.output?.endsWith(".json") ?? false);
   if (options.output === undefined) {
-    process.stdout.write(text);
+    process.stdout.write(isTerminal() ? harmless(text) : text);
     return;
   }
   const { output } = options;

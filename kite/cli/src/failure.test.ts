@@ -15,9 +15,3 @@ test("who is told to look first is told so once, and only when there may be some
   expect(late.line).toBe("print did not answer within 9 ms; it may have run; look what has happened before you repeat it");
   expect(unsent.line).toBe("print: nobody is there; it did not run");
 });
-
-test("who shows a key that is not accepted is told where it came from, whether or not the call ran", () => {
-  const { line } = explain(new KiteError("unauthenticated", "find: the key is not known; it did not run", { outcome: "not_run" }));
-
-  expect(line).toMatch(/^find: the key is not known; it did not run; the key in \S+ is not accepted there: set KITE_HOME /);
-});

@@ -20,8 +20,8 @@ export class Failure extends Error {
 export function explain(thrown: unknown): { line: string; exitCode: number } {
   if (thrown instanceof Failure) return { line: oneLine(thrown.message), exitCode: thrown.exitCode };
   if (!isKiteError(thrown)) return { line: oneLine(thrown instanceof Error ? thrown.message : String(thrown)), exitCode: EXIT.error };
-  // What did not run needs no look, and is said by its sentence. A key is wrong either way.
-  const hint = thrown.outcome === "not_run" && thrown.code !== "unauthenticated" ? undefined : HINTS[thrown.code];
+  // What did not run needs no look, and is said by its sentence.
+  const hint = thrown.outcome === "not_run" ? undefined : HINTS[thrown.code];
   return { line: oneLine(hint === undefined ? thrown.message : `${thrown.message}; ${hint(readOptions().home)}`), exitCode: EXIT.error };
 }
 

@@ -7,7 +7,7 @@ import { KiteError, type MethodDescription } from "@kite-mesh/kite";
 import { explain, isKiteError } from "./failure.ts";
 import { interruptibleConsole } from "./interruptible-console.ts";
 import { wantsColor } from "./options.ts";
-import { dim, json, note, pretty, print, readable, red } from "./output.ts";
+import { dim, harmless, json, note, pretty, print, readable, red } from "./output.ts";
 import { isStream } from "./remote-kite.ts";
 import { ReplInput } from "./repl-input.ts";
 import { complete, completeExpression } from "./repl-names.ts";
@@ -181,7 +181,7 @@ export class ReplConsole {
   #addCommands(server: REPLServer): void {
     const { methods } = this.#options;
     const show = (text: string) => {
-      print(text);
+      print(harmless(text));
       server.displayPrompt();
     };
     const missing = "this kite does not say what it serves; its methods can be called all the same";

@@ -25,6 +25,8 @@ test.each([
     { allOf: [{ type: "object", properties: { a: { type: "string" } } }, { anyOf: [{ type: "null" }, { type: "string" }] }] },
     "{ a?: string } & (null | string)",
   ],
+  [{ type: "string", allOf: [{ pattern: "^a" }, { pattern: "b$" }] }, "string"],
+  [{ not: {} }, "never"],
   [tree, "{ leaves?: Tree[] }"],
   [{ $ref: "https://elsewhere.example/schema" }, "unknown"],
   [{ $ref: "#" }, "unknown"],

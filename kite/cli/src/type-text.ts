@@ -62,7 +62,10 @@ function write(schema: unknown, place: Place): Written {
   if (Array.isArray(schema["enum"])) return union(schema["enum"].map((value) => ({ text: literal(value) })));
   const choices = schema["anyOf"] ?? schema["oneOf"];
   if (Array.isArray(choices)) return union(choices.map((choice) => write(choice, inner)));
-  if (Array.isArray(schema["allOf"])) return both(schema["allOf"].map((part) => write(part, inner)));
+  const { allOf, ...rest } = schema;
+  if (Array.isArray(allOf)) return both([rest, ...allOf].map((part) => write(part, inner)));
+  // What zod has for what nothing is.
+  if (isObject(schema["not"]) && Object.keys(schema["not"]).length === 0) return { text: "never" };
   const carried = CARRIED[String(schema["x-kite"])];
   if (carried !== undefined) return carried;
   const type = schema["type"];

@@ -193,6 +193,15 @@ test("a new argument may be left out, and none may go", () => {
   expect(input([z.int(), z.int()], [z.int()])).toEqual([[true, "takes 1 argument and took 2; more are refused"]]);
 });
 
+test("what is carried beside JSON is called by its name", () => {
+  const carried = (kind: string) => z.custom<object>(() => false).meta({ "x-kite": kind });
+
+  expect(input(carried("callback"), carried("stream"))).toEqual([
+    [true, "argument 1 was a callback and is a stream now, which may break callers"],
+  ]);
+  expect(input(z.string(), carried("callback"))).toEqual([[true, "argument 1 is a callback now, which may break callers"]]);
+});
+
 test.each<[MethodOptions, MethodOptions, [string, boolean][]]>([
   [{ role: "viewer" }, { role: "operator" }, [["role", true]]],
   [{ role: "viewer" }, { role: "anyone" }, [["role", false]]],

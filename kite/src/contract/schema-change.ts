@@ -317,6 +317,8 @@ function join(at: string, name: string): string {
 }
 
 function changed(keyword: string, was: unknown, is: unknown): string {
+  if (keyword === "x-kite")
+    return was === undefined ? `is a ${is} now` : `was a ${was} and is ${is === undefined ? "none" : `a ${is}`} now`;
   if (was === undefined) return `has a ${keyword} now`;
   return is === undefined ? `has no ${keyword} any more` : `has another ${keyword} now`;
 }

@@ -51,7 +51,9 @@ test("the command prints the script without a database, and refuses a shell that
 
 /** Every command by its words, and what comes behind it. */
 function paths(command: Command, path: readonly string[] = []): [string, string[]][] {
-  const own = [...command.commands.map((inner) => inner.name()), ...command.options.map(({ long }) => String(long)), "--help"];
+  const words = [...command.commands.map((inner) => inner.name()), ...(command.registeredArguments[0]?.argChoices ?? [])];
+  // Where there are words to choose from, options wait for a dash.
+  const own = words.length > 0 ? words : [...command.options.map(({ long }) => String(long)), "--help"];
   return [[path.join(" "), own], ...command.commands.flatMap((inner) => paths(inner, [...path, inner.name()]))];
 }
 
