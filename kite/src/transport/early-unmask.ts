@@ -13,76 +13,69 @@ export function unmaskEarly(connection: Duplex): void {
   connection.prependListener("data", (chunk: Uint8Array) => frames.unmask(chunk));
 }
 
-/** Follows the frames through the chunks that a connection gives. */
+/** Follows the frames through the chunks that a connection gives. Numbers only: every session has one, and most are idle. */
 export class MaskedFrames {
-  /** The first bytes of a head that goes on in the next chunk. */
-  readonly #head = new Uint8Array(LONGEST_HEAD);
-  #headLength = 0;
-  readonly #key = new Uint8Array(KEY_BYTES);
-  /** Whether the payload that is next is for us to unmask, with this key. */
-  #masked = false;
+  /** How many bytes of the next head have come, and at which of them its length and it end. */
+  #headBytes = 0;
+  #lengthEnd = SHORT_HEAD;
+  #headEnd = SHORT_HEAD;
+  /** Of the frame whose head came last. */
+  #key = 0;
   #payloadLength = 0;
-  /** How much of the payload has come. */
+  /** How much of its payload has come. */
   #done = 0;
+  /** Whether the payload is for us to unmask. */
+  #ours = false;
 
   /** Unmasks the payloads in the next bytes of the connection, where they are. */
   unmask(chunk: Uint8Array): void {
     for (let at = 0; at < chunk.byteLength; ) {
-      if (this.#done < this.#payloadLength) at = this.#payload(chunk, at);
-      else at = this.#readHead(chunk, at);
+      const inHead = this.#headBytes > 0 || this.#done === this.#payloadLength;
+      at = inHead ? this.#head(chunk, at) : this.#payload(chunk, at);
     }
   }
 
   #payload(chunk: Uint8Array, from: number): number {
     const to = Math.min(chunk.byteLength, from + this.#payloadLength - this.#done);
-    if (this.#masked) mask(chunk, from, to, this.#key, this.#done % KEY_BYTES);
+    if (this.#ours) mask(chunk, from, to, this.#key, this.#done % KEY_BYTES);
     this.#done += to - from;
     return to;
   }
 
-  /** Answers with where it ended, or with the chunk's end. */
-  #readHead(chunk: Uint8Array, from: number): number {
-    const begun = this.#headLength;
-    const head = this.#head;
-    let length = begun;
+  /** Reads a head (RFC 6455, 5.2); answers with where it ends, or the chunk does. */
+  #head(chunk: Uint8Array, from: number): number {
+    const isWhole = this.#headBytes === 0;
     let at = from;
-    while (at < chunk.byteLength && length < headLength(head, length)) head[length++] = chunk[at++] as number;
-    this.#headLength = length;
-    if (length < headLength(head, length)) return at;
-    this.#headLength = 0;
-    this.#done = 0;
-    this.#payloadLength = payloadLength(head);
-    // A key that began in the chunk before is with `ws` already, which unmasks this one frame itself.
-    this.#masked = begun === 0 && isMasked(head);
-    if (this.#masked) {
-      this.#key.set(chunk.subarray(at - KEY_BYTES, at));
-      chunk.fill(0, at - KEY_BYTES, at);
+    while (at < chunk.byteLength) {
+      this.#headByte(chunk[at++] as number);
+      if (this.#headBytes > 0) continue;
+      this.#done = 0;
+      this.#ours = isWhole && this.#headEnd > this.#lengthEnd;
+      // A key that began in the chunk before is with `ws` already, which unmasks that one frame itself.
+      if (this.#ours) chunk.fill(0, at - KEY_BYTES, at);
+      return at;
     }
     return at;
   }
+
+  #headByte(byte: number): void {
+    const place = this.#headBytes++;
+    if (place === 0) this.#headEnd = SHORT_HEAD;
+    else if (place === 1) this.#begin(byte);
+    else if (place < this.#lengthEnd) this.#payloadLength = this.#payloadLength * 256 + byte;
+    else this.#key = (this.#key << 8) | byte;
+    if (this.#headBytes === this.#headEnd) this.#headBytes = 0;
+  }
+
+  /** The second byte tells how long the head is: whether there is a key, and how the payload's length is written. */
+  #begin(byte: number): void {
+    const length = byte & 0x7f;
+    this.#payloadLength = length < LENGTH_16 ? length : 0;
+    this.#lengthEnd = SHORT_HEAD + (length < LENGTH_16 ? 0 : length === LENGTH_16 ? 2 : 8);
+    this.#headEnd = this.#lengthEnd + (byte < MASKED ? 0 : KEY_BYTES);
+  }
 }
 
-/** How long a head is, as far as its first bytes tell (RFC 6455, 5.2). */
-function headLength(head: Uint8Array, known: number): number {
-  if (known < 2) return 2;
-  return 2 + lengthBytes(head) + (isMasked(head) ? KEY_BYTES : 0);
-}
-
-function lengthBytes(head: Uint8Array): 0 | 2 | 8 {
-  const short = (head[1] as number) & 0x7f;
-  return short < 126 ? 0 : short === 126 ? 2 : 8;
-}
-
-function payloadLength(head: Uint8Array): number {
-  const bytes = lengthBytes(head);
-  if (bytes === 0) return (head[1] as number) & 0x7f;
-  let length = 0;
-  for (let at = 2; at < 2 + bytes; at++) length = length * 256 + (head[at] as number);
-  return length;
-}
-
-function isMasked(head: Uint8Array): boolean {
-  return (head[1] as number) >= 0x80;
-}
-
-const LONGEST_HEAD = 14;
+const SHORT_HEAD = 2;
+const LENGTH_16 = 126;
+const MASKED = 0x80;

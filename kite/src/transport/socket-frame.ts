@@ -48,25 +48,24 @@ function finished(frame: Buffer, start: number, kind: number, masked: boolean): 
   }
   if (masked) {
     const key = nextKey();
-    frame.set(key, start - KEY_BYTES);
+    frame.writeUInt32BE(key, start - KEY_BYTES);
     mask(frame, start, frame.byteLength, key);
   }
   return frame;
 }
 
 /** Nobody can foresee it, which is what masking is for (RFC 6455, 10.3). */
-function nextKey(): Uint8Array {
-  if (keysUsed === keys.byteLength) {
+function nextKey(): number {
+  if (keysUsed === keys.length) {
     randomFillSync(keys);
     keysUsed = 0;
   }
-  keysUsed += KEY_BYTES;
-  return keys.subarray(keysUsed - KEY_BYTES, keysUsed);
+  return keys[keysUsed++] as number;
 }
 
 // Random numbers are drawn for many keys at once: the draw costs more than the frame.
-const keys = new Uint8Array(1024 * KEY_BYTES);
-let keysUsed = keys.byteLength;
+const keys = new Uint32Array(1024);
+let keysUsed = keys.length;
 
 const FINAL_TEXT = 0x81;
 const FINAL_BINARY = 0x82;

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import { expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { z } from "zod";
@@ -8,6 +10,7 @@ import { Listener } from "../listener.ts";
 import { type ContractOf, method } from "../method.ts";
 import { testCaller, until } from "../testing.ts";
 import { PROTOCOL } from "../wire/v1.ts";
+import { maskedFrame } from "./socket-frame.ts";
 import type { Transport } from "./transport.ts";
 import { dialWebSocket } from "./websocket.ts";
 
@@ -76,6 +79,42 @@ test("a port's transports tell when the bytes of a frame are not needed any more
   await listener.close();
 });
 
+test("the bytes of a frame are never in Node's pool, where other bytes are beside them", async () => {
+  const accepted: Transport[] = [];
+  const listener = await Listener.open({}, LIMITS, { onTransport: (transport) => void accepted.push(transport) });
+  const received: Uint8Array[] = [];
+  const receiver = { frame: (frame: string | Uint8Array) => void received.push(frame as Uint8Array), closed: () => {} };
+  const signal = new AbortController().signal;
+  const dialled = await dialWebSocket({ url: listener.url, protocols: [PROTOCOL], maxFrameBytes: 1_000_000, signal });
+  dialled.start(receiver);
+  await until(() => accepted.length === 1);
+  accepted[0]?.start(receiver);
+
+  for (const length of [1, 100, 3_000, 100_000]) {
+    const before = received.length;
+    accepted[0]?.send(new Uint8Array(length).fill(1));
+    dialled.send(new Uint8Array(length).fill(1));
+    await until(() => received.length === before + 2);
+  }
+  const inPieces = await upgraded(listener.port);
+  await until(() => accepted.length === 2);
+  accepted[1]?.start(receiver);
+  const frame = maskedFrame(new Uint8Array(100).fill(1));
+  // The pong tells that the first piece was read by itself.
+  inPieces.write(Buffer.concat([new Uint8Array([0x89, 0x80, 0, 0, 0, 0]), frame.subarray(0, 50)]));
+  await once(inPieces, "data");
+  inPieces.write(frame.subarray(50));
+  await until(() => received.length === 9);
+
+  for (const bytes of received) {
+    expect(bytes).toEqual(new Uint8Array(bytes.length).fill(1));
+    expect(bytes.buffer.byteLength).not.toBe(Buffer.poolSize);
+  }
+  inPieces.destroy();
+  dialled.close(1000, "");
+  await listener.close();
+});
+
 test("an address that is none is refused as what it is", async () => {
   const dial = dialWebSocket({ url: "not an address", protocols: [PROTOCOL], maxFrameBytes: 1, signal: new AbortController().signal });
 
@@ -104,3 +143,14 @@ test("a kite that is closed while its port opens leaves none open, and calls nob
   expect(() => server.dial({ url: "http://127.0.0.1:1" })).toThrow(expect.objectContaining({ code: "failed_precondition" }));
   await expect(server.listen()).rejects.toMatchObject({ code: "failed_precondition" });
 });
+
+/** A connection that says frames by itself from now on. */
+async function upgraded(port: number): Promise<Socket> {
+  const socket = connect(port, "127.0.0.1");
+  socket.write(
+    `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${"A".repeat(22)}==\r\n` +
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ${PROTOCOL}\r\n\r\n`,
+  );
+  await once(socket, "data");
+  return socket;
+}

@@ -105,10 +105,7 @@ class WebSocketTransport implements Transport {
   }
 
   start(receiver: TransportReceiver): void {
-    this.#socket.on("message", (data: Buffer, isBinary: boolean) =>
-      // A plain Uint8Array: handlers must not see that a Buffer carried it.
-      receiver.frame(isBinary ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : data.toString("utf8")),
-    );
+    this.#socket.on("message", (data: Buffer, isBinary: boolean) => receiver.frame(isBinary ? plainBytes(data) : data.toString("utf8")));
     if (this.#socket.readyState === WebSocket.CLOSED) receiver.closed({ code: 1006, reason: "the socket had closed" });
     else this.#socket.once("close", (code, reason) => receiver.closed(this.#refused ?? { code, reason: reason.toString("utf8") }));
     this.#socket.resume();
@@ -137,6 +134,12 @@ class WebSocketTransport implements Transport {
 }
 
 const CLOSE_WAIT_MS = 2_000;
+
+/** Handlers must not see that a Buffer carried their bytes: what is in Node's pool has other bytes beside it, and goes to no worker. */
+function plainBytes({ buffer, byteOffset, byteLength }: Buffer): Uint8Array {
+  const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+  return buffer.byteLength === Buffer.poolSize ? bytes.slice() : bytes;
+}
 
 /** What this side could not take in, by the names of `ws`, as the close code that the peer is told. */
 const UNREADABLE: Record<string, number | undefined> = {
