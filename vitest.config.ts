@@ -16,9 +16,9 @@ export default defineConfig({
   test: {
     // Here and not in the projects: one set-up, and so one database cluster and one build of the programs, for the whole run.
     globalSetup: ["test/setup/postgres.ts", "test/setup/programs.ts"],
-    // Three for two cores: the stories wait for other processes most of the time. 309 s instead of 382 with one for each; left to itself,
-    // vitest keeps one core free.
-    maxWorkers: Math.ceil(availableParallelism() * 1.5),
+    // Two for each core: more than half of the time a test waits, for a process, a database or a timer. Left to itself, vitest keeps
+    // one core free.
+    maxWorkers: 2 * availableParallelism(),
     reporters: [new ServicesReporter(), "default"],
     projects: [
       // Not the 5 s that vitest gives a test: starting a PostgreSQL or a shell takes as long where other programs have the cores.

@@ -32,7 +32,8 @@ export type ProgramName = keyof typeof PROGRAMS;
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeOrphans();
   const folder = path.join(FOLDERS, String(process.pid));
-  const builder = await context(optionsFor(folder));
+  const entryPoints = Object.keys(PROGRAMS).map((name) => ({ in: `program:${name}`, out: name }));
+  const builder = await context(bundleOf(entryPoints, folder));
   await builder.rebuild();
   project.onTestsRerun(async () => {
     await builder.rebuild();
@@ -45,9 +46,10 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   };
 }
 
-function optionsFor(outdir: string): BuildOptions {
+/** How programs become files that `node` runs without loading a source of ours. */
+export function bundleOf(entryPoints: { in: string; out: string }[], outdir: string): BuildOptions {
   return {
-    entryPoints: Object.keys(PROGRAMS).map((name) => ({ in: `program:${name}`, out: name })),
+    entryPoints,
     outdir,
     outExtension: { ".js": ".mjs" },
     absWorkingDir: ROOT,

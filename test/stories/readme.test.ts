@@ -7,6 +7,7 @@ import { CHECKOUT, startMesh, type TestMesh } from "../mesh.ts";
 import { type Block, blocksOf, everyPage, saysOf, shellLinesOf } from "../pages.ts";
 import { freshDatabase } from "../postgres.ts";
 import { describeWith } from "../services.ts";
+import { bundleOf } from "../setup/programs.ts";
 import { Shell, type StartedLine } from "../shell.ts";
 import { LINES, type Place } from "./page-lines.ts";
 
@@ -124,22 +125,9 @@ async function started(block: Block, where: Shell): Promise<StartedLine> {
 
 /** With the sources, in one step: from its own file each program would need a second to load them. That they run so, too, a line of shell shows. */
 async function bundle(): Promise<void> {
-  await build({
-    entryPoints: programs.map(({ page, file = "" }) => path.join(folderOf(page), file)),
-    outdir: FOLDER,
-    outbase: FOLDER,
-    outExtension: { ".js": ".mjs" },
-    bundle: true,
-    splitting: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    conditions: ["mesh-source"],
-    external: ["bufferutil", "utf-8-validate"],
-    // Some of what is bundled is CommonJS, and asks for Node's own modules with `require`.
-    banner: { js: 'import { createRequire as nodeRequire } from "node:module"; const require = nodeRequire(import.meta.url);' },
-    logLevel: "warning",
-  });
+  const files = programs.map(({ page, file = "" }) => path.join(folderOf(page), file));
+  const entryPoints = files.map((file) => ({ in: file, out: path.relative(FOLDER, file).replace(/[.]ts$/, "") }));
+  await build(bundleOf(entryPoints, FOLDER));
 }
 
 function commandOf({ page, file = "" }: Block): string {
