@@ -16,7 +16,9 @@ export class Arrivals {
     return this.#state === "taken";
   }
 
+  /** What comes when nobody wants it any more is let go as it comes. */
   add(letGo: () => void): void {
+    if (this.#state === "gone") return letGo();
     this.#letGo ??= [];
     this.#letGo.push(letGo);
   }

@@ -239,7 +239,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id) ? undefined : UNWANTED));
+        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id) ? undefined : unwanted()));
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -258,7 +258,7 @@ export class Conversation {
         return this.#sending.stop(id);
       case MESSAGE.authenticate:
         // A credential is text: whatever else is in it has nobody to go to.
-        return this.#serving.authenticate(id, this.#revive(message[2], frame, UNWANTED));
+        return this.#serving.authenticate(id, this.#revive(message[2], frame, unwanted()));
       case MESSAGE.drop:
         return this.#arriving?.drop(id);
       default:
@@ -320,7 +320,7 @@ export class Conversation {
   }
 
   #onChunk(id: number, [, , written, weight]: readonly unknown[], frame: Frame): void {
-    if (!this.#receiving.has(id)) return void this.#revive(written, frame, UNWANTED);
+    if (!this.#receiving.has(id)) return void this.#revive(written, frame, unwanted());
     const arrivals = this.#arrivals(frame);
     this.#receiving.chunk(id, { chunk: this.#revive(written, frame, arrivals), weight, arrivals: arrivals?.some });
   }
@@ -329,19 +329,17 @@ export class Conversation {
     return frame.marked ? new Arrivals() : undefined;
   }
 
-  /** Notes functions and streams among the `arrivals`. Of what is unwanted, since nobody waits any more, they are let go as they come. */
-  #revive(value: unknown, frame: Frame, arrivals: Arrivals | typeof UNWANTED | undefined): unknown {
+  /** Notes functions and streams among the `arrivals`. */
+  #revive(value: unknown, frame: Frame, arrivals: Arrivals | undefined): unknown {
     if (frame.marked) return reviveValue(value, this.#source(frame, arrivals));
     checkValue(value, this.#limits.depth);
     return value;
   }
 
-  #source(frame: Frame, arrivals: Arrivals | typeof UNWANTED | undefined): ValueSource {
+  #source(frame: Frame, arrivals: Arrivals | undefined): ValueSource {
     return {
       maxDepth: this.#limits.depth,
       importFunction: (id) => {
-        // One copy alone: others may be held here.
-        if (arrivals === UNWANTED) return this.#push(`[${MESSAGE.release},${id},1]`);
         const fn = this.#imported.get(id);
         arrivals?.add(() => this.#imported.letGoOnce(fn));
         return fn;
@@ -349,8 +347,7 @@ export class Conversation {
       ownFunction: (id) => this.#exported.get(id),
       importStream: (id) => {
         const stream = this.#receiving.add(id);
-        if (arrivals === UNWANTED) stream.cancel();
-        else arrivals?.add(() => stream.cancel());
+        arrivals?.add(() => stream.cancel());
         return stream;
       },
       bytes: (segment) => {
@@ -378,8 +375,12 @@ function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
 }
 
-/** In place of what arrives: nobody waits for it. */
-const UNWANTED = "unwanted";
+/** For what nobody waits for. */
+function unwanted(): Arrivals {
+  const arrivals = new Arrivals();
+  arrivals.letGo();
+  return arrivals;
+}
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.
 const MAX_NAME = 100;
