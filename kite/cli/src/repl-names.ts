@@ -35,7 +35,7 @@ export function complete(word: string, methods: readonly MethodDescription[]): s
  * What stands for a method at the prompt: its name, as far as JavaScript takes it, else `fs["odd name"]`. One that begins with a
  * word of JavaScript's own is found below `under`.
  */
-export function expression(name: string, under = ""): string {
+function expression(name: string, under = ""): string {
   const [first = "", ...rest] = name.split(".");
   const own = under === "" && isOurs(first) ? first : `${under || "kite"}${step(first)}`;
   return `${own}${rest.map(step).join("")}`;
