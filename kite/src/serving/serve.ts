@@ -14,7 +14,6 @@ import {
 } from "../method.ts";
 import { nearest } from "../nearest.ts";
 import type { Watch } from "../observe.ts";
-import type { Arrivals } from "../session/arrivals.ts";
 import type { IncomingCall, Serve } from "../session/calls.ts";
 import { type Explain, explaining, type FailedWork } from "../session/failure.ts";
 import { isThenable } from "../thenable.ts";
@@ -59,7 +58,7 @@ export function serveMethods(options: ServeOptions): Serve {
     logBreach(thrown, call, log);
     return explain(thrown, call);
   };
-  const answer: Serve = (call) => {
+  const serve: Serve = (call) => {
     const method = served.get(call.method);
     if (method === undefined) throw unknownMethod(call, served.keys());
     authorize(call, method);
@@ -75,23 +74,7 @@ export function serveMethods(options: ServeOptions): Serve {
       throw failed(thrown, call);
     }
   };
-  const serve: Serve = (call) => (call.arrivals === undefined ? answer(call) : tidily(call.arrivals, () => answer(call)));
   return watch === undefined ? serve : watch.serving(serve, (method) => served.has(method));
-}
-
-/** What a refused call brought is let go, unless a method has it: that may have kept it, and fails all the same. */
-function tidily(arrivals: Arrivals, answer: () => unknown): unknown {
-  const refused = (thrown: unknown): never => {
-    arrivals.letGo();
-    throw thrown;
-  };
-  try {
-    const result = answer();
-    // Most methods have begun by now, and what becomes of them is nothing to this.
-    return !arrivals.taken && isThenable(result) ? Promise.resolve(result).catch(refused) : result;
-  } catch (thrown) {
-    return refused(thrown);
-  }
 }
 
 /** These say of a method itself that something is wrong with it. */

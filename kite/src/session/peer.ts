@@ -374,7 +374,6 @@ const DIALLED: Caller = {
 };
 
 const refuseCalls: Serve = (call) => {
-  call.arrivals?.letGo();
   throw new KiteError("permission_denied", `this side serves no methods; ${call.method} was called`);
 };
 

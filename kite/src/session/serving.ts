@@ -4,7 +4,6 @@ import type { Caller, CallSession } from "../method.ts";
 import { isThenable } from "../thenable.ts";
 import type { Through } from "../through.ts";
 import * as MESSAGE from "../wire/message.ts";
-import type { Arrivals } from "./arrivals.ts";
 import { IncomingCall, type IncomingCallParts, type Serve } from "./calls.ts";
 import { type Explain, type FailedWork, hideErrors, reasonOf } from "./failure.ts";
 import type { OutgoingParcels, Parcel } from "./parcels.ts";
@@ -67,7 +66,8 @@ export class Serving {
     const call = this.#incoming(parts);
     this.#answer(id, call, () => {
       const { invoked } = this.#options.through ?? {};
-      const fn = found(find, arrivals);
+      const fn = find();
+      arrivals?.take();
       return invoked === undefined ? fn(...(args as never[])) : invoked(call, fn.name, () => fn(...(args as never[])));
     });
   }
@@ -81,10 +81,12 @@ export class Serving {
       if (!isThenable(result)) return;
       this.#noticed ??= new Set();
       const noticed = this.#noticed.add(call);
-      const over = () => void noticed.delete(call);
-      Promise.resolve(result).then(over, over);
+      Promise.resolve(result)
+        .catch(() => call.arrivals?.letGo())
+        .finally(() => noticed.delete(call));
     } catch {
       // The method's own log has it.
+      call.arrivals?.letGo();
     }
   }
 
@@ -125,23 +127,28 @@ export class Serving {
     if (this.#atWork.has(id)) throw protocolError(`call ${id} is being served already`);
     const { pendingCalls } = this.#options.limits;
     if (this.#load >= pendingCalls) {
-      call.arrivals?.letGo();
       const message = `the limit pendingCalls is ${pendingCalls}; ${call.method.slice(0, MAX_NAME)} would have been one more`;
-      return this.#parts.replyError(id, new KiteError("overloaded", message, { outcome: "not_run" }));
+      return this.#fail(id, call, new KiteError("overloaded", message, { outcome: "not_run" }));
     }
     let result: unknown;
     try {
       result = work();
     } catch (thrown) {
-      return this.#parts.replyError(id, this.explain(thrown, call));
+      return this.#fail(id, call, this.explain(thrown, call));
     }
     if (!isThenable(result)) return this.#reply(id, call, result);
     this.#atWork.set(id, call);
     call.arm();
     Promise.resolve(result).then(
       (value) => this.#finish(id, call) && this.#reply(id, call, value),
-      (thrown) => this.#finish(id, call) && this.#parts.replyError(id, this.explain(thrown, call)),
+      (thrown) => this.#finish(id, call) && this.#fail(id, call, this.explain(thrown, call)),
     );
+  }
+
+  /** What the call brought is let go, unless a method has it: that may have kept it, and fails all the same. */
+  #fail(id: number, { arrivals }: IncomingCall, error: KiteError): void {
+    arrivals?.letGo();
+    this.#parts.replyError(id, error);
   }
 
   get #load(): number {
@@ -177,16 +184,6 @@ export class Serving {
       this.#parts.replyError(id, new KiteError("invalid_result", this.explain(reasonOf(error), call).message, { cause: error }));
     };
     parcel.follow({ sent: over, failed, dropped: over });
-  }
-}
-
-/** The function that is invoked; one that is not there any more gets no arguments. */
-function found<T>(find: () => T, arrivals: Arrivals | undefined): T {
-  try {
-    return find();
-  } catch (thrown) {
-    arrivals?.letGo();
-    throw thrown;
   }
 }
 
