@@ -14,7 +14,7 @@ import { ROOT, type Workspace, workspaces } from "./workspaces.ts";
 
 // What was built is looked at as a stranger gets it: packed, installed in an empty folder, imported and compiled against.
 // A page that waits for a kite downloads this before anything else, gzipped: it may become smaller, and not larger by accident.
-const MAX_BROWSER_BYTES = { "@kite-mesh/kite/browser": 20_500, "@kite-mesh/kite/browser/registry": 24_400 };
+const MAX_BROWSER_BYTES = { "@kite-mesh/kite/browser": 20_000, "@kite-mesh/kite/browser/registry": 24_000 };
 const KITE = "kite";
 const CLI = "kite/cli";
 const KONTROL = "kontrol";

@@ -12,6 +12,7 @@ export interface CommandTree {
   readonly registeredArguments: readonly { readonly argChoices?: readonly string[] | undefined }[];
 }
 
+/** An option of a command, as commander has it. */
 export interface CommandOption {
   readonly long?: string | undefined;
   readonly short?: string | undefined;

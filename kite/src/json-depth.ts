@@ -8,10 +8,12 @@ export function nestedBeyond(text: string, max: number): boolean {
   let depth = 0;
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);
+    // Of a bracket or a brace, the brace.
+    const brace = code | 0x20;
     if (code === QUOTE) index = endOfString(text, index);
-    else if (code === OPEN_BRACKET || code === OPEN_BRACE) {
+    else if (brace === OPEN_BRACE) {
       if (++depth > max) return true;
-    } else if (code === CLOSE_BRACKET || code === CLOSE_BRACE) depth--;
+    } else if (brace === CLOSE_BRACE) depth--;
   }
   return false;
 }
@@ -29,7 +31,5 @@ function endOfString(text: string, start: number): number {
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-const OPEN_BRACKET = 0x5b;
-const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;

@@ -28,8 +28,8 @@ import { hostMethods } from "./serving/host-methods.ts";
 import { type Middleware, serveMethods } from "./serving/serve.ts";
 import { Acceptor, type Authenticate } from "./session/acceptor.ts";
 import type { Serve } from "./session/calls.ts";
-import { reuseFrames } from "./session/frame-buffers.ts";
-import { framePool } from "./session/frame-pool.ts";
+import { draftFrames } from "./session/frame-buffers.ts";
+import { pooledDrafts } from "./session/pooled-draft.ts";
 import { probe } from "./session/probe.ts";
 import type { Session } from "./session/session.ts";
 import { StrangerCount } from "./session/stranger-count.ts";
@@ -97,7 +97,7 @@ export class Kite extends NodeClient {
   constructor(options: KiteOptions) {
     super({ hostname: hostname(), ...options });
     offerCallFollower(asyncCallFollower);
-    reuseFrames(framePool);
+    draftFrames(pooledDrafts);
     const { methods = {}, middleware, graceMs, heartbeatMs, dnode = true } = options;
     this.#options = options;
     this.#dialects = dnode ? [PROTOCOL, "dnode"] : [PROTOCOL];

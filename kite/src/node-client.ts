@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { keyClaim } from "./auth/key-claim.ts";
 import type { PooledBalance } from "./calling/balance.ts";
 import type { Connection } from "./calling/connection.ts";
@@ -14,7 +15,10 @@ import { formatIdentity, formatQuery, type Query } from "./identity.ts";
 import { type ObservedSession, type Watch, watchKite } from "./observe.ts";
 import type { Serve } from "./session/calls.ts";
 import { Peer, type PeerOptions } from "./session/peer.ts";
+import { calmSignals } from "./session/shared-signal.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
+
+calmSignals((signal) => setMaxListeners(0, signal));
 
 /** What calls others from Node: with a kite.key, retries, pools, the dnode dialect and observers, none of which a page loads. */
 export class NodeClient extends KiteClient {

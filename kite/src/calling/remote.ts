@@ -98,10 +98,7 @@ const FACING = Symbol("kite.facing");
 function retryingAs(connection: Connection, retry: RetryOptions | false): Connection {
   if (retry === false) return connection.with === undefined ? connection : (connection.inner ?? connection);
   if (connection.with !== undefined) return connection.with(retry);
-  throw new KiteError(
-    "failed_precondition",
-    "this remote kite was made without retries, as all in a browser are; connect it without `retry: false`",
-  );
+  throw new KiteError("failed_precondition", "this remote kite makes no retries: it was connected with `retry: false`, or in a browser");
 }
 
 interface Facing {

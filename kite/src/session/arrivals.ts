@@ -12,10 +12,8 @@ export class Arrivals {
     return this.#letGo.length > 0 ? this : undefined;
   }
 
-  /** What comes when nobody wants it any more is let go as it comes. */
   add(letGo: () => void): void {
-    if (this.#gone) letGo();
-    else this.#letGo.push(letGo);
+    this.#letGo.push(letGo);
   }
 
   /** Somebody gets them, and may keep them. False when they were let go: what is left looks like a stream that ended well. */

@@ -59,14 +59,11 @@ export class OutgoingCalls {
     });
   }
 
-  /** Whether somebody waits for the answer. */
-  has(id: number): boolean {
-    return this.#pending.has(id);
-  }
-
-  /** An answer came in; late and unknown ones are ignored, since the caller may have given up. */
-  resolve(id: number, value: unknown): void {
-    this.#take(id)?.resolve(value);
+  /** An answer came in; false for late and unknown ones, which are ignored, since the caller may have given up. */
+  resolve(id: number, value: unknown): boolean {
+    const call = this.#take(id);
+    call?.resolve(value);
+    return call !== undefined;
   }
 
   /** As {@link resolve}, for a failure. */
@@ -233,7 +230,7 @@ export class IncomingCall implements Call, Expiring {
   }
 
   get remainingMs(): number {
-    return this.#dueAt === Number.POSITIVE_INFINITY ? this.#dueAt : Math.max(0, this.#dueAt - performance.now());
+    return Math.max(0, this.#dueAt - performance.now());
   }
 
   // Made when first asked for: most methods never look at it, and it would cost more than the rest of the call.
@@ -247,7 +244,7 @@ export class IncomingCall implements Call, Expiring {
 
   /** Starts the deadline; not done for calls that were answered at once. */
   arm(): void {
-    if (this.#dueAt !== Number.POSITIVE_INFINITY) this.#deadline = deadlines.add(this, this.remainingMs);
+    this.#deadline = deadlines.add(this, this.remainingMs);
   }
 
   disarm(): void {

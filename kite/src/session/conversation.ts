@@ -239,7 +239,7 @@ export class Conversation {
       case MESSAGE.call:
         return this.#onCall(id, message, frame);
       case MESSAGE.result:
-        return this.#calls.resolve(id, this.#revive(message[2], frame, this.#calls.has(id) ? undefined : unwanted()));
+        return this.#onResult(id, message[2], frame);
       case MESSAGE.error:
         return this.#calls.reject(id, KiteError.fromWire(message[2]));
       case MESSAGE.cancel:
@@ -257,8 +257,7 @@ export class Conversation {
       case MESSAGE.stop:
         return this.#sending.stop(id);
       case MESSAGE.authenticate:
-        // A credential is text: whatever else is in it has nobody to go to.
-        return this.#serving.authenticate(id, this.#revive(message[2], frame, unwanted()));
+        return this.#onAuthenticate(id, message[2], frame);
       case MESSAGE.drop:
         return this.#arriving?.drop(id);
       default:
@@ -319,10 +318,23 @@ export class Conversation {
     this.#serving.notify({ method, args: this.#revive(rawArgs, frame, arrivals) as unknown[], arrivals: arrivals?.some });
   }
 
-  #onChunk(id: number, [, , written, weight]: readonly unknown[], frame: Frame): void {
-    if (!this.#receiving.has(id)) return void this.#revive(written, frame, unwanted());
+  #onResult(id: number, result: unknown, frame: Frame): void {
     const arrivals = this.#arrivals(frame);
-    this.#receiving.chunk(id, { chunk: this.#revive(written, frame, arrivals), weight, arrivals: arrivals?.some });
+    // Its caller may have given up.
+    if (!this.#calls.resolve(id, this.#revive(result, frame, arrivals))) arrivals?.letGo();
+  }
+
+  #onAuthenticate(id: number, credential: unknown, frame: Frame): void {
+    const arrivals = this.#arrivals(frame);
+    this.#serving.authenticate(id, this.#revive(credential, frame, arrivals));
+    // A credential is text: whatever else is in it has nobody to go to.
+    arrivals?.letGo();
+  }
+
+  #onChunk(id: number, [, , written, weight]: readonly unknown[], frame: Frame): void {
+    const arrivals = this.#arrivals(frame);
+    const chunk = this.#revive(written, frame, arrivals);
+    if (!this.#receiving.chunk(id, { chunk, weight, arrivals: arrivals?.some })) arrivals?.letGo();
   }
 
   #arrivals(frame: Frame): Arrivals | undefined {
@@ -373,13 +385,6 @@ export interface SessionCounts {
 function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
   const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}` : "";
   return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
-}
-
-/** For what nobody waits for. */
-function unwanted(): Arrivals {
-  const arrivals = new Arrivals();
-  arrivals.letGo();
-  return arrivals;
 }
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.

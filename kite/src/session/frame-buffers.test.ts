@@ -1,12 +1,13 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { LIMITS } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, readFrame } from "../wire/v1.ts";
-import { FrameDraft, reuseFrames } from "./frame-buffers.ts";
+import { draftFrames, PlainDraft } from "./frame-buffers.ts";
 import { framePool } from "./frame-pool.ts";
 import { Outbox } from "./outbox.ts";
+import { PooledDraft, pooledDrafts } from "./pooled-draft.ts";
 
-reuseFrames(framePool);
+draftFrames(pooledDrafts);
 
 test("bytes that were returned serve the next frame of about that size", () => {
   const first = framePool.take(64 * 1024);
@@ -70,7 +71,7 @@ test("what was passed is what is sent, also if its owner fills the same bytes ag
 test.each([9, 20, 33, 40, 64, 100, 200].map((kib) => kib * 1024))(
   "a frame of %i bytes keeps no more than about four times as many",
   (length) => {
-    const draft = new FrameDraft();
+    const draft = new PooledDraft();
 
     draft.add(new Uint8Array(length));
 
@@ -105,25 +106,40 @@ test("a full frame is no message too large for a frame of the session that relay
   expect(outer.fits(`[7,1,["b",${segment}]]`)).toBe(true);
 });
 
-test.each([
-  ["of a few bytes", 1, 10],
-  ["of a few bytes behind a long text", 1, 10, 2_000],
-  ["of 64 KiB", 2, 64 * 1024 - 10],
-  ["of 64 KiB behind a long text", 1, 64 * 1024, 2_000],
-  ["larger than any other", 1, 250 * 1024],
-  ["that have grown", 12, 20 * 1024],
-])("segments %s arrive as they were passed", (_, count, length, textLength = 0) => {
-  const draft = new FrameDraft();
-  const segments = Array.from({ length: count }, (_, at) => new Uint8Array(length).fill(at + 1));
-  const text = JSON.stringify([4, "x".repeat(textLength)]);
+describe.each([
+  ["as a page makes them", () => new PlainDraft()],
+  ["in buffers that are used again", () => new PooledDraft()],
+] as const)("frames %s", (_name, newDraft) => {
+  test.each([
+    ["of a few bytes", 1, 10],
+    ["of a few bytes behind a long text", 1, 10, 2_000],
+    ["of 64 KiB", 2, 64 * 1024 - 10],
+    ["of 64 KiB behind a long text", 1, 64 * 1024, 2_000],
+    ["larger than any other", 1, 250 * 1024],
+    ["that have grown", 12, 20 * 1024],
+  ])("segments %s arrive as they were passed", (_, count, length, textLength = 0) => {
+    const draft = newDraft();
+    const segments = Array.from({ length: count }, (_, at) => new Uint8Array(length).fill(at + 1));
+    const text = JSON.stringify([4, "x".repeat(textLength)]);
 
-  for (const segment of segments) draft.add(segment);
-  const { segments: arrived, ...rest } = readFrame(draft.finish(1, 2, [text]));
+    for (const segment of segments) draft.add(segment);
+    const { segments: arrived, ...rest } = readFrame(draft.finish(1, 2, [text]));
 
-  expect(rest).toEqual({ sequence: 1, ack: 2, messages: [JSON.parse(text)], marked: true });
-  expect(arrived.map((segment) => segment.byteLength)).toEqual(segments.map((segment) => segment.byteLength));
-  expect(Buffer.concat(arrived).equals(Buffer.concat(segments))).toBe(true);
-  expect(draft.count).toBe(0);
+    expect(rest).toEqual({ sequence: 1, ack: 2, messages: [JSON.parse(text)], marked: true });
+    expect(arrived.map((segment) => segment.byteLength)).toEqual(segments.map((segment) => segment.byteLength));
+    expect(Buffer.concat(arrived).equals(Buffer.concat(segments))).toBe(true);
+    expect(draft.count).toBe(0);
+  });
+
+  test("a segment that its owner fills again arrives as it was passed", () => {
+    const draft = newDraft();
+    const segment = Buffer.alloc(1_000, 1);
+
+    draft.add(segment);
+    segment.fill(2);
+
+    expect(readFrame(draft.finish(1, 2, ["[]"])).segments).toEqual([new Uint8Array(1_000).fill(1)]);
+  });
 });
 
 function push(outbox: Outbox, { frames }: { frames: RawFrame[] }): Uint8Array {

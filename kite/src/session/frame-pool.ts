@@ -1,4 +1,14 @@
-import { FRAME_BYTES, type FramePool, HEAD_BYTES, type Lease, PIECE_BYTES, SMALLEST_BYTES } from "./frame-buffers.ts";
+import { FRAME_BYTES, type Lease, PIECE_BYTES } from "./frame-buffers.ts";
+
+/** Keeps the bytes of frames for further ones. */
+interface FramePool {
+  /** The bytes of a new frame. */
+  take(size: number): Uint8Array;
+  /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
+  give(frame: Uint8Array): void;
+  /** Returns a frame's bytes when nobody needs them; undefined for those that serve no other one. */
+  lease(frame: Uint8Array): Lease | undefined;
+}
 
 /**
  * Frames about as large as a stream's usual chunks, or as a piece of a large message, get a buffer that an earlier frame has left:
@@ -41,6 +51,11 @@ class FrameLease implements Lease {
     if (--this.#holders === 0) framePool.give(this.#frame);
   };
 }
+
+// The JSON of a few chunks and of what was called beside them; a longer one costs one more copy.
+export const HEAD_BYTES = 1024;
+// Smaller frames would waste most of a buffer while they wait to be acknowledged.
+export const SMALLEST_BYTES = 8 * 1024;
 
 /** Sizes that are used again: two MiB of the small ones, one of the middle, four of the large ones, which is what two fast streams have on their way. */
 const KINDS: readonly { smallest: number; bytes: number; mostFree: number; free: ArrayBuffer[] }[] = [

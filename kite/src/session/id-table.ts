@@ -26,10 +26,6 @@ export class IdTable<T extends { readonly id: number }> {
     if (++this.#size * 2 > this.#slots.length) this.#resize(this.#slots.length * 2);
   }
 
-  has(id: number): boolean {
-    return this.#slots[this.#slotOf(id)]?.id === id;
-  }
-
   /** Takes an entry out; undefined if there is none, whatever the number. */
   take(id: number): T | undefined {
     const slot = this.#slotOf(id);

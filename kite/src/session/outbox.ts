@@ -2,7 +2,7 @@ import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
 import { type RawFrame, writeControl, writeTextFrame } from "../wire/v1.ts";
-import { FRAME_BYTES, FrameDraft, type Lease, leaseOf } from "./frame-buffers.ts";
+import { FRAME_BYTES, type FrameDraft, type Lease, leaseOf, newDraft } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
 export interface OutboxOptions {
@@ -125,7 +125,7 @@ export class Outbox implements Flushable {
 
   /** What was passed is what arrives, also if its owner fills the same bytes again before the tick ends. */
   #draw(): void {
-    this.#draft ??= new FrameDraft();
+    this.#draft ??= newDraft();
     for (const segment of this.#staged) if (segment instanceof Uint8Array) this.#draft.add(segment);
     this.discard();
   }

@@ -2,7 +2,7 @@ import { KiteError, protocolError } from "../errors.ts";
 import { type AgreedLimits, type Limits, limitError } from "../limits.ts";
 import * as MESSAGE from "../wire/message.ts";
 import { isCount, writeFrameHead } from "../wire/v1.ts";
-import { PIECE_BYTES } from "./frame-buffers.ts";
+import { joined, PIECE_BYTES } from "./frame-buffers.ts";
 import { type Outbox, type Segment, sizeOf } from "./outbox.ts";
 
 /** What becomes of a message that travels in pieces; one of the three is told, once. */
@@ -274,7 +274,7 @@ export class Parcel {
       this.#parts.shift();
       this.#offset = 0;
     }
-    return room === most ? undefined : joined(gathered, most - room);
+    return room === most ? undefined : joined(gathered);
   }
 
   /** Reads on in the Blob that comes next. */
@@ -290,17 +290,6 @@ export class Parcel {
       this.reading = false;
     }
   }
-}
-
-function joined(parts: readonly Uint8Array[], size: number): Uint8Array {
-  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
-  const whole = new Uint8Array(size);
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.byteLength;
-  }
-  return whole;
 }
 
 /** Messages that arrive in pieces. The conversation owns it. */

@@ -31,11 +31,6 @@ export class IncomingStreams {
     return this.#open?.size ?? 0;
   }
 
-  /** Whether somebody may still read the stream. */
-  has(id: number): boolean {
-    return this.#open?.has(id) ?? false;
-  }
-
   add(id: number): RemoteStream<unknown> {
     if (this.#open?.has(id)) throw protocolError(`stream ${id} was announced twice`);
     if (this.size >= this.#limits.streams) throw limitError("streams", this.#limits, "the peer sent one stream more");
@@ -56,8 +51,10 @@ export class IncomingStreams {
    *
    * @throws {KiteError} `protocol_error` for a weight that it cannot have, or for more than the window.
    */
-  chunk(id: number, { chunk, weight, arrivals }: ArrivedChunk): void {
-    this.#open?.get(id)?.push({ chunk, weight: weightOf(chunk, weight), arrivals });
+  chunk(id: number, { chunk, weight, arrivals }: ArrivedChunk): boolean {
+    const reader = this.#open?.get(id);
+    reader?.push({ chunk, weight: weightOf(chunk, weight), arrivals });
+    return reader !== undefined;
   }
 
   end(id: number, error: KiteError | undefined): void {

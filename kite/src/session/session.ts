@@ -12,15 +12,6 @@ import type { Explain } from "./failure.ts";
 import { Outbox } from "./outbox.ts";
 import { sharedController } from "./shared-signal.ts";
 
-const MOVES: Record<SessionState, readonly SessionState[]> = {
-  // The transport is gone; the peer has the grace period to come back.
-  open: ["suspended", "closed"],
-  // Also the first state, until the first transport is attached.
-  suspended: ["open", "closed"],
-  // For good: whoever wants to go on needs a new session.
-  closed: [],
-};
-
 export interface SessionOptions {
   readonly id: string;
   readonly limits: Limits;
@@ -260,8 +251,11 @@ export class Session implements CallSession {
     this.#heartbeat = undefined;
   }
 
+  /** Between open and suspended as often as it may be, and to closed for good. */
   #move(to: SessionState, why: KiteError | undefined): void {
-    if (!MOVES[this.#state].includes(to)) throw new KiteError("internal", `a session cannot go from ${this.#state} to ${to}`);
+    if (this.#state === to || this.#state === "closed") {
+      throw new KiteError("internal", `a session cannot go from ${this.#state} to ${to}`);
+    }
     this.#state = to;
     this.#options.onState?.(to, why);
     if (this.#listeners === undefined) return;

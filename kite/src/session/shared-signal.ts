@@ -4,9 +4,13 @@
  */
 export function sharedController(): AbortController {
   const controller = new AbortController();
-  events?.setMaxListeners(0, controller.signal);
+  calm?.(controller.signal);
   return controller;
 }
 
-// Asked for at run time: a browser has no such module, and no such warning.
-const events = (globalThis.process as NodeJS.Process | undefined)?.getBuiltinModule?.("node:events");
+let calm: ((signal: AbortSignal) => void) | undefined;
+
+/** From now on, this keeps the runtime from warning of a signal's listeners. Kite in Node says how; a browser has no such warning. */
+export function calmSignals(quieten: (signal: AbortSignal) => void): void {
+  calm ??= quieten;
+}

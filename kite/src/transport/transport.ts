@@ -54,17 +54,15 @@ export const CLOSE = {
  * 5.5 and 7.4). Anything else makes `close` throw, and a reason may quote what a stranger sent.
  */
 export function closeArguments(code: number, reason: string): [code: number, reason: string] {
-  const bytes = encoder.encode(reason);
-  let end = Math.min(bytes.length, MAX_REASON_BYTES);
-  // Not in the middle of a character: the bytes that continue one begin with the bits 10.
-  while (end < bytes.length && end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  // Whole characters: the half of one is no UTF-8.
+  const characters = [...reason.slice(0, MAX_REASON_BYTES)];
+  while (encoder.encode(characters.join("")).length > MAX_REASON_BYTES) characters.pop();
   const sendable = code === 1000 || (code >= 3000 && code <= 4999);
-  return [sendable ? code : CLOSE.goodbye, decoder.decode(bytes.subarray(0, end))];
+  return [sendable ? code : CLOSE.goodbye, characters.join("")];
 }
 
 const MAX_REASON_BYTES = 123;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** What a transport has closed with, as an error. */
 export function connectionLost(code: number, reason: string): KiteError {
