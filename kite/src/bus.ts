@@ -21,6 +21,7 @@ export interface Subscription extends AsyncDisposable {
   readonly pattern: string;
 }
 
+/** The bounds of a bus within one process; every field may be left out. */
 export interface MemoryBusOptions {
   /** How many events one subscriber may have in hand before publishing to it fails with `overloaded`. Default 1,024. */
   maxPending?: number;

@@ -23,12 +23,14 @@ export {
   type CallSession,
   type ConcurrencyOptions,
   type ContractOf,
+  type Credential,
   type Method,
   type MethodOptions,
   type Methods,
   method,
   type Repetition,
   type Role,
+  type SessionState,
   type ThrottleOptions,
 } from "./method.ts";
 export type { Guard, GuardedCall } from "./calling/guard.ts";
@@ -47,6 +49,7 @@ export type {
 } from "./observe.ts";
 export type { Middleware } from "./serving/serve.ts";
 export type { RemoteFunction } from "./session/callbacks.ts";
+export type { SessionCounts } from "./session/counts.ts";
 export type { Peer, PeerState } from "./session/peer.ts";
 export { RemoteStream } from "./session/remote-stream.ts";
 
@@ -54,8 +57,8 @@ export { RemoteStream } from "./session/remote-stream.ts";
 export { KeySet, type KeySetOptions, publishedKeys, type TrustedKey } from "./auth/key-set.ts";
 export { type KiteKey, type KiteKeyClaims, parseKiteKey, verifyKiteKey } from "./auth/kite-key.ts";
 export { kiteKeyPath, readKiteKey, writeKiteKey, writeNewKiteKey } from "./auth/kite-key-file.ts";
-export { anonymous, type TokenClaims, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
-export { type Bus, memoryBus, type Subscription } from "./bus.ts";
+export { anonymous, type TokenClaims, type TokenExpectations, tokenAuthenticator, type VerifiedToken, verifyToken } from "./auth/token.ts";
+export { type Bus, type MemoryBusOptions, memoryBus, type Subscription } from "./bus.ts";
 export { currentCall } from "./calling/context.ts";
 export type { Dialers } from "./calling/dialers.ts";
 export { isIssuedBefore, REVOCATIONS_KEPT_MS } from "./auth/revocations.ts";

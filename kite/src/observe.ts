@@ -3,7 +3,7 @@ import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import type { Call, CallMeta } from "./method.ts";
 import type { Serve } from "./session/calls.ts";
-import type { SessionCounts } from "./session/conversation.ts";
+import type { SessionCounts } from "./session/counts.ts";
 import { isThenable } from "./thenable.ts";
 import type { CallThrough, Through } from "./through.ts";
 

@@ -41,7 +41,9 @@ export interface TokenClaims {
   rev?: number;
 }
 
+/** What a token has to be to let its bearer in. */
 export interface TokenExpectations {
+  /** Finds the public key under the id that a token names. */
   keys: KeyLookup;
   /** The name under which kontrol signs. */
   issuer: string;

@@ -7,6 +7,7 @@ import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire
 import { Arrivals } from "./arrivals.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
+import type { SessionCounts } from "./counts.ts";
 import type { FailedWork } from "./failure.ts";
 import { keptBytes } from "./kept-bytes.ts";
 import { badKey, isKey, readMeta } from "./meta.ts";
@@ -369,17 +370,6 @@ export class Conversation {
       },
     };
   }
-}
-
-export interface SessionCounts {
-  calls: number;
-  serving: number;
-  exported: number;
-  imported: number;
-  sending: number;
-  receiving: number;
-  /** Messages on their way in pieces, in both directions. */
-  parcels: number;
 }
 
 function callTail(timeoutMs: number, meta: CallMeta | undefined): string {

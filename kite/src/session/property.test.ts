@@ -5,7 +5,7 @@ import { KiteError } from "../errors.ts";
 import { method } from "../method.ts";
 import { type ConnectedPair, connectedPair, until } from "../testing.ts";
 import type { RemoteFunction } from "./callbacks.ts";
-import type { SessionCounts } from "./conversation.ts";
+import type { SessionCounts } from "./counts.ts";
 
 const anything = z.custom<unknown>(() => true);
 
