@@ -1,8 +1,9 @@
 import { KiteError, type PublicJwk, REVOCATIONS_KEPT_MS } from "@kite-mesh/kite";
-import { type CryptoKey, calculateJwkThumbprint, exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK } from "jose";
+import { type CryptoKey, exportSPKI, importJWK, type JWK } from "jose";
 import type { Pool } from "pg";
 import { audit } from "../database/audit.ts";
 import { Log, type LogTransaction } from "../database/log.ts";
+import { newKeyPair } from "./key-pair.ts";
 import { removeKites, revoke } from "./revocations.ts";
 
 /** How kontrol signs: EdDSA, and RS256 for kites that can only verify that, as those in Go and of kite.js. */
@@ -218,10 +219,7 @@ export class SigningKeys {
     mayAdd: (tx: LogTransaction, kid: string, alg: Algorithm) => Promise<boolean>,
   ): Promise<SigningKey> {
     // Before the transaction: an RSA key takes a tenth of a second, and all writers would wait for it.
-    const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true });
-    const publicJwk = await exportJWK(publicKey);
-    const kid = await calculateJwkThumbprint(publicJwk);
-    const privateJwk = await exportJWK(privateKey);
+    const { kid, publicJwk, privateJwk } = await newKeyPair(alg);
     await log.write(async (tx) => {
       if (!(await mayAdd(tx, kid, alg))) return;
       await tx.query(ADD, [kid, alg, publicJwk, privateJwk]);
