@@ -117,9 +117,18 @@ export function lookUp(root: JsonSchema, reference: string): unknown {
   if (!reference.startsWith("#/")) return undefined;
   let found: unknown = root;
   for (const step of reference.slice(2).split("/")) {
-    found = isRecord(found) ? found[decodeURIComponent(step).replaceAll("~1", "/").replaceAll("~0", "~")] : undefined;
+    found = isRecord(found) ? found[decoded(step).replaceAll("~1", "/").replaceAll("~0", "~")] : undefined;
   }
   return found;
+}
+
+/** As it stands where it is not encoded as it should be: a stranger may have written it. */
+function decoded(step: string): string {
+  try {
+    return decodeURIComponent(step);
+  } catch {
+    return step;
+  }
 }
 
 /** A few words for what a schema allows. */
