@@ -3,7 +3,7 @@ import { type AgreedLimits, agreedLimits, type Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallOptions } from "../method.ts";
 import * as MESSAGE from "../wire/message.ts";
 import { type Frame, isCount, readFrame } from "../wire/v1.ts";
-import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
+import { carriedError, checkValue, quoted, reviveValue, type ValueSource } from "../wire/values.ts";
 import { Arrivals } from "./arrivals.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
@@ -113,7 +113,7 @@ export class Conversation {
   call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
     if (options.meta !== undefined && !isKey(options.meta.key)) return Promise.reject(badKey(method));
     return this.#open(method, options, (id, timeoutMs) => {
-      const written = this.#writer.write(`[${MESSAGE.call},${id},${JSON.stringify(method)},`, args, callTail(timeoutMs, options.meta));
+      const written = this.#writer.write(`[${MESSAGE.call},${id},${quoted(method)},`, args, callTail(timeoutMs, options.meta));
       return written === undefined ? undefined : this.#follow(id, written);
     });
   }
@@ -124,7 +124,7 @@ export class Conversation {
   notify(method: string, args: readonly unknown[]): void {
     const { congestion } = this.#outbox;
     if (congestion !== undefined) throw congestion;
-    this.#writer.write(`[${MESSAGE.notify},${JSON.stringify(method)},`, args, "]");
+    this.#writer.write(`[${MESSAGE.notify},${quoted(method)},`, args, "]");
   }
 
   async authenticate(auth: unknown): Promise<void> {

@@ -266,7 +266,8 @@ function nameOf(key: string): readonly [first: string, further: string] {
   return name;
 }
 
-function quoted(text: string): string {
+/** A text as JSON; a short one is written sooner than `JSON.stringify` is called. */
+export function quoted(text: string): string {
   return isBare(text) ? `"${text}"` : JSON.stringify(text);
 }
 
