@@ -12,7 +12,7 @@ export { formatIdentity, formatQuery, type Identity, parseIdentity, type Query }
 export type { JsonSchema } from "./contract/json-schema.ts";
 export { Kite, type KiteOptions, openKite, type RegisterOptions } from "./kite.ts";
 export type { DirectoryWatch } from "./registry/directory-watch.ts";
-export type { Found } from "./registry/kontrol.ts";
+export { type Found, KONTROL_AWAY } from "./registry/kontrol.ts";
 export type { ListenOptions } from "./listener.ts";
 export type { Logger } from "./log.ts";
 export {

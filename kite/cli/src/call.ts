@@ -4,8 +4,8 @@ import { readArguments } from "./arguments.ts";
 import { methodNames } from "./candidates.ts";
 import { EXIT, Failure, isKiteError, LOOK_FIRST } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
-import { dim, isTerminal, json, note, pretty, print } from "./output.ts";
-import { connectTo, isStream, methodOf } from "./remote-kite.ts";
+import { dim, isStream, isTerminal, json, note, pretty, print } from "./output.ts";
+import { connectTo, methodOf } from "./remote-kite.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 import { readSeconds, TimeLimit } from "./time-limit.ts";
 

@@ -28,6 +28,8 @@ test("a new kite has a method, a test, a Dockerfile and a systemd unit, and says
   // No registry has this checkout's library.
   expect(stdout).toContain(`npm pack ${join(CHECKOUT, "kite")} `);
   expect(stdout).toMatch(/npm install \.\/kite-mesh-kite-[\d.]+\.tgz\n/);
+  // And no shell knows its command.
+  expect(stdout).toContain(`npx --prefix ${CHECKOUT} kite call image-store greet world`);
   expect(files.sort()).toEqual([
     ".dockerignore",
     ".gitignore",

@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { EXIT, Failure } from "./failure.ts";
 import { green, json, print } from "./output.ts";
@@ -76,16 +75,17 @@ async function checkEmpty(folder: string): Promise<void> {
 }
 
 function nextSteps(name: string, folder: string): string {
+  const fromCheckout = existsSync(join(CHECKOUT, "kite/src/index.ts"));
   return `
   cd ${shown(folder)}
-${existsSync(join(CHECKOUT, "kite/src/index.ts")) ? FROM_CHECKOUT : "  npm install"}
+${fromCheckout ? FROM_CHECKOUT : "  npm install"}
   npm test
   npm start                        # in the mesh of your kite.key
-  kite call ${name} greet world`;
+  ${fromCheckout ? `npx --prefix ${CHECKOUT} kite` : "kite"} call ${name} greet world`;
 }
 
 // Both src/ and dist/ of this command are three folders below; what npm installed has no library's sources there.
-const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
+const CHECKOUT = resolve(import.meta.dirname, "../../..");
 
 /** A registry may not have the library of a checkout: it is packed, and goes with the kite into its container. */
 const FROM_CHECKOUT = `  npm --prefix ${CHECKOUT} run build

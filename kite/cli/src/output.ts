@@ -48,7 +48,8 @@ function wordFor(value: unknown): string | undefined {
   return isStream(value) ? "[stream]" : undefined;
 }
 
-function isStream(value: unknown): boolean {
+/** Whether an answer is something to read with `for await`. */
+export function isStream(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 

@@ -16,13 +16,12 @@ export type RemoteMethod = (...args: unknown[]) => Promise<unknown>;
  * @throws {Failure} naming what was probably meant when no kite matches, or for what names none.
  */
 export async function connectTo(mesh: Mesh, text: string): Promise<Remote<Callable>> {
-  const { parseQuery } = await import("@kite-mesh/kite");
+  const { KONTROL_AWAY, parseQuery } = await import("@kite-mesh/kite");
   const query = parseQuery(text);
   // Every kite would match: what a variable was to hold that is empty must not call any one of them.
   if (query.name === undefined) throw new Failure(`a kite's name was expected, such as math or math@^1.2, got "${text}"`, EXIT.usage);
   return mesh.kite.connect<Callable>(query).catch((cause: unknown) => {
-    if (isKiteError(cause) && cause.code === "unavailable" && cause.message.startsWith("kontrol cannot be asked"))
-      throw noKontrol(mesh, cause);
+    if (isKiteError(cause) && cause.reason === KONTROL_AWAY) throw noKontrol(mesh, cause);
     return unknownKite(mesh, text, query.name ?? "", cause);
   });
 }
@@ -51,11 +50,6 @@ export async function describe(remote: Remote<Callable>, query: string, timeoutM
     );
   });
   return parseDescription(answer, query);
-}
-
-/** Whether an answer is something to read with `for await`. */
-export function isStream(value: unknown): value is AsyncIterable<unknown> {
-  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 
 // A description is at hand in the kite; ten seconds are for the way there.

@@ -259,8 +259,11 @@ const ASK_TIMEOUT_WITH_ANSWER_MS = 2_000;
 const AWAY_PAUSE_MS = 2_000;
 const MAX_ANSWERS = 1_000;
 
+/** The `reason` of an `unavailable` of who needs a kontrol that is away. */
+export const KONTROL_AWAY = "kontrol_away";
+
 /** The error of who needs a kontrol that is away. */
 export function away(consequence: string, cause: KiteError | undefined): KiteError {
   const why = cause === undefined ? "" : ` (${cause.message})`;
-  return new KiteError("unavailable", `kontrol cannot be asked${why}, and ${consequence}; is it running?`, { cause });
+  return new KiteError("unavailable", `kontrol cannot be asked${why}, and ${consequence}; is it running?`, { cause, reason: KONTROL_AWAY });
 }

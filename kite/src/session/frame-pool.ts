@@ -1,31 +1,24 @@
 import { FRAME_BYTES, type Lease, PIECE_BYTES } from "./frame-buffers.ts";
 
-/** Keeps the bytes of frames for further ones. */
-interface FramePool {
-  /** The bytes of a new frame. */
-  take(size: number): Uint8Array;
-  /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
-  give(frame: Uint8Array): void;
-  /** Returns a frame's bytes when nobody needs them; undefined for those that serve no other one. */
-  lease(frame: Uint8Array): Lease | undefined;
-}
-
 /**
  * Frames about as large as a stream's usual chunks, or as a piece of a large message, get a buffer that an earlier frame has left:
  * a fresh one for each costs more than filling it, for its pages and for the garbage collector. All sessions share them.
  */
-export const framePool: FramePool = {
-  take(size) {
+export const framePool = {
+  /** The bytes of a new frame. */
+  take(size: number): Uint8Array {
     const kind = KINDS.find(({ smallest, bytes }) => size >= smallest && size <= bytes);
     return kind === undefined ? new Uint8Array(size) : new Uint8Array(kind.free.pop() ?? new ArrayBuffer(kind.bytes), 0, size);
   },
 
-  give({ buffer }) {
+  /** Lets the bytes of a frame serve another one. Nobody may read them any more, a socket that has yet to send them included. */
+  give({ buffer }: Uint8Array): void {
     const kind = KINDS.find(({ bytes }) => bytes === buffer.byteLength);
     if (kind !== undefined && kind.free.length < kind.mostFree) kind.free.push(buffer as ArrayBuffer);
   },
 
-  lease(frame) {
+  /** Returns a frame's bytes when nobody needs them; undefined for those that serve no other one. */
+  lease(frame: Uint8Array): Lease | undefined {
     return KINDS.some(({ bytes }) => bytes === frame.buffer.byteLength) ? new FrameLease(frame) : undefined;
   },
 };
