@@ -3,7 +3,7 @@ import { type AgreedLimits, agreedLimits, type Limits } from "../limits.ts";
 import type { Caller, CallMeta, CallOptions } from "../method.ts";
 import * as MESSAGE from "../wire/message.ts";
 import { type Frame, isCount, readFrame } from "../wire/v1.ts";
-import { carriedError, checkValue, quoted, reviveValue, type ValueSource } from "../wire/values.ts";
+import { carriedError, checkValue, reviveValue, type ValueSource } from "../wire/values.ts";
 import { Arrivals } from "./arrivals.ts";
 import { ExportedFunctions, type ImportedFunction, ImportedFunctions } from "./callbacks.ts";
 import { type Departure, OutgoingCalls, type SendCall } from "./calls.ts";
@@ -113,7 +113,7 @@ export class Conversation {
   call(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
     if (options.meta !== undefined && !isKey(options.meta.key)) return Promise.reject(badKey(method));
     return this.#open(method, options, (id, timeoutMs) => {
-      const written = this.#writer.write(`[${MESSAGE.call},${id},${quoted(method)},`, args, callTail(timeoutMs, options.meta));
+      const written = this.#writer.write(callMessage(id, method, args, timeoutMs, options.meta));
       return written === undefined ? undefined : this.#follow(id, written);
     });
   }
@@ -124,12 +124,12 @@ export class Conversation {
   notify(method: string, args: readonly unknown[]): void {
     const { congestion } = this.#outbox;
     if (congestion !== undefined) throw congestion;
-    this.#writer.write(`[${MESSAGE.notify},${quoted(method)},`, args, "]");
+    this.#writer.write([MESSAGE.notify, method, args]);
   }
 
   async authenticate(auth: unknown): Promise<void> {
     await this.#open("authenticate", {}, (id) => {
-      this.#writer.write(`[${MESSAGE.authenticate},${id},`, auth, "]");
+      this.#writer.write([MESSAGE.authenticate, id, auth]);
       return undefined;
     });
   }
@@ -190,10 +190,9 @@ export class Conversation {
 
   #invoke(fn: ImportedFunction, args: readonly unknown[], { meta } = FOREVER): Promise<unknown> {
     return this.#open(`function ${fn.id}`, FOREVER, (id) => {
-      const head = `[${MESSAGE.invoke},${id},${fn.id},`;
-      const tail = meta === undefined ? "]" : `,${JSON.stringify(meta)}]`;
-      if (!fn.free) return this.#invokeLater(fn, id, this.#writer.prepare(head, args, tail));
-      const written = this.#writer.write(head, args, tail);
+      const message = meta === undefined ? [MESSAGE.invoke, id, fn.id, args] : [MESSAGE.invoke, id, fn.id, args, meta];
+      if (!fn.free) return this.#invokeLater(fn, id, this.#writer.prepare(message));
+      const written = this.#writer.write(message);
       if (written === undefined) return undefined;
       return this.#inOrder(fn, this.#follow(id, written));
     });
@@ -372,9 +371,10 @@ export class Conversation {
   }
 }
 
-function callTail(timeoutMs: number, meta: CallMeta | undefined): string {
-  const deadline = Number.isFinite(timeoutMs) ? `,${Math.ceil(timeoutMs)}` : "";
-  return meta === undefined ? `${deadline}]` : `${deadline || ",null"},${JSON.stringify(meta)}]`;
+function callMessage(id: number, method: string, args: readonly unknown[], timeoutMs: number, meta: CallMeta | undefined): unknown[] {
+  const deadline = Number.isFinite(timeoutMs) ? Math.ceil(timeoutMs) : null;
+  if (meta !== undefined) return [MESSAGE.call, id, method, args, deadline, meta];
+  return deadline === null ? [MESSAGE.call, id, method, args] : [MESSAGE.call, id, method, args, deadline];
 }
 
 // Long enough to recognise a method by; a peer may send a name of any length, and gets it back.

@@ -103,7 +103,7 @@ test("a full frame is no message too large for a frame of the session that relay
 
   const segment = outer.addSegment(transport.frames[0] as Uint8Array);
 
-  expect(outer.fits(`[7,1,["b",${segment}]]`)).toBe(true);
+  expect(outer.fits(`[7,1,["b",${segment}]]`.length)).toBe(true);
 });
 
 describe.each([

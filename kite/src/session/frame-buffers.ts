@@ -1,4 +1,5 @@
-import { frameHead, frameJson, type RawFrame } from "../wire/v1.ts";
+import { frameHead, frameJson, writeTextFrame } from "../wire/v1.ts";
+import { type ValueSink, writeMessage } from "../wire/values.ts";
 
 /**
  * The segments of the next frame: each is copied when it is passed, so that its owner may fill it again. The frame's JSON, which is known
@@ -8,8 +9,8 @@ export interface FrameDraft {
   /** How many segments there are. */
   readonly count: number;
   add(segment: Uint8Array): void;
-  /** The frame with these messages; the draft is empty again. */
-  finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array;
+  /** The frame with these messages, which it takes out of their list; the draft is empty again. */
+  finish(sequence: number, ack: number, messages: string[]): Uint8Array;
 }
 
 /** Who still needs a frame's bytes: its peer, until `end` is called, and every transport to which it is given. */
@@ -24,21 +25,37 @@ export interface Drafting {
   draft(): FrameDraft;
   /** Who needs the bytes of a frame; undefined for those that serve no other one. */
   lease(frame: Uint8Array): Lease | undefined;
+  readonly composer: Composing;
 }
 
-let better: Drafting | undefined;
-
-/** From now on, frames are made like this. Kite in Node does: a page, whose every byte is loaded, has the way that takes the least code. */
-export function draftFrames(drafting: Drafting): void {
-  better ??= drafting;
+/** How the messages of a frame without bytes are written; `texts` are those of them that are strings. */
+export interface Composing {
+  /** Writes one message into the frame, and answers with its length; with its text if that does not fit in. */
+  write(texts: string[], message: readonly unknown[], sink: ValueSink, fits: (length: number) => boolean): number | string;
+  /** Adds a message that is a text already. */
+  push(texts: string[], text: string): void;
+  /** The frame with these messages; there are none in it any more. */
+  finish(texts: string[], sequence: number, ack: number): string;
 }
 
-export function newDraft(): FrameDraft {
-  return better?.draft() ?? new PlainDraft();
-}
+/** Puts strings together. */
+export const strings: Composing = {
+  write(texts, message, sink, fits) {
+    const text = writeMessage(message, sink);
+    if (!fits(text.length)) return text;
+    texts.push(text);
+    return text.length;
+  },
+  push: (texts, text) => void texts.push(text),
+  finish: (texts, sequence, ack) => writeTextFrame(sequence, ack, texts.splice(0)),
+};
 
-export function leaseOf(frame: RawFrame): Lease | undefined {
-  return typeof frame === "string" ? undefined : better?.lease(frame);
+/** How frames are made in this process. In Node a kite has set something better: a page, whose every byte is loaded, has the way that takes the least code. */
+export const drafting: Drafting = { draft: () => new PlainDraft(), lease: () => undefined, composer: strings };
+
+/** From now on, frames are made like this. */
+export function draftFrames(better: Drafting): void {
+  Object.assign(drafting, better);
 }
 
 /** Puts a frame's parts together when they are all there. */
@@ -54,10 +71,10 @@ export class PlainDraft implements FrameDraft {
     this.#segments.push(new Uint8Array(segment));
   }
 
-  finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array {
+  finish(sequence: number, ack: number, messages: string[]): Uint8Array {
     const segments = this.#segments.splice(0);
     const lengths = segments.map(({ byteLength }) => byteLength);
-    return joined([frameHead(frameJson(sequence, ack, messages, lengths)), ...segments]);
+    return joined([frameHead(frameJson(sequence, ack, messages.splice(0), lengths)), ...segments]);
   }
 }
 

@@ -1,8 +1,9 @@
 import { type KiteError, protocolError } from "../errors.ts";
 import { type Limits, limitError } from "../limits.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type RawFrame, writeControl, writeTextFrame } from "../wire/v1.ts";
-import { FRAME_BYTES, type FrameDraft, type Lease, leaseOf, newDraft } from "./frame-buffers.ts";
+import { type RawFrame, writeControl } from "../wire/v1.ts";
+import type { ValueSink } from "../wire/values.ts";
+import { drafting, FRAME_BYTES, type FrameDraft, type Lease } from "./frame-buffers.ts";
 import { type Flushable, flushLater } from "./schedule.ts";
 
 export interface OutboxOptions {
@@ -24,7 +25,8 @@ export class Outbox implements Flushable {
   readonly #limits: Limits;
   #largest: number;
   #transport: Transport | undefined;
-  #messages: string[] = [];
+  readonly #messages: string[] = [];
+  #count = 0;
   /** Made when the first bytes are sent: most sessions send none. */
   #draft: FrameDraft | undefined;
   /** Bytes of the message that is being written. */
@@ -74,9 +76,7 @@ export class Outbox implements Flushable {
   }
 
   /** Whether a message, with the bytes that were added for it, may travel in a frame; a larger one goes in pieces. */
-  fits(message: string): boolean {
-    return message.length + this.#stagedLength <= this.#largest;
-  }
+  readonly fits = (length: number): boolean => length + this.#stagedLength <= this.#largest;
 
   /** The bytes that were added for the message that is being written; with a Blob's size, though its bytes are not read yet. */
   get stagedBytes(): number {
@@ -85,12 +85,25 @@ export class Outbox implements Flushable {
 
   /** Adds one message, already JSON text, and the bytes added since the last one, to the frame of this tick. */
   push(message: string): void {
-    this.#messages.push(message);
-    const length = message.length + this.#stagedLength;
+    drafting.composer.push(this.#messages, message);
+    this.#added(message.length);
+  }
+
+  /** As {@link push}, for a message that is written now; answers with its text if it is too large for a frame. */
+  write(message: readonly unknown[], sink: ValueSink): string | undefined {
+    const written = drafting.composer.write(this.#messages, message, sink, this.fits);
+    if (typeof written === "string") return written;
+    this.#added(written);
+    return undefined;
+  }
+
+  #added(size: number): void {
+    this.#count++;
+    const length = size + this.#stagedLength;
     this.#pendingBytes += length;
     if (this.#staged.length > 0) this.#draw();
     // One more like this would make the frame too long.
-    if (this.#messages.length >= EAGER_FLUSH_MESSAGES || this.#pendingBytes + length > FRAME_BYTES) this.flush();
+    if (this.#count >= EAGER_FLUSH_MESSAGES || this.#pendingBytes + length > FRAME_BYTES) this.flush();
     else this.#schedule();
   }
 
@@ -125,7 +138,7 @@ export class Outbox implements Flushable {
 
   /** What was passed is what arrives, also if its owner fills the same bytes again before the tick ends. */
   #draw(): void {
-    this.#draft ??= newDraft();
+    this.#draft ??= drafting.draft();
     for (const segment of this.#staged) if (segment instanceof Uint8Array) this.#draft.add(segment);
     this.discard();
   }
@@ -151,15 +164,15 @@ export class Outbox implements Flushable {
 
   flush(): void {
     this.#scheduled = false;
-    if (this.#messages.length === 0) {
+    if (this.#count === 0) {
       if (this.#pinged || this.#ackSent < this.#received) this.#acknowledgeIfRead();
       return;
     }
     const raw = this.#write(++this.#sequence);
     const size = raw.length;
-    this.#messages = [];
+    this.#count = 0;
     this.#pendingBytes = 0;
-    const entry = { sequence: this.#sequence, raw, size, lease: leaseOf(raw) };
+    const entry = { sequence: this.#sequence, raw, size, lease: typeof raw === "string" ? undefined : drafting.lease(raw) };
     this.#unacked.push(entry);
     this.#unackedBytes += size;
     this.#pinged = false;
@@ -256,7 +269,7 @@ export class Outbox implements Flushable {
   }
 
   #write(sequence: number): RawFrame {
-    if (this.#draft === undefined || this.#draft.count === 0) return writeTextFrame(sequence, this.#received, this.#messages);
+    if (this.#draft === undefined || this.#draft.count === 0) return drafting.composer.finish(this.#messages, sequence, this.#received);
     return this.#draft.finish(sequence, this.#received, this.#messages);
   }
 

@@ -1,9 +1,10 @@
 import { frameHead, frameJson, HEADER_BYTES, writeLength } from "../wire/v1.ts";
+import { composer } from "./composer.ts";
 import { type Drafting, FRAME_BYTES, type FrameDraft } from "./frame-buffers.ts";
 import { framePool, HEAD_BYTES, SMALLEST_BYTES } from "./frame-pool.ts";
 
 /** Drafts in buffers that earlier frames have left; of no use where no transport tells when it has sent them, as in a browser. */
-export const pooledDrafts: Drafting = { draft: () => new PooledDraft(), lease: (frame) => framePool.lease(frame) };
+export const pooledDrafts: Drafting = { draft: () => new PooledDraft(), lease: (frame) => framePool.lease(frame), composer };
 
 /** Copies each segment once, into the bytes that the frame is sent from; its JSON comes into the room before them. */
 export class PooledDraft implements FrameDraft {
@@ -23,8 +24,9 @@ export class PooledDraft implements FrameDraft {
     this.#lengths.push(segment.byteLength);
   }
 
-  finish(sequence: number, ack: number, messages: readonly string[]): Uint8Array {
-    const json = frameJson(sequence, ack, messages, this.#lengths);
+  finish(sequence: number, ack: number, messages: string[]): Uint8Array {
+    composer.settle(messages);
+    const json = frameJson(sequence, ack, messages.splice(0), this.#lengths);
     const [bytes, end] = [this.#bytes, this.#end];
     this.#bytes = NONE;
     this.#end = HEAD_BYTES;

@@ -163,7 +163,7 @@ export class Serving {
 
   #reply(id: number, call: IncomingCall, value: unknown): void {
     try {
-      const written = this.#parts.writer.write(`[${MESSAGE.result},${id},`, value, "]");
+      const written = this.#parts.writer.write([MESSAGE.result, id, value]);
       if (written === undefined) return;
       const { streams, parcel } = written;
       if (parcel !== undefined && !parcel.over) this.#follow(id, call, parcel);

@@ -1,7 +1,7 @@
 import { KiteError } from "../errors.ts";
 import type { Limits } from "../limits.ts";
 import * as MESSAGE from "../wire/message.ts";
-import { carriedWeight, plainWeight, stringifyValue, type ValueSink } from "../wire/values.ts";
+import { carriedWeight, plainWeight, stringifyValue, type ValueSink, writeMessage } from "../wire/values.ts";
 import type { ExportedFunctions, ImportedFunctions } from "./callbacks.ts";
 import type { Outbox, Segment } from "./outbox.ts";
 import type { OutgoingParcels, Parcel } from "./parcels.ts";
@@ -66,15 +66,14 @@ export class MessageWriter {
   }
 
   /**
-   * Writes one message around a value and sends it, or leaves nothing of it behind.
+   * Writes one message, whose elements are values, and sends it, or leaves nothing of it behind.
    *
    * @throws {KiteError} `invalid_argument` for what cannot be carried, `limit_exceeded` for what is too large.
    */
-  write(head: string, value: unknown, tail: string): Written | undefined {
+  write(message: readonly unknown[]): Written | undefined {
     try {
-      const text = head + stringifyValue(value, this.#sink) + tail;
-      if (!this.#parts.outbox.fits(text)) return this.#ship(text, this.#parts.outbox.takeStaged(), this.#takeHeld());
-      this.#parts.outbox.push(text);
+      const text = this.#parts.outbox.write(message, this.#sink);
+      if (text !== undefined) return this.#ship(text, this.#parts.outbox.takeStaged(), this.#takeHeld());
     } catch (thrown) {
       throw this.#takeBack(thrown);
     }
@@ -82,9 +81,9 @@ export class MessageWriter {
   }
 
   /** As {@link write}, but keeps the message for a {@link send} to come. */
-  prepare(head: string, value: unknown, tail: string): Prepared {
+  prepare(message: readonly unknown[]): Prepared {
     try {
-      const text = head + stringifyValue(value, this.#sink) + tail;
+      const text = writeMessage(message, this.#sink);
       const segments = this.#parts.outbox.takeStaged();
       return { text, segments, held: this.#takeHeld() };
     } catch (thrown) {
@@ -93,7 +92,7 @@ export class MessageWriter {
   }
 
   send({ text, segments, held }: Prepared): Written | undefined {
-    if (segments.length > 0 || !this.#parts.outbox.fits(text)) return this.#ship(text, segments, held);
+    if (segments.length > 0 || !this.#parts.outbox.fits(text.length)) return this.#ship(text, segments, held);
     this.#parts.outbox.push(text);
     this.#settle(held);
     return undefined;
@@ -101,15 +100,14 @@ export class MessageWriter {
 
   /** Writes a stream's chunk; answers with its weight, and with what carries it if it takes more than this tick's frame. */
   chunk(id: number, chunk: unknown): { weight: number; parcel: Parcel | undefined } {
-    const head = `[${MESSAGE.chunk},${id},`;
     const plain = plainWeight(chunk);
-    if (plain !== undefined) return { weight: plain, parcel: this.write(head, chunk, "]")?.parcel };
+    if (plain !== undefined) return { weight: plain, parcel: this.write([MESSAGE.chunk, id, chunk])?.parcel };
     const { outbox } = this.#parts;
     try {
       const value = stringifyValue(chunk, this.#sink);
       const weight = carriedWeight(value.length + outbox.stagedBytes);
-      const text = `${head}${value},${weight}]`;
-      if (!outbox.fits(text)) return { weight, parcel: this.#ship(text, outbox.takeStaged(), this.#takeHeld()).parcel };
+      const text = `[${MESSAGE.chunk},${id},${value},${weight}]`;
+      if (!outbox.fits(text.length)) return { weight, parcel: this.#ship(text, outbox.takeStaged(), this.#takeHeld()).parcel };
       outbox.push(text);
       this.#sent();
       return { weight, parcel: undefined };

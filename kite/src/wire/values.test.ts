@@ -90,11 +90,11 @@ test("names are written right, also when there are more of them than are kept", 
   expect(stringifyValue(many, desk().sink)).toBe(JSON.stringify(many));
 });
 
-test("what was written before goes out as it is, and inside of another value like any other", () => {
+test("what was written before goes out as it is, also inside of another value", () => {
   const written = writtenJson<{ a: number }>('{"a": 1}');
 
   expect(stringifyValue(written, desk().sink)).toBe('{"a": 1}');
-  expect(stringifyValue([written], desk().sink)).toBe('[{"a":1}]');
+  expect(stringifyValue([written], desk().sink)).toBe('[{"a": 1}]');
 });
 
 test.each([

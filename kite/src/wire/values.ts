@@ -56,7 +56,7 @@ class WrittenJson {
     this.text = text;
   }
 
-  /** Inside of another value, and in the other dialect, it is written like any other. */
+  /** In the other dialect it is written like any other. */
   toJSON(): unknown {
     return JSON.parse(this.text);
   }
@@ -67,8 +67,13 @@ class WrittenJson {
  *
  * @throws {KiteError} `invalid_argument` for what cannot be carried (symbols, Maps), `limit_exceeded` when nested too deeply.
  */
-export function stringifyValue(value: unknown, sink: ValueSink): string {
-  return value instanceof WrittenJson ? value.text : encode(value, sink, 0);
+export function stringifyValue(value: unknown, sink: ValueSink, depth = 0): string {
+  return encode(value, sink, depth);
+}
+
+/** As {@link stringifyValue}, for a message: the array of its elements, each a value of its own. */
+export function writeMessage(message: readonly unknown[], sink: ValueSink): string {
+  return encodeArray(message, sink, -1);
 }
 
 /**
@@ -155,7 +160,7 @@ const CHUNK_OVERHEAD = 32;
 function encode(value: unknown, sink: ValueSink, depth: number): string {
   switch (typeof value) {
     case "string":
-      return quoted(value);
+      return JSON.stringify(value);
     case "boolean":
       return value ? "true" : "false";
     case "number":
@@ -194,12 +199,13 @@ function encodeObject(value: object, sink: ValueSink, depth: number): string {
   return encodeRecord(value as Record<string, unknown>, sink, depth);
 }
 
-function isPlain(value: object): boolean {
+export function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 }
 
 function encodeSpecial(value: object, sink: ValueSink, depth: number): string | undefined {
+  if (value instanceof WrittenJson) return value.text;
   if (value instanceof Uint8Array) return bytesMark(sink.addBytes(value));
   if (value instanceof ArrayBuffer) return bytesMark(sink.addBytes(new Uint8Array(value)));
   if (value instanceof Blob) return mark("B", sink.addBlob(value), value.type);
@@ -237,7 +243,7 @@ function encodeRecord(record: Record<string, unknown>, sink: ValueSink, depth: n
     // Not `Object.hasOwn`: V8 asks nothing at all for this one, in a loop over the same names.
     if (!hasOwn.call(record, key)) continue;
     if (key === "$") own$ = true;
-    else if (key === "__proto__") throw new KiteError("invalid_argument", 'a property named "__proto__" cannot be sent to another kite');
+    else if (key === "__proto__") throw unsendableName();
     const item = record[key];
     if (item !== undefined) text += nameOf(key)[text === "" ? 0 : 1] + encode(item, sink, depth + 1);
   }
@@ -265,26 +271,6 @@ function nameOf(key: string): readonly [first: string, further: string] {
   }
   return name;
 }
-
-/** A text as JSON; a short one is written sooner than `JSON.stringify` is called. */
-export function quoted(text: string): string {
-  return isBare(text) ? `"${text}"` : JSON.stringify(text);
-}
-
-/** Whether a text is the same in JSON: it has no quotes, backslashes, control characters or halves of surrogate pairs. */
-function isBare(text: string): boolean {
-  if (text.length > SHORT_TEXT) return !ESCAPED.test(text);
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    if (unit < 0x20 || unit === 0x22 || unit === 0x5c || (unit >= 0xd800 && unit <= 0xdfff)) return false;
-  }
-  return true;
-}
-
-// What a loop looks through sooner than a regular expression begins.
-const SHORT_TEXT = 42;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what JSON escapes
-const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 function decode(value: unknown, source: ValueSource, depth: number): unknown {
   if (typeof value !== "object" || value === null) return value;
@@ -353,8 +339,12 @@ function blobOf(bytes: Uint8Array, type: string): Blob {
   return new Blob([bytes as Uint8Array<ArrayBuffer>], { type });
 }
 
-function tooDeep(maxDepth: number): KiteError {
+export function tooDeep(maxDepth: number): KiteError {
   return new KiteError("limit_exceeded", `the limit depth is ${maxDepth}; the value is nested deeper or contains itself`);
+}
+
+export function unsendableName(): KiteError {
+  return new KiteError("invalid_argument", 'a property named "__proto__" cannot be sent to another kite');
 }
 
 /** Harmless here, but whoever copies the object by assignment would replace a prototype. */
