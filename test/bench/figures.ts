@@ -1,4 +1,5 @@
 import os from "node:os";
+import { placement } from "./cpus.ts";
 import { STREAM_CHUNK, STREAM_CHUNKS, WORKLOADS, type Workload } from "./side.ts";
 import { SIDE_NAMES, type SideName } from "./sides.ts";
 
@@ -59,7 +60,7 @@ export function figuresOf(samples: readonly Sample[]): Figures {
 }
 
 export function printFigures({ machine, rounds, rows, targets }: Figures): void {
-  console.log(`${machine}; median of ${rounds} rounds, ratios to plain ws within a round`);
+  console.log(`${machine}; median of ${rounds} rounds, ratios to plain ws within a round\n${placement()}`);
   for (const { title, of } of groups(rows)) {
     console.log(`\n${title}`);
     console.table(

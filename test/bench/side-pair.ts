@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { type Place, place } from "./cpus.ts";
 import type { Measured } from "./in-flight.ts";
 import type { Large, Memory, Request, Response } from "./process.ts";
 import type { Workload } from "./side.ts";
@@ -38,9 +39,15 @@ export class SidePair {
   }
 
   async measure(what: { workload: Workload; inFlight: number; forMs: number }): Promise<Measured & { cpuUsPerCall: number }> {
+    this.#place(what.inFlight === 1 && what.workload !== "stream" ? "together" : "apart");
     const before = await this.#cpuUs();
     const measured = await ask<Measured>(this.#client, { do: "measure", ...what });
     return { ...measured, cpuUsPerCall: ((await this.#cpuUs()) - before) / measured.calls };
+  }
+
+  #place(where: Place): void {
+    const [client, server] = [this.#client.pid, this.#server.pid];
+    if (client !== undefined && server !== undefined) place(client, server, where);
   }
 
   /** Of both processes together. Other programs on the machine stretch a call's time, but hardly its work. */
@@ -69,6 +76,7 @@ export class SidePair {
   }
 
   large(bytes: number): Promise<Large> {
+    this.#place("anywhere");
     return ask<Large>(this.#client, { do: "large", bytes });
   }
 
