@@ -10,7 +10,6 @@ export const composer = {
   write(texts, message, sink, fits) {
     if (!takeDesk(texts)) return add(texts, writeMessage(message, sink), fits);
     writing = true;
-    torn = "";
     try {
       bytes[end] = COMMA;
       const at = putArray(end + 1, message, sink, -1);
@@ -21,6 +20,7 @@ export const composer = {
       return length;
     } finally {
       writing = false;
+      torn = "";
     }
   },
 
