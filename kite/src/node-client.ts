@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { keyClaim } from "./auth/key-claim.ts";
 import type { PooledBalance } from "./calling/balance.ts";
 import type { Connection } from "./calling/connection.ts";
+import { EitherDialect, metOriginal } from "./calling/either-dialect.ts";
 import type { OpenMember } from "./calling/pool/member.ts";
 import { Pool } from "./calling/pool/pool.ts";
 import { type Remote, remote } from "./calling/remote.ts";
@@ -9,12 +10,12 @@ import { Retrying } from "./calling/retry.ts";
 import { KiteClient, nobody } from "./client.ts";
 import type { AddressOptions, ConnectOptions, DialOptions, NodeClientOptions, RemotePolicies } from "./client-options.ts";
 import { guarded } from "./dialler.ts";
-import { DnodePeer } from "./dnode/peer.ts";
+import { DnodePeer, type DnodePeerOptions } from "./dnode/peer.ts";
 import { KiteError } from "./errors.ts";
 import { formatIdentity, formatQuery, type Query } from "./identity.ts";
 import { type ObservedSession, type Watch, watchKite } from "./observe.ts";
 import type { Serve } from "./session/calls.ts";
-import { Peer, type PeerOptions } from "./session/peer.ts";
+import { Peer, type PeerOptions, type Target } from "./session/peer.ts";
 import { calmSignals } from "./session/shared-signal.ts";
 import { dialWebSocket } from "./transport/websocket.ts";
 
@@ -78,19 +79,37 @@ export class NodeClient extends KiteClient {
     return remote<C>(retry === false ? connection : new Retrying(connection, retry, { closing: this.closing.signal }));
   }
 
+  /**
+   * As every client's. Where all that match are kites of the original's, such as Go's, one of them is called in their dialect.
+   *
+   * @throws {KiteError} as {@link KiteClient.connect}.
+   * @example await using math = await kite.connect<MathContract>({ name: "math" });
+   */
+  override async connect<C>(query: Query, options: ConnectOptions = {}): Promise<Remote<C>> {
+    try {
+      return await super.connect<C>(query, options);
+    } catch (thrown) {
+      if (!metOriginal(thrown)) throw thrown;
+      return this.connectSome<C>(query, "round-robin", { ...options, poolSize: 1 });
+    }
+  }
+
   protected override dialDnode<C>(options: DialOptions): Remote<C> {
-    this.checkOpen();
     const { url, auth, guard } = options;
-    const { limits, identity, log, explain, observed: watch } = this;
-    const show = typeof auth === "function" ? auth : async () => auth;
-    const serve = this.served({ methods: options.methods ?? {} });
-    const peer = new DnodePeer({ url, auth: show, dial: dialWebSocket, serve, limits, identity, log, explain, watch });
-    this.peers.add(peer);
-    peer.onClosed(() => this.peers.delete(peer));
+    const peer = this.#openDnode(url, typeof auth === "function" ? auth : async () => auth, options);
     return this.face<C>(
       guarded(peer, guard, () => url),
       options,
     );
+  }
+
+  #openDnode(url: string, auth: DnodePeerOptions["auth"], { methods = {} }: RemotePolicies): DnodePeer {
+    this.checkOpen();
+    const { limits, identity, log, explain, observed: watch } = this;
+    const peer = new DnodePeer({ url, auth, dial: dialWebSocket, serve: this.served({ methods }), limits, identity, log, explain, watch });
+    this.peers.add(peer);
+    peer.onClosed(() => this.peers.delete(peer));
+    return peer;
   }
 
   protected override async connectSome<C>(query: Query, balance: PooledBalance, options: ConnectOptions): Promise<Remote<C>> {
@@ -114,16 +133,27 @@ export class NodeClient extends KiteClient {
 
   #openMember(options: ConnectOptions): OpenMember {
     return ({ kite, refused }) => {
-      const peer = this.open(async () => {
+      let dialled: Target | undefined;
+      const target = async () => {
         const found = kite();
         const { token, expiresAt } = await this.registry.token(found.kite, { renew: refused() }).catch(async (thrown: unknown) => {
           const error = KiteError.from(thrown);
           throw error.code === "not_found" ? await this.outOfSight(found.kite, error) : error;
         });
-        return this.targetOf({ ...found, token, tokenExpiresAt: expiresAt });
-      }, this.served(options));
-      const connection = guarded(peer, options.guard, () => formatIdentity(kite().kite));
-      return { connection, isIdle: () => Object.values(peer.session.counts).every((open) => open === 0) };
+        dialled = this.targetOf({ ...found, token, tokenExpiresAt: expiresAt });
+        return dialled;
+      };
+      const shown = async () => {
+        const { auth, expiresAt } = await target();
+        return auth && { ...auth, ...(expiresAt !== undefined && { expiresAt }) };
+      };
+      const either = new EitherDialect({
+        peer: this.open(target, this.served(options)),
+        address: () => kite().url,
+        inDnode: () => this.#openDnode(dialled?.url ?? kite().url, shown, options),
+      });
+      const connection = guarded(either, options.guard, () => formatIdentity(kite().kite));
+      return { connection, isIdle: () => either.isIdle };
     };
   }
 }

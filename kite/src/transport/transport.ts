@@ -34,6 +34,8 @@ export interface TransportReceiver {
 
 /** The `reason` of a dial that failed because nothing listens at the address. */
 export const REFUSED = "refused";
+/** The `reason` of a dial of kite.v1 that failed because a kite of the original's listens there. */
+export const ORIGINAL = "original";
 
 /** Close codes of kite, in WebSocket's range for applications. */
 export const CLOSE = {

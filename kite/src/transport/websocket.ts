@@ -6,7 +6,7 @@ import type { RawFrame } from "../wire/v1.ts";
 import { unmaskEarly } from "./early-unmask.ts";
 import { connectRoomy } from "./roomy-socket.ts";
 import { maskedFrame, textFrame } from "./socket-frame.ts";
-import { closeArguments, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
+import { closeArguments, ORIGINAL, REFUSED, type Transport, type TransportReceiver } from "./transport.ts";
 
 /** How a client opens a socket, or whatever else carries frames. Rejects with `unavailable` when nobody answers, and gives up with its signal. */
 export type DialSocket = (request: DialRequest) => Promise<Transport>;
@@ -42,9 +42,10 @@ export const dialWebSocket: DialSocket = ({ url, protocols, maxFrameBytes, signa
     socket.on("error", (cause) => {
       signal.removeEventListener("abort", abort);
       const { code, message } = cause as NodeJS.ErrnoException;
-      const reason = code === "ECONNREFUSED" ? { reason: REFUSED } : {};
-      const why = ORIGINAL.test(message) ? `${message}; ${IN_DNODE}` : message || code;
-      reject(new KiteError("unavailable", `no kite answers at ${url}: ${why}`, { cause, ...reason }));
+      const isOriginal = ORIGINAL_WELCOME.test(message);
+      const reason = isOriginal ? ORIGINAL : code === "ECONNREFUSED" ? REFUSED : undefined;
+      const why = isOriginal ? `${message}; ${IN_DNODE}` : message || code;
+      reject(new KiteError("unavailable", `no kite answers at ${url}: ${why}`, { cause, ...(reason && { reason }) }));
     });
     socket.once("open", () => {
       signal.removeEventListener("abort", abort);
@@ -80,7 +81,7 @@ export function webSocketTransport(socket: WebSocket, accepted?: Duplex): Transp
 const ROOMY = { createConnection: connectRoomy as typeof createConnection };
 
 // How a kite of the original's meets a dial of kite.v1: one in Go welcomes it to SockJS, one of kite.js opens a plain WebSocket.
-const ORIGINAL = /^(Unexpected server response: 200|Server sent no subprotocol)$/;
+const ORIGINAL_WELCOME = /^(Unexpected server response: 200|Server sent no subprotocol)$/;
 const IN_DNODE = 'a kite in Go or of kite.js is called with kite.dial({ url, dialect: "dnode" })';
 
 /** `http://host:1/kite` → `ws://host:1/kite`. */
