@@ -2,8 +2,20 @@ import { type ContractOf, formatIdentity, method, openKite } from "@kite-mesh/ki
 import { z } from "zod";
 
 const methods = {
-  square: method({ role: "viewer", repetition: "idempotent", input: z.number(), output: z.number() }, (n) => n * n),
-  add: method({ role: "viewer", repetition: "idempotent", input: [z.number(), z.number()], output: z.number() }, (a, b) => a + b),
+  square: method(
+    { description: "A number times itself.", role: "viewer", repetition: "idempotent", input: z.number(), output: z.number() },
+    (n) => n * n,
+  ),
+  add: method(
+    {
+      description: "The sum of two numbers.",
+      role: "viewer",
+      repetition: "idempotent",
+      input: [z.number(), z.number()],
+      output: z.number(),
+    },
+    (a, b) => a + b,
+  ),
 };
 /** What callers pass to `kite.connect<MathContract>({ name: "math" })`. */
 export type MathContract = ContractOf<typeof methods>;
