@@ -24,7 +24,7 @@ export default {
       comment: "The library is below everything: it must be usable, testable and publishable without the mesh.",
       severity: "error",
       from: { path: "^kite/src/" },
-      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(postgres|services)[.]ts$" },
+      to: { path: `^(${SERVICES}|deploy|test|kite/cli|kite/examples)/`, pathNot: "^test/(original|postgres|services)[.]ts$" },
     },
     {
       name: "kite-depends-on-ws-and-jose-only",
@@ -108,7 +108,7 @@ export default {
       name: "tests-borrow-databases-and-services-only",
       severity: "error",
       from: { path: TESTS, pathNot: "^test/" },
-      to: { path: "^test/", pathNot: "^test/(balancer|postgres|programs|services)[.]ts$" },
+      to: { path: "^test/", pathNot: "^test/(balancer|original|postgres|programs|services)[.]ts$" },
     },
     {
       name: "sources-do-not-import-tests",

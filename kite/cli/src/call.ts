@@ -5,7 +5,7 @@ import { methodNames } from "./candidates.ts";
 import { EXIT, Failure, isKiteError, LOOK_FIRST } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { dim, isStream, isTerminal, json, note, pretty, print } from "./output.ts";
-import { connectTo, methodOf } from "./remote-kite.ts";
+import { connectTo, methodOf, peerIn } from "./remote-kite.ts";
 import { interrupted, stayAlive } from "./signals.ts";
 import { readSeconds, TimeLimit } from "./time-limit.ts";
 
@@ -80,11 +80,11 @@ async function callWithin(whole: TimeLimit, { name, method, words }: Asked, opti
   const reading = readArguments(words, { binary, stdinStream, callback: (called) => printer(called, options) });
   const args = await whole.within(reading, "standard input did not end");
   await using mesh = await openMesh();
-  const { callWith, peerOf } = await import("@kite-mesh/kite");
+  const { callWith } = await import("@kite-mesh/kite");
   const remote = await whole.within(connectTo(mesh, name), `${name} was not reached`);
   const interrupt = interrupted(() => {});
   // The session that the call is made in, and its functions live in: the next one knows nothing of them.
-  const { closed } = peerOf(remote).session;
+  const closed = (await peerIn(remote))?.session.closed ?? NEVER;
   using answer = options.timeout === undefined ? new TimeLimit(ANSWER_LIMIT_MS) : undefined;
   const limit = answer ?? whole;
   const run = methodOf(callWith(remote, { timeoutMs: limit.leftMs, signal: interrupt }), method);
@@ -171,6 +171,8 @@ async function write(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
 }
 
 /** Until Ctrl-C, or until there is nobody left to call back. */
+const NEVER = new AbortController().signal;
+
 async function stay(closed: AbortSignal, signal: AbortSignal): Promise<void> {
   using _stay = stayAlive();
   if (isTerminal()) note(dim("waiting for callbacks · Ctrl-C ends"));

@@ -1,4 +1,4 @@
-import type { KiteDescription, KiteError, Remote } from "@kite-mesh/kite";
+import type { KiteDescription, KiteError, Peer, Remote } from "@kite-mesh/kite";
 import { parseDescription } from "./description-file.ts";
 import { EXIT, Failure, isKiteError } from "./failure.ts";
 import type { Mesh } from "./mesh.ts";
@@ -24,6 +24,17 @@ export async function connectTo(mesh: Mesh, text: string): Promise<Remote<Callab
     if (isKiteError(cause) && cause.reason === KONTROL_AWAY) throw noKontrol(mesh, cause);
     return unknownKite(mesh, text, query.name ?? "", cause);
   });
+}
+
+/** The connection to a kite; undefined for one of the original's, which knows no sessions. */
+export async function peerIn(remote: Remote<Callable>): Promise<Peer | undefined> {
+  const { peerOf } = await import("@kite-mesh/kite");
+  try {
+    return peerOf(remote);
+  } catch (cause) {
+    if (isKiteError(cause) && cause.code === "invalid_argument") return undefined;
+    throw cause;
+  }
 }
 
 /** The method that a dotted name stands for. */

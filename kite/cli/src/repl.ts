@@ -5,7 +5,7 @@ import { Failure } from "./failure.ts";
 import { openMesh } from "./mesh.ts";
 import { readOptions } from "./options.ts";
 import { dim, note, print } from "./output.ts";
-import { type Callable, connectTo, describe, methodOf } from "./remote-kite.ts";
+import { type Callable, connectTo, describe, methodOf, peerIn } from "./remote-kite.ts";
 import { interrupted } from "./signals.ts";
 import { readSeconds } from "./time-limit.ts";
 
@@ -53,7 +53,7 @@ interface Conversation {
 }
 
 async function converse({ remote, query, description, timeoutMs }: Conversation): Promise<{ failed: boolean }> {
-  const [{ callWith, peerOf }, { ReplConsole }, { anyMethod, identifier, isJavaScripts, methodTree, shadowed }] = await Promise.all([
+  const [{ callWith }, { ReplConsole }, { anyMethod, identifier, isJavaScripts, methodTree, shadowed }] = await Promise.all([
     import("@kite-mesh/kite"),
     import("./repl-console.ts"),
     import("./repl-names.ts"),
@@ -61,7 +61,8 @@ async function converse({ remote, query, description, timeoutMs }: Conversation)
   const call = (name: string, args: readonly unknown[]): Promise<unknown> =>
     methodOf(callWith(remote, { timeoutMs, signal: prompt.signal }), name)(...args);
   const tree = description === undefined ? anyMethod(call) : methodTree(description.methods, call);
-  const name = peerOf(remote).identity?.name ?? query;
+  const peer = await peerIn(remote);
+  const name = peer?.identity?.name ?? query;
   const names = namesOf(tree, identifier(name), isJavaScripts);
   const prompt = new ReplConsole({
     prompt: `${name}> `,
@@ -71,7 +72,7 @@ async function converse({ remote, query, description, timeoutMs }: Conversation)
   });
   // Ctrl-C is the prompt's own; a handler of ours would also hear the one that ends an endless loop.
   interrupted(() => prompt.close(), ["SIGTERM", "SIGHUP"]);
-  tellOfConnection(peerOf(remote), (text) => prompt.say(text));
+  if (peer !== undefined) tellOfConnection(peer, (text) => prompt.say(text));
   if (process.stdin.isTTY) greet(name, description, description === undefined ? [] : shadowed(description.methods));
   return prompt.run();
 }

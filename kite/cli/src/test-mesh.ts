@@ -33,18 +33,19 @@ export const KITE_BIN = program("kite");
 
 /**
  * A mesh as small as the command needs it; each of `served` becomes a kite of Alice's on a port of its own. `more` is what
- * kontrol serves besides, `labels` what the kites have registered with.
+ * kontrol serves besides, `labels` what the kites have registered with, `urls` where it says that they are.
  */
 export async function openTestMesh(
   served: Readonly<Record<string, Methods>>,
   outer: NodeJS.ProcessEnv,
   more: Methods = {},
   labels: Readonly<Record<string, Labels>> = {},
+  urls: Readonly<Record<string, string>> = {},
 ): Promise<TestMesh> {
   const home = await mkdtemp(join(tmpdir(), "kite-cli-mesh-"));
   const kites = new Map<string, Kite>();
   for (const [name, methods] of Object.entries(served)) kites.set(name, await serve(name, methods));
-  const found = [...kites].map(([name, kite]) => entryOf(kite, labels[name]));
+  const found = [...kites].map(([name, kite]) => entryOf(kite, labels[name], urls[name]));
   const kontrol = await serve("kontrol", { ...registry(found), ...more });
   await writeFile(join(home, "kite.key"), keyFor(kontrol));
   const children = new Set<ChildProcess>();
@@ -75,9 +76,9 @@ async function serve(name: string, methods: Methods): Promise<Kite> {
   return kite;
 }
 
-function entryOf(kite: Kite, labels: Labels = {}): FoundKite {
+function entryOf(kite: Kite, labels: Labels = {}, url = kite.url ?? ""): FoundKite {
   const times = { registeredAt: 0, tokenExpiresAt: Date.now() + 600_000 };
-  return { kite: kite.identity, url: kite.url ?? "", visibility: "private", labels: { ...labels }, role: "owner", token: "t", ...times };
+  return { kite: kite.identity, url, visibility: "private", labels: { ...labels }, role: "owner", token: "t", ...times };
 }
 
 function registry(entries: readonly FoundKite[]): Methods {

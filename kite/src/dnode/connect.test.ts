@@ -1,8 +1,6 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import { type AddressInfo, connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { originalFront } from "../../../test/original.ts";
 import { Kite } from "../kite.ts";
 import { type ContractOf, type Methods, method } from "../method.ts";
 import { type FakeKontrol, fakeKontrol } from "../testing.ts";
@@ -97,35 +95,12 @@ async function kite(name: string, username: string, served: Methods = {}): Promi
   return made;
 }
 
-/** A kite that can be reached as one in Go can: with SockJS below `/kite`, and with a welcome to all else. */
+/** A kite that can be reached as one in Go can. */
 async function original(name: string, served: Methods = methods): Promise<Kite> {
   const inside = await kite(name, "alice", served);
   const { port } = await inside.listen();
-  const front = createServer((_, response) => void response.end("Welcome to SockJS!\n"));
-  front.on("upgrade", ({ url, headers }, socket, head) => {
-    if (!/^\/kite\/\w+\/\w+\/websocket$/.test(url ?? ""))
-      return void socket.end("HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nWelcome to SockJS!\n");
-    const lines = Object.entries(headers).map(([key, value]) => `${key}: ${value}\r\n`);
-    const behind = connect(port, "127.0.0.1");
-    behind.write(`GET ${url} HTTP/1.1\r\n${lines.join("")}\r\n`);
-    behind.write(head);
-    socket.pipe(behind).pipe(socket);
-    for (const [one, other] of [
-      [socket, behind],
-      [behind, socket],
-    ] as const) {
-      one.on("error", () => other.destroy());
-      one.on("close", () => other.destroy());
-    }
-  });
-  front.listen(0, "127.0.0.1");
-  await once(front, "listening");
-  opened.push({
-    async [Symbol.asyncDispose]() {
-      front.closeAllConnections();
-      await new Promise((resolve) => front.close(resolve));
-    },
-  });
-  await inside.register({ url: `http://127.0.0.1:${(front.address() as AddressInfo).port}/kite` });
+  const front = await originalFront(port);
+  opened.push(front);
+  await inside.register({ url: front.url });
   return inside;
 }
