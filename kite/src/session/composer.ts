@@ -1,4 +1,4 @@
-import { isPlain, stringifyValue, tooDeep, unsendableName, type ValueSink, writeMessage } from "../wire/values.ts";
+import { ESCAPED, isPlain, stringifyValue, tooDeep, unsendableName, type ValueSink, writeMessage } from "../wire/values.ts";
 import { type Composing, strings } from "./frame-buffers.ts";
 
 /**
@@ -219,8 +219,6 @@ function putLongText(from: number, text: string): number {
 // Native code copies longer ones sooner, which takes as long as this many characters to begin with.
 const LOOPED = 128;
 const UTF8_BYTES = 3;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what JSON escapes, with quotes, backslashes and halves of surrogate pairs
-const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
 const IS_ESCAPED = Uint8Array.from({ length: 128 }, (_, unit) => Number(ESCAPED.test(String.fromCharCode(unit))));
 
 /** Writes a whole number from 0, of 31 bits. */

@@ -1,4 +1,4 @@
-import { frameHead, frameJson, writeTextFrame } from "../wire/v1.ts";
+import { frameHead, frameJson, type RawFrame, writeTextFrame } from "../wire/v1.ts";
 import { type ValueSink, writeMessage } from "../wire/values.ts";
 
 /**
@@ -23,8 +23,8 @@ export interface Lease {
 /** How frames with bytes are made. */
 export interface Drafting {
   draft(): FrameDraft;
-  /** Who needs the bytes of a frame; undefined for those that serve no other one. */
-  lease(frame: Uint8Array): Lease | undefined;
+  /** Who needs the bytes of a frame; undefined for a text, and for those that serve no other one. */
+  lease(frame: RawFrame): Lease | undefined;
   readonly composer: Composing;
 }
 

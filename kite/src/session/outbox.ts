@@ -172,7 +172,7 @@ export class Outbox implements Flushable {
     const size = raw.length;
     this.#count = 0;
     this.#pendingBytes = 0;
-    const entry = { sequence: this.#sequence, raw, size, lease: typeof raw === "string" ? undefined : drafting.lease(raw) };
+    const entry = { sequence: this.#sequence, raw, size, lease: drafting.lease(raw) };
     this.#unacked.push(entry);
     this.#unackedBytes += size;
     this.#pinged = false;

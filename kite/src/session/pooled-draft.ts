@@ -4,7 +4,11 @@ import { type Drafting, FRAME_BYTES, type FrameDraft } from "./frame-buffers.ts"
 import { framePool, HEAD_BYTES, SMALLEST_BYTES } from "./frame-pool.ts";
 
 /** Drafts in buffers that earlier frames have left; of no use where no transport tells when it has sent them, as in a browser. */
-export const pooledDrafts: Drafting = { draft: () => new PooledDraft(), lease: (frame) => framePool.lease(frame), composer };
+export const pooledDrafts: Drafting = {
+  draft: () => new PooledDraft(),
+  lease: (frame) => (typeof frame === "string" ? undefined : framePool.lease(frame)),
+  composer,
+};
 
 /** Copies each segment once, into the bytes that the frame is sent from; its JSON comes into the room before them. */
 export class PooledDraft implements FrameDraft {
