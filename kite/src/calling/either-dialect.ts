@@ -14,8 +14,8 @@ export interface Dialects {
 }
 
 /**
- * One kite in the dialect that it speaks: in dnode from the moment when a dial of kite.v1 has met a kite of the original's, until the
- * directory has it at another address. Whoever made it closes it, and both connections with it.
+ * One kite in the dialect that it speaks: in dnode from the moment when a dial of kite.v1 has met a kite of the original's, until it cannot
+ * be reached in that, or the directory has it at another address. Whoever made it closes it, and both connections with it.
  */
 export class EitherDialect implements Connection {
   readonly #dialects: Dialects;
@@ -42,7 +42,7 @@ export class EitherDialect implements Connection {
   async call(method: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
     const { peer, address } = this.#dialects;
     if (this.#original !== undefined && this.#original.address !== address()) this.#forget();
-    if (this.#original !== undefined) return this.#original.peer.call(method, args, options);
+    if (this.#original !== undefined) return this.#callInDnode(method, args, options);
     const begin = performance.now();
     try {
       return await peer.call(method, args, options);
@@ -52,7 +52,7 @@ export class EitherDialect implements Connection {
     }
     const { timeoutMs } = options;
     const left = timeoutMs === undefined ? options : { ...options, timeoutMs: Math.max(timeoutMs - (performance.now() - begin), 0) };
-    return this.#inDnode().call(method, args, left);
+    return this.#callInDnode(method, args, left);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -60,11 +60,19 @@ export class EitherDialect implements Connection {
     await this.#dialects.peer[Symbol.asyncDispose]();
   }
 
-  /** One for all calls that met the original together. */
-  #inDnode(): DnodePeer {
+  async #callInDnode(method: string, args: readonly unknown[], options: CallOptions): Promise<unknown> {
     const { address, inDnode } = this.#dialects;
+    // One for all calls that met the original together.
     this.#original ??= { address: address(), peer: inDnode() };
-    return this.#original.peer;
+    const { peer } = this.#original;
+    try {
+      return await peer.call(method, args, options);
+    } catch (thrown) {
+      // Nobody there speaks dnode either: what met the dial was a page of a proxy, or the kite has gone. Another may come in its place.
+      const { code, outcome } = KiteError.from(thrown);
+      if (code === "unavailable" && outcome === "not_run" && this.#original?.peer === peer) this.#forget();
+      throw thrown;
+    }
   }
 
   #forget(): void {

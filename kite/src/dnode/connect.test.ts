@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { originalFront } from "../../../test/original.ts";
@@ -87,6 +90,32 @@ test("who connects to one of several gets one that speaks kite.v1, if there is o
   await using math = await bob.connect<ContractOf<ReturnType<typeof speaking>>>({ name: "gomath" });
 
   expect(await math.dialect()).toBe("kite.v1");
+});
+
+test("a page that stands in a kite's place for a while does not make it one of the original's", async () => {
+  const page = createServer();
+  page.on("upgrade", (_, socket) => void socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+  page.listen(0, "127.0.0.1");
+  await once(page, "listening");
+  const { port } = page.address() as AddressInfo;
+  const methods = {
+    count: method({ role: "viewer" }, async function* (): AsyncGenerator<number> {
+      yield* [1, 2, 3];
+    }),
+  };
+  const ours = await kite("ours", "alice", methods);
+  await ours.register({ url: `http://127.0.0.1:${port}` });
+  const bob = await kite("caller", "bob");
+  await using connected = await bob.connect<ContractOf<typeof methods>>({ name: "ours" }, { retry: false });
+  await expect(connected.count()).rejects.toMatchObject({ code: "unavailable", outcome: "not_run" });
+
+  await new Promise((resolve) => page.close(resolve));
+  await ours.listen({ port });
+
+  // A stream, which dnode has no word for.
+  const counted: number[] = [];
+  for await (const number of await connected.count()) counted.push(number);
+  expect(counted).toEqual([1, 2, 3]);
 });
 
 async function kite(name: string, username: string, served: Methods = {}): Promise<Kite> {
