@@ -22,6 +22,7 @@ export interface Sample {
 /** What a run found, for people and for `--json`. */
 export interface Figures {
   machine: string;
+  placement: string;
   rounds: number;
   rows: Row[];
   targets: Target[];
@@ -53,14 +54,15 @@ export function figuresOf(samples: readonly Sample[]): Figures {
   const rows = rowsOf(samples);
   return {
     machine: `${os.cpus().length} × ${os.cpus()[0]?.model.trim() ?? "unknown"}, node ${process.version}`,
+    placement: placement(),
     rounds: Math.max(...samples.map((sample) => sample.round)),
     rows,
     targets: targetsOf(rows),
   };
 }
 
-export function printFigures({ machine, rounds, rows, targets }: Figures): void {
-  console.log(`${machine}; median of ${rounds} rounds, ratios to plain ws within a round\n${placement()}`);
+export function printFigures({ machine, placement, rounds, rows, targets }: Figures): void {
+  console.log(`${machine}; median of ${rounds} rounds, ratios to plain ws within a round\n${placement}`);
   for (const { title, of } of groups(rows)) {
     console.log(`\n${title}`);
     console.table(

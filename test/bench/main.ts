@@ -9,7 +9,8 @@ import { SIDE_NAMES, type SideName } from "./sides.ts";
 const USAGE = `npm run bench -- [--only SIDE,…] [--sittings 3] [--rounds 3] [--ms 400] [--memory] [--json] [--profile FOLDER]
 
 Measures each side in turn, round after round, so that noise of the machine falls on all alike. Ratios are taken within
-a round and their median is shown. Each sitting starts all processes anew: two of the same program differ by a tenth. --memory adds what idle connections cost and a million callbacks leave. --profile writes CPU profiles of every process to the folder.`;
+a round and their median is shown. Each sitting starts all processes anew: two of the same program differ by a tenth.
+--memory adds what idle connections cost and a million callbacks leave. --profile writes CPU profiles of every process to the folder.`;
 
 const { values } = parseArgs({
   options: {

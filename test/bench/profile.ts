@@ -13,7 +13,7 @@ const SHOWN = 18;
 /** Says for each process of a profiled run which functions it spent its time in, themselves, without those they called. */
 export function printProfiles(folder: string): void {
   for (const side of readdirSync(folder).sort()) {
-    // Names begin with the time, so the last one is of this run.
+    // Names begin with the time, so the last one is of this run's last sitting.
     const newest = readdirSync(path.join(folder, side)).sort().at(-1);
     if (newest === undefined) continue;
     const file = path.join(folder, side, newest);

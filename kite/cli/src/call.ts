@@ -170,9 +170,9 @@ async function write(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
   if (!process.stdout.write(bytes)) await once(process.stdout, "drain", { signal }).catch(() => {});
 }
 
-/** Until Ctrl-C, or until there is nobody left to call back. */
 const NEVER = new AbortController().signal;
 
+/** Until Ctrl-C, or until there is nobody left to call back. */
 async function stay(closed: AbortSignal, signal: AbortSignal): Promise<void> {
   using _stay = stayAlive();
   if (isTerminal()) note(dim("waiting for callbacks · Ctrl-C ends"));
