@@ -262,12 +262,12 @@ test.each([
 
 test("a person who has left is signed out at the next look, everywhere", async () => {
   const [first, second] = [await signIn(), await signIn()];
-  const socket = await connected(first);
+  const closed = once(await connected(first), "close");
   persons.delete("alice");
 
   expect((await fetch(`${url}/-/session`, { headers: { cookie: first } })).status).toBe(401);
 
-  await once(socket, "close");
+  await closed;
   persons.set("alice", {
     username: "alice",
     name: "Alice",

@@ -150,11 +150,11 @@ test("a link on which nothing is said is closed, and says so", async () => {
 
 test("a kite that leaves closes its links, and is refused with words a session understands afterwards", async () => {
   const { open, leave, dial, link } = await hidden();
-  const socket = await open();
+  const ended = closed(await open());
   await link;
 
   await leave();
-  expect((await closed(socket)).code).toBe(4404);
+  expect((await ended).code).toBe(4404);
 
   const refused = dial();
   const [first] = (await once(refused, "message")) as [Buffer];
