@@ -71,7 +71,7 @@ test("a port's transports tell when the bytes of a frame are not needed any more
   const listener = await Listener.open({}, LIMITS, { onTransport: (transport) => void accepted.push(transport) });
   const socket = new WebSocket(listener.url, [PROTOCOL]);
   const taken = vi.fn();
-  await until(() => accepted.length === 1);
+  await once(socket, "open");
 
   accepted[0]?.send(new Uint8Array(64 * 1024), taken);
 
