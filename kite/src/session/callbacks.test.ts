@@ -249,13 +249,16 @@ test("a hundred thousand functions that are made, called and let go leave nothin
   };
   await round(5_000);
   const before = await heapBytes();
+  // A hundredth of what as many functions would hold that were kept.
+  const most = before + 4 * 1024 * 1024;
 
   await round(Number(process.env.KITE_TEST_CALLBACKS ?? 100_000));
 
   expect(pair.peer.session.counts.exported).toBe(0);
   expect([...pair.acceptor.sessions].map(({ counts }) => counts.imported)).toEqual([0]);
-  // A hundredth of what as many functions would hold that were kept.
-  expect((await heapBytes()) - before).toBeLessThan(4 * 1024 * 1024);
+  let after = await heapBytes();
+  for (let tries = 0; after > most && tries < 20; tries++) after = await heapBytes();
+  expect(after).toBeLessThan(most);
   // Work for a core, half a minute of it where ten want one.
 }, 180_000);
 
