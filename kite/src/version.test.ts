@@ -134,7 +134,8 @@ describe("against npm's own implementation", () => {
         fc.pre(!text.includes("||") || new semver.Range(text).range !== "");
         const matches = parseConstraint(text);
 
-        for (const each of versions)
+        // Nor does ">=0.0.0" mean anything to npm, though pre-releases of 0.0.0 are older.
+        for (const each of versions.filter((each) => !each.startsWith("0.0.0-")))
           expect(`${each} in ${text}: ${matches(each)}`).toBe(`${each} in ${text}: ${semver.satisfies(each, text)}`);
       }),
       { numRuns: 3000 },
