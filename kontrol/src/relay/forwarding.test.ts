@@ -7,7 +7,7 @@ import { WebSocket } from "ws";
 import { startBalancer } from "../../../test/balancer.ts";
 import { freshDatabase } from "../../../test/postgres.ts";
 import type { KontrolContract } from "../contract.ts";
-import { only, startTestKontrol, type TestKontrol, type TestPerson, type WhoContract } from "../testing.ts";
+import { only, openTestWire, startTestKontrol, type TestKontrol, type TestPerson, type WhoContract } from "../testing.ts";
 
 vi.setConfig({ testTimeout: 30_000 });
 const BEAT_MS = 500;
@@ -95,8 +95,10 @@ test("a link that has ended leaves no wait behind, for which a kontrol that stop
   const [set, cleared] = [vi.spyOn(globalThis, "setTimeout"), vi.spyOn(globalThis, "clearTimeout")];
   const waits = () => set.mock.results.flatMap(({ value }, index) => (set.mock.calls[index]?.[1] === GOODBYE_MS ? [value] : []));
 
-  const links = await Promise.all(Array.from({ length: 5 }, () => opened(1, kite, alice)));
-  for (const link of links) link.terminate();
+  await using wire = await openTestWire(at(1).kontrol.url);
+  const links = await Promise.all(Array.from({ length: 5 }, () => opened(wire.url, kite, alice)));
+  // Without a goodbye: after one both sides may close at once, and neither waits for the other.
+  wire.cut();
   await through(1, kite, alice).then((remote) => remote.who());
 
   // One for the answer of the other replica, one for its goodbye.
@@ -306,15 +308,15 @@ async function tokenFor({ identity: { id } }: Kite, by: TestPerson): Promise<str
   return (await by.kontrol.getToken({ query: { id } })).token;
 }
 
-function socketTo(door: number, { identity: { id } }: Kite, token: string, headers: Record<string, string> = {}): WebSocket {
-  const url = `${at(door).kontrol.url.replace("http", "ws")}/relay/${id}`;
+function socketTo(door: number | string, { identity: { id } }: Kite, token: string, headers: Record<string, string> = {}): WebSocket {
+  const url = `${(typeof door === "string" ? door : at(door).kontrol.url).replace("http", "ws")}/relay/${id}`;
   const socket = new WebSocket(url, ["kite.v1", `kite.token.${token}`], { headers });
   socket.on("error", () => {});
   return socket;
 }
 
-/** A link without a session, which the kite has taken. */
-async function opened(door: number, kite: Kite, by: TestPerson): Promise<WebSocket> {
+/** A link without a session, which the kite has taken; by a replica, or by an address in front of one. */
+async function opened(door: number | string, kite: Kite, by: TestPerson): Promise<WebSocket> {
   const socket = socketTo(door, kite, await tokenFor(kite, by));
   await once(socket, "open");
   return socket;
