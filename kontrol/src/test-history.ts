@@ -201,13 +201,15 @@ export class World implements AsyncDisposable {
   }
 
   async #grant({ log }: Replica): Promise<void> {
+    // Drawn in any case: how many were written by now is chance, and what comes after must not depend on it.
+    const role = this.#pick(["viewer", "operator", "owner"] as const);
+    const given = { username: this.#pick(["bob", "carol"]), role, query: this.#pick(GRANTED) };
     if (this.#grants.length > 4) {
       const id = this.#grants.shift() ?? "";
       await removeGrant(log, id, ALICE, () => 0);
       return;
     }
-    const role = this.#pick(["viewer", "operator", "owner"] as const);
-    const { result } = await addGrant(log, ALICE, { username: this.#pick(["bob", "carol"]), role, query: this.#pick(GRANTED) });
+    const { result } = await addGrant(log, ALICE, given);
     this.#grants.push(result.id);
   }
 

@@ -129,17 +129,16 @@ test("a change that is announced while a follower reads the tables is not forgot
   const keeper = await pool.connect();
   // The log no longer reaches back, and the tables are read as far as the grants, which are locked.
   await keeper.query("begin; lock table kontrol.grants in access exclusive mode");
+  // Announced to nobody: the follower finds it when it connects again, which may be before the next line has been run.
+  await pool.query("update kontrol.head set revision = revision + 1; delete from kontrol.log");
   await pool.query(CUT_FOLLOWERS);
-  await vi.waitFor(() => expect(following.follower.connected).toBe(false));
-  await log.write(async (tx) => tx.append(change("forgotten")));
-  await pool.query("delete from kontrol.log");
-  await vi.waitFor(async () => expect((await pool.query(WAITING_FOR_A_LOCK)).rowCount).toBe(1), 5_000);
+  await vi.waitFor(async () => expect((await pool.query(WAITING_FOR_A_LOCK)).rowCount).toBe(1));
 
   const { revision } = await log.write(async (tx) => tx.append(change("meanwhile")));
   await keeper.query("commit");
   keeper.release();
 
-  await vi.waitFor(() => expect(following.directory.revision).toBe(revision), 5_000);
+  await vi.waitFor(() => expect(following.directory.revision).toBe(revision));
   expect(following.directory.account("meanwhile")).toBeDefined();
 });
 

@@ -25,7 +25,8 @@ test("a port says that the process lives and is not ready, and is free again whe
 });
 
 test("while kontrol starts its port answers that it is not ready", async () => {
-  const [port, databaseUrl] = [await freePort(), await freshDatabase()];
+  // The port last: whoever asks for one meanwhile may be given it.
+  const [databaseUrl, port] = [await freshDatabase(), await freePort()];
   const seen: (number | string)[] = [];
   let isUp = false;
   const probing = (async () => {

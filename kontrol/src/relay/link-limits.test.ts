@@ -50,9 +50,10 @@ test("a caller whose machine lost its power is noticed, and takes no place; one 
   const kite = await silentKite("asked", asking, owner);
   const token = await tokenFor(owner, kite.id);
   const [dead, alive] = [dial(kite.url, token, { autoPong: false }), dial(kite.url, token)];
+  const closed = once(dead, "close");
   await vi.waitFor(() => expect(kite.links()).toBe(2), LONG);
 
-  await once(dead, "close");
+  await closed;
 
   await vi.waitFor(() => expect(kite.ended()).toBe(1), LONG);
   expect(alive.readyState).toBe(WebSocket.OPEN);

@@ -140,7 +140,8 @@ test("a frame that is too large ends that link alone", async () => {
 });
 
 test("a link on which nothing is said is closed, and says so", async () => {
-  await using quiet = await startTestKontrol(await freshDatabase(), { relayLimits: { idleMs: 200, pingMs: 50 } });
+  // Asked once, with an answer that is nothing said; by the second time it has been idle, so how soon it answers decides nothing.
+  await using quiet = await startTestKontrol(await freshDatabase(), { relayLimits: { idleMs: 200, pingMs: 150 } });
   const { open } = await hidden(quiet, await quiet.person("alice"));
 
   const { code, reason } = await closed(await open());
