@@ -130,8 +130,7 @@ function startHeartbeat(seconds: number, ping: RemoteFunction, { session }: Call
   if (session.closed.aborted) throw new KiteError("disconnected", "the session has ended");
   const before = heartbeats.get(session);
   before?.stop();
-  // The same function that comes again is the same stub here: let go, it would be of no more use.
-  if (before !== undefined && before.ping !== ping) before.ping[Symbol.dispose]?.();
+  before?.ping[Symbol.dispose]?.();
   let answered = true;
   const beat = (): void => {
     // A caller that is away for a while gets one beat when it is back, not all that it has missed.

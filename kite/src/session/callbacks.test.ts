@@ -53,6 +53,29 @@ test("every copy of a function counts: it stays until the last one is let go", a
   expect(await pair.held[2]?.()).toBe("here");
 });
 
+test("a function that is given to two calls at work goes on for the second when the first lets it go", async () => {
+  const begin: (() => void)[] = [];
+  await using pair = await connectedPair({
+    tell: method({ input: [z.number(), callback] }, async (index, tell) => {
+      using own = tell;
+      await new Promise<void>((resolve) => (begin[index] = resolve));
+      await own(index);
+    }),
+  });
+  const told: unknown[] = [];
+  const tell = ((index: number) => void told.push(index)) as never;
+  const calls = [0, 1].map((index) => pair.client.tell(index, tell));
+  await until(() => begin.length === 2);
+
+  for (const index of [0, 1]) {
+    begin[index]?.();
+    await calls[index];
+  }
+  await pair.fence();
+
+  expect([told, pair.peer.session.counts.exported]).toEqual([[0, 1], 0]);
+});
+
 test("a function that is passed back arrives as the one that was sent", async () => {
   await using pair = await holder();
   const fn = async () => "mine";
@@ -199,7 +222,7 @@ test("a function with an unanswered invocation is kept, though nobody else holds
   });
 });
 
-test("the copies of a function that was collected, but not told of yet, count for the one that comes again", async () => {
+test("a function that was collected, but not told of yet, stays while it has come again, and is let go with that", async () => {
   const held: RemoteFunction[] = [];
   const methods = { drop: method({ input: callback }, () => {}), hold: method({ input: callback }, (fn) => void held.push(fn)) };
   await using pair = await connectedPair(methods);

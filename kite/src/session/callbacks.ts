@@ -13,9 +13,12 @@ type AnyFunction = (...args: never[]) => unknown;
  */
 export interface RemoteFunction extends Disposable {
   (...args: unknown[]): Promise<unknown>;
-  /** Lets the function go: the other side may forget it. What was called before is still answered; doing it twice is allowed. */
+  /**
+   * Lets the function go: the other side may forget it. What was called before is still answered; doing it twice is allowed. One that
+   * came more often, with two calls at work for example, is one function here, and is let go as often: each lets go of its own.
+   */
   release(): void;
-  /** `suspended` while the connection is lost and may come back; `closed` once it was released or its session has ended. */
+  /** `suspended` while the connection is lost and may come back; `closed` once all of it was released or its session has ended. */
   readonly state: SessionState;
   /** Calls `listener` when the session's state changes, until the returned function is called. */
   onState(listener: (state: SessionState) => void): () => void;
@@ -93,7 +96,7 @@ export class ImportedFunctions {
   #held: Map<number, ImportedFunction> | undefined;
   #collected: FinalizationRegistry<ImportedFunction> | undefined;
   readonly #letGo = (fn: ImportedFunction) => {
-    // A newer stub for the same id may have taken its place, and its copies.
+    // A newer stub for the same id may have taken its place.
     if (this.#held?.get(fn.id) !== fn) return;
     this.#held.delete(fn.id);
     fn.gone();
@@ -118,8 +121,9 @@ export class ImportedFunctions {
     if (held === undefined && this.size >= limits.callbacks) {
       throw limitError("callbacks", limits, "the peer sent one function more");
     }
-    // For one that was collected, but not yet told of, the new one takes over its copies.
-    const fn = new ImportedFunction(id, (held?.received ?? 0) + 1, this.#options, this.#letGo);
+    // It was collected, and nobody was told yet: told of later, it would end the new one.
+    if (held !== undefined) this.#options.release(id, held.received);
+    const fn = new ImportedFunction(id, this.#options, this.#letGo);
     const stub = remoteFunction(fn);
     fn.ref = new WeakRef(stub);
     this.#held ??= new Map();
@@ -135,15 +139,6 @@ export class ImportedFunctions {
     return imported !== undefined && this.#held?.get(imported.id) === imported ? imported : undefined;
   }
 
-  /** One of the times that the function came is of no use to anybody; it stays if it came more often. */
-  letGoOnce(fn: RemoteFunction): void {
-    const held = this.find(fn);
-    if (held === undefined) return;
-    if (held.received === 1) return held.release();
-    held.received--;
-    this.#options.release(held.id, 1);
-  }
-
   clear(): void {
     this.#held = undefined;
   }
@@ -152,7 +147,8 @@ export class ImportedFunctions {
 /** One function of the peer's, as it is held here: its copies, and the invocations that wait. */
 export class ImportedFunction {
   readonly id: number;
-  received: number;
+  /** How often it came and was not let go. */
+  received = 1;
   ref: WeakRef<RemoteFunction> | undefined;
   readonly #options: ImportOptions;
   readonly #letGo: (fn: ImportedFunction) => void;
@@ -172,9 +168,8 @@ export class ImportedFunction {
     if (this.#waiting.length > 0) this.#drain();
   };
 
-  constructor(id: number, received: number, options: ImportOptions, letGo: (fn: ImportedFunction) => void) {
+  constructor(id: number, options: ImportOptions, letGo: (fn: ImportedFunction) => void) {
     this.id = id;
-    this.received = received;
     this.#options = options;
     this.#letGo = letGo;
   }
@@ -234,8 +229,13 @@ export class ImportedFunction {
     };
   }
 
+  /** Lets go of one of the times that it came: with the last, of the function. */
   release(): void {
     if (this.#released) return;
+    if (this.received > 1) {
+      this.received--;
+      return this.#options.release(this.id, 1);
+    }
     this.#released = true;
     this.#letGo(this);
   }

@@ -353,7 +353,7 @@ export class Conversation {
       maxDepth: this.#limits.depth,
       importFunction: (id) => {
         const fn = this.#imported.get(id);
-        arrivals?.add(() => this.#imported.letGoOnce(fn));
+        arrivals?.add(() => fn.release());
         return fn;
       },
       ownFunction: (id) => this.#exported.get(id),

@@ -25,6 +25,15 @@ test("what lasts longer than anybody waits has no timer", () => {
   expect(vi.getTimerCount()).toBe(0);
 });
 
+test("a long wait that was given up has no second timer", () => {
+  vi.useFakeTimers();
+  deadlines.remove(deadlines.add({ expire: () => {} }, 2 ** 33));
+
+  vi.advanceTimersByTime(2 ** 31);
+
+  expect(vi.getTimerCount()).toBe(0);
+});
+
 test("an entry that is taken out by the end of another one does not expire", () => {
   vi.useFakeTimers();
   const expire = vi.fn(() => deadlines.remove(other));

@@ -54,9 +54,9 @@ class Deadlines {
   }
 
   #fire(due: number): void {
-    // Timers may fire a little early, and waits longer than setTimeout can hold are armed in steps.
-    if (performance.now() < due - 1) return this.#arm(due);
     const bucket = this.#buckets.get(due) ?? [];
+    // Timers may fire a little early, and waits longer than setTimeout can hold are armed in steps.
+    if (bucket.length > 0 && performance.now() < due - 1) return this.#arm(due);
     this.#buckets.delete(due);
     for (let deadline = bucket[0]; deadline !== undefined; deadline = bucket[0]) {
       this.remove(deadline);
