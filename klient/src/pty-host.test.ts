@@ -8,6 +8,9 @@ import { PTY_HOST_PROGRAM } from "./pty-host-process.ts";
 import { loadPtyModule } from "./pty-module.ts";
 import { type AttachRequest, PTY_HOST_SOCKET } from "./pty-protocol.ts";
 
+// Two seconds of work on a core of its own; others have been seen to leave a tenth of one.
+const MEGABYTES_MS = 60_000;
+
 test("two viewers see the same output; the one who comes later first sees the screen", async () => {
   const { client } = await startHost();
   const first = await view(client, { session: "work" });
@@ -72,12 +75,14 @@ test("the last viewer who sets the size wins, also by joining", async () => {
   await first.seen(/20 90\r\n/);
 });
 
-test("a viewer that takes nothing neither stalls the program nor the others, and gets the final screen when it wakes up", async () => {
+test("a viewer that takes nothing neither stalls the program nor the others, and gets the final screen when it wakes up", {
+  timeout: 2 * MEGABYTES_MS,
+}, async () => {
   const { client } = await startHost();
   const [stuck, awake] = [await view(client, { session: "work", asleep: true }), await view(client, { session: "work", mode: "shared" })];
 
   await awake.type("seq 1 600000; echo f''in\r");
-  await awake.seen(/fin\r\n/);
+  await awake.seen(/fin\r\n/, MEGABYTES_MS);
   const whileAsleep = stuck.output().length;
   stuck.wake();
 
@@ -87,14 +92,16 @@ test("a viewer that takes nothing neither stalls the program nor the others, and
   expect(stuck.output()).not.toContain("\r\n400000\r\n");
 });
 
-test("without a screen every byte waits for its viewer, and the program ends when the viewer leaves", async () => {
+test("without a screen every byte waits for its viewer, and the program ends when the viewer leaves", {
+  timeout: 2 * MEGABYTES_MS,
+}, async () => {
   const { client } = await startHost();
   const viewer = await view(client, { mode: "noscreen", asleep: true });
 
   await viewer.type("seq 1 400000; echo f''in\r");
   await vi.waitFor(() => expect(viewer.output().length).toBeGreaterThan(1_000_000));
   viewer.wake();
-  await viewer.seen(/399999\r\n400000\r\nfin\r\n/);
+  await viewer.seen(/399999\r\n400000\r\nfin\r\n/, MEGABYTES_MS);
   expect(viewer.output().match(/\d+\r\n/g)).toHaveLength(400_000);
 
   client.detach(viewer.number);
@@ -192,7 +199,7 @@ interface TestViewer {
   number: number;
   output(): string;
   ended(): boolean;
-  seen(pattern: RegExp): Promise<void>;
+  seen(pattern: RegExp, timeoutMs?: number): Promise<void>;
   type(text: string): Promise<void>;
   wake(): void;
 }
@@ -225,7 +232,7 @@ async function view(client: PtyHostClient, request: Partial<AttachRequest> & { a
     number,
     output,
     ended: () => ended,
-    seen: (pattern) => vi.waitFor(() => expect(endOf(chunks)).toMatch(pattern)),
+    seen: (pattern, timeoutMs) => vi.waitFor(() => expect(endOf(chunks)).toMatch(pattern), timeoutMs),
     type: async (text) => client.type(number, Buffer.from(text)),
     wake: () => {
       awake = true;
