@@ -12,7 +12,7 @@ import { z } from "zod";
 import { program } from "../../../test/programs.ts";
 
 // Every command is a process that loads the library, some hundred milliseconds of work on a core that others use too.
-vi.setConfig({ testTimeout: 20_000 });
+vi.setConfig({ testTimeout: 60_000 });
 
 // A mesh as small as the command needs it: a registry that knows two kites and one stack, and a machine that is this computer.
 const any = z.any();

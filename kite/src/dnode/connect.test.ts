@@ -60,7 +60,7 @@ describe.each([
     await vi.waitFor(() => expect(kontrol.kites).toEqual([]));
     await original("gomath");
 
-    await vi.waitFor(async () => expect(await math.whoami()).toBe("bob as viewer"), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await math.whoami()).toBe("bob as viewer"));
   });
 });
 

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { NatsConnection, ServiceInfo, ServiceStats } from "nats";
+import { type NatsConnection, RequestStrategy, type ServiceInfo, type ServiceStats } from "nats";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { describeWith } from "../../../test/services.ts";
@@ -86,7 +86,8 @@ describeWith("nats-server", "a kite on NATS", (program) => {
     await using mesh = await open(server, { name: "math.v2é", id: "srv-1" }, { methods });
     const call = mesh.math.slow(815);
     await until(() => ran.includes(815), LIMIT_MS);
-    const client = mesh.connection.services.client();
+    // By itself it waits 2 s for the first answer.
+    const client = mesh.connection.services.client({ strategy: RequestStrategy.JitterTimer, maxWait: LIMIT_MS });
 
     const pings = await collect(await client.ping("math_v2_"));
     const infos = await collect<ServiceInfo>(await client.info("math_v2_"));
