@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { Kite, type Remote, readKiteKey } from "@kite-mesh/kite";
 import type { KontrolContract } from "@kite-mesh/kontrol/contract";
 import { type Balancer, startBalancer } from "./balancer.ts";
+import { lastingPort } from "./lasting-port.ts";
 
 // The first start compiles kontrol, beside others that do the same.
 const START_LIMIT_MS = 60_000;
@@ -62,7 +63,7 @@ export async function startReplicas(
   const balancer: Balancer = await startBalancer(() => urls.filter((_, index) => !suspended.has(index)));
   const settings = { ...more, KONTROL_DATABASE_URL: databaseUrl, KONTROL_URL: balancer.url, KITE_HOME: home };
   const start = async (index: number) => {
-    const port = urls[index] === undefined ? "0" : new URL(urls[index]).port;
+    const port = urls[index] === undefined ? String(await lastingPort()) : new URL(urls[index]).port;
     const child = run([...kontrol, "serve"], { ...settings, KONTROL_PORT: port });
     running[index] = child;
     urls[index] = await listeningUrl(child, port);

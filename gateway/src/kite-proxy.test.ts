@@ -43,8 +43,11 @@ test("a page that does not read stops the kite, not the gateway", async () => {
 test("when the kite closes, the page learns with which code; when it breaks, the connection breaks", async () => {
   const kites: WebSocket[] = [];
   await using way = await openWay((socket) => kites.push(socket));
-  const [first, second] = [way.page(), way.page()];
-  await Promise.all([once(first, "open"), once(second, "open")]);
+  // One after the other: then the first page's kite is the first.
+  const first = way.page();
+  await once(first, "open");
+  const second = way.page();
+  await once(second, "open");
 
   kites[0]!.close(4003, "bye");
   expect(await once(first, "close")).toEqual([4003, Buffer.from("bye")]);

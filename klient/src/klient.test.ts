@@ -38,7 +38,7 @@ test("a terminal is opened, typed into, resized, left and resumed with its scree
   expect(await client.webterm.getSessions()).toEqual(["work"]);
 
   await resumed.terminate();
-  await vi.waitFor(() => expect(second.ended()).toBe(true), 5_000);
+  await vi.waitFor(() => expect(second.ended()).toBe(true));
   expect(await client.webterm.getSessions()).toEqual([]);
 });
 
@@ -52,7 +52,7 @@ test("output goes on where it was after the link was cut", async () => {
   await screen.seen(/line 2\r\n/);
   pair.cut();
 
-  await screen.seen(/line 1\r\nline 2\r\nline 3\r\nline 4\r\nline 5\r\nline 6\r\nline 7\r\nline 8\r\nline 9\r\n/, 5_000);
+  await screen.seen(/line 1\r\nline 2\r\nline 3\r\nline 4\r\nline 5\r\nline 6\r\nline 7\r\nline 8\r\nline 9\r\n/);
 });
 
 test("a caller whose session is lost leaves its terminal behind", async () => {
@@ -63,7 +63,7 @@ test("a caller whose session is lost leaves its terminal behind", async () => {
 
   await pair[Symbol.asyncDispose]();
 
-  await vi.waitFor(() => expect(machine.sessions()).toEqual([{ name: "work", user: "alice", viewers: 0 }]), 5_000);
+  await vi.waitFor(() => expect(machine.sessions()).toEqual([{ name: "work", user: "alice", viewers: 0 }]));
 });
 
 test("a viewer looks on and cannot type; an operator types and cannot end what is not theirs", async () => {
@@ -183,7 +183,7 @@ test("os.exec streams through a session in both directions, and ends with the ca
   await vi.waitFor(async () => {
     const { stdout } = await again.exec({ command: `for p in ${pid} $(cat pid); do kill -0 $p 2>/dev/null && echo $p; done; true` });
     expect(stdout).toBe("");
-  }, 5_000);
+  });
 });
 
 async function startMachine() {
@@ -231,6 +231,6 @@ function viewer() {
   return {
     remote,
     ended: () => ended,
-    seen: (pattern: RegExp, timeoutMs = 3_000) => vi.waitFor(() => expect(output).toMatch(pattern), timeoutMs),
+    seen: (pattern: RegExp) => vi.waitFor(() => expect(output).toMatch(pattern)),
   };
 }

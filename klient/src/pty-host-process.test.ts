@@ -6,9 +6,7 @@ import { isRunning } from "./process-session.ts";
 import { PtyHostClient } from "./pty-host-client.ts";
 import { PTY_HOST_PROGRAM } from "./pty-host-process.ts";
 
-test("the first terminal starts the host; shutdown leaves no process and no socket, not even of a program that ignores hang-ups", {
-  timeout: 20_000,
-}, async () => {
+test("the first terminal starts the host; shutdown leaves no process and no socket, not even of a program that ignores hang-ups", async () => {
   const { client, folder } = start();
   const [first, second] = await Promise.all([open(client), open(client)]);
   const pids = [
@@ -21,13 +19,11 @@ test("the first terminal starts the host; shutdown leaves no process and no sock
   await client.shutdown();
 
   expect(hosts.size).toBe(1);
-  await vi.waitFor(() => expect(pids.filter(isRunning)).toEqual([]), 3_000);
+  await vi.waitFor(() => expect(pids.filter(isRunning)).toEqual([]));
   expect(readdirSync(folder)).toEqual(["pty-host.log"]);
 });
 
-test("when the host is killed its viewers are told, its shells end, and the next terminal starts another", {
-  timeout: 20_000,
-}, async () => {
+test("when the host is killed its viewers are told, its shells end, and the next terminal starts another", async () => {
   const { client } = start();
   const [first, second] = [await open(client), await open(client)];
   const [shell, other, host] = [await first.pidOf("echo pid $$"), await second.pidOf("echo pid $$"), await first.pidOf("echo pid $PPID")];
@@ -87,7 +83,7 @@ async function open(client: PtyHostClient) {
         const found = /pid (\d+)\r\n/.exec(output.slice(from));
         expect(found).not.toBeNull();
         return Number(found?.[1]);
-      }, 5_000);
+      });
     },
   };
 }

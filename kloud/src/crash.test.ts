@@ -265,9 +265,9 @@ function signpost(): { promise: Promise<void>; resolve: () => void } {
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + 10_000;
+  const end = performance.now() + 30_000;
   while (!(await condition())) {
-    if (performance.now() > end) throw new Error("the operations did not end within 10 s");
+    if (performance.now() > end) throw new Error("the operations did not end within 30 s");
     await pause(10);
   }
 }

@@ -4,6 +4,7 @@ import { expect, test, vi } from "vitest";
 import { seeded } from "../../kontrol/src/test-history.ts";
 import { type LogEntry, lineOf, Model, type Told, wrongHistories } from "../../kontrol/src/test-history-model.ts";
 import { KontrolProcess } from "../kontrol-process.ts";
+import { lastingPort } from "../lasting-port.ts";
 import { freshDatabase } from "../postgres.ts";
 import { until } from "../until.ts";
 
@@ -41,9 +42,9 @@ async function openWorld(databaseUrl: string) {
   const admin = new pg.Client({ connectionString: databaseUrl, application_name: "test" });
   await admin.connect();
   const start = (port: number, people: string[]) => KontrolProcess.start({ databaseUrl, heartbeatMs: HEARTBEAT_MS, port, people });
-  const kontrols = [await start(0, ["alice"])];
+  const kontrols = [await start(await lastingPort(), ["alice"])];
   const kiteKey = kontrols[0]?.keys["alice"] ?? "";
-  while (kontrols.length < KONTROLS) kontrols.push(await start(0, []));
+  while (kontrols.length < KONTROLS) kontrols.push(await start(await lastingPort(), []));
   const urls = kontrols.map(({ url }) => url);
   const watches = urls.map((url) => follow(new Kite({ name: "watcher", version: "1.0.0", kiteKey, kontrolUrl: url, log: silent })));
   const kites: Kite[] = [];

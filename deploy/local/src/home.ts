@@ -58,7 +58,7 @@ export interface MeshFile {
 }
 
 /** Ports that were picked, so that the next start picks them again. */
-export interface PickedPorts {
+interface PickedPorts {
   kontrol?: number;
   gateway?: number;
 }

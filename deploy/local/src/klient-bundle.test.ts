@@ -18,4 +18,4 @@ test("the same sources make the same bundle in the same place, and it runs with 
   const run = promisify(execFile)(process.execPath, [first], { env: {}, cwd: "/" });
   await expect(run).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("KITE_HOME is not set") });
   await rm(folder, { recursive: true });
-}, 20_000);
+});

@@ -10,7 +10,7 @@ import { keepKey, ownerOfKey, serviceFolder } from "./keys.ts";
 import type { MeshLog } from "./log.ts";
 import { stopMachines } from "./machines.ts";
 import type { LocalOptions } from "./options.ts";
-import { HOST } from "./ports.ts";
+import { type HeldPort, HOST } from "./ports.ts";
 import type { Postgres } from "./postgres.ts";
 import { keepPostgres } from "./postgres-keeper.ts";
 import type { Scope } from "./scope.ts";
@@ -47,8 +47,9 @@ export async function openPostgres(
   return postgres;
 }
 
-export async function openKontrol({ log, scope }: Ground, databaseUrl: string, port: number): Promise<Kontrol> {
-  const kontrol = await createKontrol({ databaseUrl, host: HOST, port, log: log.child("kontrol") });
+export async function openKontrol({ log, scope }: Ground, databaseUrl: string, held: HeldPort): Promise<Kontrol> {
+  await held.release();
+  const kontrol = await createKontrol({ databaseUrl, host: HOST, port: held.port, log: log.child("kontrol") });
   scope.defer("kontrol", SERVICE_LIMIT_MS, () => kontrol.close());
   return kontrol;
 }
@@ -115,14 +116,16 @@ export async function openKloud({ log, scope }: Ground, options: ServiceOptions,
 export async function openGateway(
   { log, scope }: Ground,
   options: ServiceOptions,
-  door: { port: number; hookToken: string },
+  door: { held: HeldPort; hookToken: string },
 ): Promise<Gateway> {
   const gitlab = { hookToken: door.hookToken };
+  const instance = await instanceOf(options);
+  await door.held.release();
   const gateway = await createGateway({
     ...options,
-    ...(await instanceOf(options)),
+    ...instance,
     host: HOST,
-    port: door.port,
+    port: door.held.port,
     gitlab,
     log: log.child("gateway"),
   });

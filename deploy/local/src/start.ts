@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { KiteError } from "@kite-mesh/kite";
-import { type Home, openHome, type PickedPorts, readPorts, removeMeshFile, writeMeshFile, writePorts } from "./home.ts";
+import { type Home, openHome, readPorts, removeMeshFile, writeMeshFile, writePorts } from "./home.ts";
 import { keepKlient } from "./klient-bundle.ts";
 import { openLog } from "./log.ts";
 import { openSample } from "./machines.ts";
 import type { LocalOptions } from "./options.ts";
-import { choosePort } from "./ports.ts";
+import { choosePort, type HeldPort } from "./ports.ts";
 import type { Progress, Tell } from "./progress.ts";
 import type { Scope } from "./scope.ts";
 import { type Ground, hookToken, openAccounts, openGateway, openKloud, openKontrol, openPostgres, openProvider } from "./services.ts";
@@ -41,7 +41,7 @@ export async function startMesh({ options, progress, scope, signal }: StartMesh)
   scope.defer("home", 1000, () => home.lock.release());
   // One that a killed mesh left would send tools to where nobody is.
   await removeMeshFile(home);
-  const ports = await pickPorts(home, options);
+  const ports = await pickPorts(home, options, scope);
   const log = await openLog(home.path, options.logLevel);
   scope.defer("log", 2000, () => log.close());
 
@@ -74,7 +74,7 @@ export async function startMesh({ options, progress, scope, signal }: StartMesh)
 }
 
 /** One after the other, each on what was opened before it; only the klient's bundle is made meanwhile. */
-async function openParts(ground: Ground, ports: Required<PickedPorts>, progress: Progress) {
+async function openParts(ground: Ground, ports: MeshPorts, progress: Progress) {
   const { home, signal } = ground;
   const step = <T>(name: string, run: (tell: Tell) => Promise<T>, describe: (result: T) => string) => {
     if (signal.aborted) throw new KiteError("cancelled", "the start was interrupted", { cause: signal.reason });
@@ -106,24 +106,36 @@ async function openParts(ground: Ground, ports: Required<PickedPorts>, progress:
   const common = { databaseUrl, kontrolUrl: kontrol.url };
   await step("kloud", () => openKloud(ground, { ...common, kiteKey: keys.kloud }, provider), url);
   const hook = await hookToken(ground);
-  const door = { port: ports.gateway, hookToken: hook.token };
+  const door = { held: ports.gateway, hookToken: hook.token };
   const gateway = await step("gateway", () => openGateway(ground, { ...common, kiteKey: keys.gateway }, door), url);
   const openMachines = (tell: Tell) => openSample({ owner, kiteKey: keys.owner, tell, signal });
   const { engine } = await step("machines", openMachines, ({ described }) => described);
   return { postgres, kontrol, owner, provider, hook, gateway, engine };
 }
 
-/** Both are known to be free before anything is started, and the same as last time: machines that still run look for kontrol there. */
-async function pickPorts(home: Home, options: LocalOptions): Promise<Required<PickedPorts>> {
-  const previous = await readPorts(home);
-  const kontrol = await choosePort({ setting: "KONTROL_PORT", wanted: options.kontrolPort, previous: previous.kontrol });
-  const gateway = await choosePort({ setting: "GATEWAY_PORT", wanted: options.gatewayPort, previous: previous.gateway });
-  if (kontrol === gateway) {
+interface MeshPorts {
+  readonly kontrol: HeldPort;
+  readonly gateway: HeldPort;
+}
+
+/** Both are ours before anything is started, and the same as last time: machines that still run look for kontrol there. */
+async function pickPorts(home: Home, { kontrolPort, gatewayPort }: LocalOptions, scope: Scope): Promise<MeshPorts> {
+  if (kontrolPort === gatewayPort && kontrolPort !== 0) {
     throw new KiteError(
       "invalid_argument",
-      `KONTROL_PORT and GATEWAY_PORT should be two ports, and both are ${kontrol}; change one of them`,
+      `KONTROL_PORT and GATEWAY_PORT should be two ports, and both are ${kontrolPort}; change one of them`,
     );
   }
-  await writePorts(home, { kontrol, gateway });
+  const previous = await readPorts(home);
+  const held = async (setting: string, wanted: number, last: number | undefined) => {
+    // Not what the other one was asked to be.
+    const free = last === kontrolPort || last === gatewayPort ? undefined : last;
+    const port = await choosePort({ setting, wanted, previous: free });
+    scope.defer(setting, 1000, () => port.release());
+    return port;
+  };
+  const kontrol = await held("KONTROL_PORT", kontrolPort, previous.kontrol);
+  const gateway = await held("GATEWAY_PORT", gatewayPort, previous.gateway);
+  await writePorts(home, { kontrol: kontrol.port, gateway: gateway.port });
   return { kontrol, gateway };
 }

@@ -64,7 +64,7 @@ describeWith("bubblewrap", "what a sandbox hides", () => {
 
     const state = await hiding.resources.local_instance?.create(request(id, "bubblewrap"));
 
-    await vi.waitFor(async () => expect(JSON.parse(await readFileOf(state as ResourceState, "seen.json"))).toEqual([null, null]), 5_000);
+    await vi.waitFor(async () => expect(JSON.parse(await readFileOf(state as ResourceState, "seen.json"))).toEqual([null, null]));
     await hiding.close();
   });
 });
