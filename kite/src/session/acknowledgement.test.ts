@@ -1,4 +1,5 @@
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { testCaller } from "../testing.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -14,6 +15,7 @@ function listener() {
   const session = new Session({ id: "listener", limits: LIMITS, serve: () => undefined, caller: testCaller() });
   session.agree(LIMITS);
   session.attach(transport, 0);
+  onTestFinished(() => session.end(new KiteError("disconnected", "the test is over")));
   let sequence = 0;
   return {
     session,

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
+import { KiteError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { testCaller } from "../testing.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -20,6 +21,7 @@ function slowLink() {
   const session = new Session({ id: "slow", limits: LIMITS, serve: () => undefined, caller: testCaller() });
   session.agree(LIMITS);
   session.attach(transport, 0);
+  onTestFinished(() => session.end(new KiteError("disconnected", "the test is over")));
   let carried = 0;
   const call = (method: string, args: readonly unknown[]) =>
     void session.call(method, args, { timeoutMs: Number.POSITIVE_INFINITY }).catch(() => {});

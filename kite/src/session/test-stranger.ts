@@ -1,3 +1,5 @@
+import { onTestFinished } from "vitest";
+import { KiteError } from "../errors.ts";
 import { LIMITS, type Limits } from "../limits.ts";
 import type { Caller, Methods } from "../method.ts";
 import { serveMethods } from "../serving/serve.ts";
@@ -7,15 +9,19 @@ import type { RawFrame } from "../wire/v1.ts";
 import { Acceptor, type Authenticate } from "./acceptor.ts";
 import { type Auth, type Hello, readWelcome, type Welcome, writeHello } from "./handshake.ts";
 
-/** Serves `methods` to whoever comes. */
+/** Serves `methods` to whoever comes, until the test is over: sessions whose strangers stay away would live into later ones. */
 export function acceptor(
   authenticate: Authenticate | undefined = async (): Promise<Caller> => testCaller(),
   methods: Methods = {},
   limits: Partial<Limits> = {},
   graceMs?: number,
 ): Acceptor {
-  return new Acceptor({ authenticate, serve: serveMethods({ methods }), limits: { ...LIMITS, ...limits }, graceMs });
+  const host = new Acceptor({ authenticate, serve: serveMethods({ methods }), limits: { ...LIMITS, ...limits }, graceMs });
+  onTestFinished(() => host.close(OVER));
+  return host;
 }
+
+const OVER = new KiteError("disconnected", "the test is over");
 
 /** What a stranger says of itself: nothing. */
 export const HELLO: Hello = { auth: undefined, kite: undefined, resume: undefined, limits: LIMITS };
