@@ -108,7 +108,7 @@ export default {
       name: "tests-borrow-databases-and-services-only",
       severity: "error",
       from: { path: TESTS, pathNot: "^test/" },
-      to: { path: "^test/", pathNot: "^test/(balancer|original|postgres|programs|services)[.]ts$" },
+      to: { path: "^test/", pathNot: "^test/(balancer|lasting-port|original|postgres|programs|services)[.]ts$" },
     },
     {
       name: "sources-do-not-import-tests",

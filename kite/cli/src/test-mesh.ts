@@ -3,9 +3,10 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type FoundKite, Kite, KiteError, type Labels, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
+import { type FoundKite, Kite, type Labels, type Methods, matcher, method, type Query } from "@kite-mesh/kite";
 import { testCaller } from "@kite-mesh/kite/testing";
 import { z } from "zod";
+import { lastingPort } from "../../../test/lasting-port.ts";
 import { program } from "../../../test/programs.ts";
 
 /** A registry that knows some kites, and a home with a key to it. */
@@ -46,7 +47,8 @@ export async function openTestMesh(
   const kites = new Map<string, Kite>();
   for (const [name, methods] of Object.entries(served)) kites.set(name, await serve(name, methods));
   const found = [...kites].map(([name, kite]) => entryOf(kite, labels[name], urls[name]));
-  const kontrol = await serve("kontrol", { ...registry(found), ...more }, listenApart);
+  // A test that closes it runs commands after that: another test's server there would answer them.
+  const kontrol = await serve("kontrol", { ...registry(found), ...more }, await lastingPort());
   await writeFile(join(home, "kite.key"), keyFor(kontrol));
   const children = new Set<ChildProcess>();
   const start = (...args: string[]) => startCommand(home, { ...outer, KITE_HOME: home }, args, children);
@@ -70,24 +72,10 @@ export async function openTestMesh(
   };
 }
 
-async function serve(name: string, methods: Methods, listen = (kite: Kite): Promise<unknown> => kite.listen()): Promise<Kite> {
+async function serve(name: string, methods: Methods, port = 0): Promise<Kite> {
   const kite = new Kite({ name, version: "1.0.0", username: "alice", hostname: "here", methods, authenticate: async () => testCaller() });
-  await listen(kite);
+  await kite.listen({ port });
   return kite;
-}
-
-/**
- * Where nobody else will be: a test that closes kontrol runs commands after that, and one of the ports that the system gives out
- * would be another test's by then.
- */
-async function listenApart(kite: Kite): Promise<void> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return void (await kite.listen({ port: 20_000 + Math.floor(Math.random() * 12_000) }));
-    } catch (thrown) {
-      if (tries === 100 || !(thrown instanceof KiteError) || thrown.reason !== "EADDRINUSE") throw thrown;
-    }
-  }
 }
 
 function entryOf(kite: Kite, labels: Labels = {}, url = kite.url ?? ""): FoundKite {
