@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { lastingPort } from "./lasting-port.ts";
 import { processesMentioning } from "./processes.ts";
 import { program } from "./programs.ts";
 import { until } from "./until.ts";
@@ -53,6 +54,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<TestMesh> {
   await mkdir(path.join(folder, "tmp"));
   const mesh = new TestMesh(folder, options);
   try {
+    await keepPorts(mesh.home);
     await mesh.start();
     return mesh;
   } catch (cause) {
@@ -168,9 +170,7 @@ export class TestMesh implements AsyncDisposable {
   /** What is still there of it: processes that mention its home, ports that answer, sockets and temporary files. */
   async leaks(): Promise<string[]> {
     const processes = (await processesMentioning(this.#folder)).map(({ pid, command }) => `process ${pid}: ${command}`);
-    // Without a process of it, what answers at one of its ports is another test's, which was given the number since.
-    const ports = processes.length === 0 ? [] : [...this.#ports];
-    const answering = await Promise.all(ports.map(async (port) => ((await answers(port)) ? [`port ${port} answers`] : [])));
+    const answering = await Promise.all([...this.#ports].map(async (port) => ((await answers(port)) ? [`port ${port} answers`] : [])));
     const files = await leftFiles(this.#folder);
     return [...processes, ...answering.flat(), ...files.map((file) => `file ${file}`)];
   }
@@ -207,6 +207,15 @@ export class TestMesh implements AsyncDisposable {
     if (this.#file === undefined) throw new Error("the mesh is not running: start it first");
     return this.#file;
   }
+}
+
+/**
+ * The ports of last time, which `npm start` takes again, are some that the system gives to nobody: what answers there when the mesh
+ * has gone is its own.
+ */
+async function keepPorts(home: string): Promise<void> {
+  await mkdir(home, { mode: 0o700 });
+  await writeFile(path.join(home, "ports.json"), JSON.stringify({ kontrol: await lastingPort(), gateway: await lastingPort() }));
 }
 
 /** The environment as it was before vitest: the mesh must not notice that it is tested. */

@@ -58,6 +58,18 @@ test("a port that is taken ends the start before anything was started", async ()
   taken.close();
 });
 
+test("one port for both services is refused by the names of its settings", async () => {
+  const home = join(root, "both");
+
+  const outcome = await start({ KITE_HOME: home, KONTROL_PORT: "4100", GATEWAY_PORT: "4100" });
+
+  expect(outcome).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^npm start: KONTROL_PORT and GATEWAY_PORT should be two ports, and both are 4100/),
+  });
+  expect(await readdir(home)).toEqual(["version"]);
+});
+
 test("a home of a newer version is left alone", async () => {
   const home = join(root, "newer");
   await mkdir(home);

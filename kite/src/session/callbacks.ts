@@ -121,8 +121,8 @@ export class ImportedFunctions {
     if (held === undefined && this.size >= limits.callbacks) {
       throw limitError("callbacks", limits, "the peer sent one function more");
     }
-    // It was collected, and nobody was told yet: told of later, it would end the new one.
-    if (held !== undefined) this.#options.release(id, held.received);
+    // It was collected, and nobody was told yet. It lets go of its own copies when what needs them has left.
+    held?.gone();
     const fn = new ImportedFunction(id, this.#options, this.#letGo);
     const stub = remoteFunction(fn);
     fn.ref = new WeakRef(stub);

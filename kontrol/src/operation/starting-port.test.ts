@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
 import { expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
+import { lastingPort } from "../../../test/lasting-port.ts";
 import { freshDatabase } from "../../../test/postgres.ts";
 import { createKontrol } from "../kontrol.ts";
 import { silent } from "../testing.ts";
@@ -10,7 +10,7 @@ import { openStartingPort } from "./starting-port.ts";
 vi.setConfig({ testTimeout: 30_000 });
 
 test("a port says that the process lives and is not ready, and is free again when it is closed", async () => {
-  const port = await freePort();
+  const port = await lastingPort();
   const starting = await openStartingPort(port, "127.0.0.1");
   const answers = await Promise.all(["/healthz", "/readyz", "/"].map(async (path) => await fetch(`http://127.0.0.1:${port}${path}`)));
   const [refused] = (await once(new WebSocket(`ws://127.0.0.1:${port}/`), "error")) as [Error];
@@ -25,8 +25,7 @@ test("a port says that the process lives and is not ready, and is free again whe
 });
 
 test("while kontrol starts its port answers that it is not ready", async () => {
-  // The port last: whoever asks for one meanwhile may be given it.
-  const [databaseUrl, port] = [await freshDatabase(), await freePort()];
+  const [databaseUrl, port] = [await freshDatabase(), await lastingPort()];
   const seen: (number | string)[] = [];
   let isUp = false;
   const probing = (async () => {
@@ -47,12 +46,3 @@ test("while kontrol starts its port answers that it is not ready", async () => {
   expect(seen.filter((status) => status === 503)).not.toEqual([]);
   expect(seen.at(-1)).toBe(200);
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
